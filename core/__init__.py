@@ -1,0 +1,1 @@
+"""The laboratory: data, models, training, evaluation, metrics and the results contract."""

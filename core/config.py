@@ -1,0 +1,84 @@
+"""The names everything shares, and the recipes: frozen, complete sets of training settings."""
+
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+BACKBONES = ("resnet18", "mobilenet_v2")
+MODELS = (*BACKBONES, "fusion")  # the one list of trained models; spelt so in folders, columns and URLs
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+class UserError(Exception):
+    """Bad input: one line that says what is wrong and what to do."""
+
+
+@contextmanager
+def exit_on_user_error():
+    """What a script does with a UserError: print its line to standard error and exit with code 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides how a model is trained, apart from the seed and the start weights."""
+
+    name: str
+    image_size: int  # pixels a side after the resize
+    frozen_epochs: int  # phase 1: the head alone, on frozen backbones
+    finetune_epochs: int  # phase 2: everything
+    batch_size: int  # images a step, over all processes
+    lr_head: float = 1e-3
+    lr_backbone: float = 5e-4
+    weight_decay: float = 0.05  # not on biases and norms
+    label_smoothing: float = 0.1
+    warmup_fraction: float = 0.05  # of all steps; the backbones warm up over as many when they thaw
+    clip_norm: float = 1.0
+    crop_padding: int = 4  # pixels of the 32x32 source
+    jitter: float = 0.2  # brightness, contrast and saturation factors are drawn from 1 ± jitter
+    hidden: int = 512  # width of the fusion head
+    dropout: float = 0.2
+    bfloat16: bool = True  # autocast, where the device computes in bfloat16 (see runtime.autocast_dtype)
+    compile: bool = False
+    images_per_split: int | None = None  # only the first n of each split: for tests
+
+    @property
+    def epochs(self) -> int:
+        return self.frozen_epochs + self.finetune_epochs
+
+    @classmethod
+    def from_dict(cls, settings: dict) -> "Recipe":
+        """Rebuild a recipe from run.json; settings newer than it take their defaults. Raises UserError on unknown ones."""
+        unknown = sorted(set(settings) - {f.name for f in fields(cls)})
+        if unknown:
+            raise UserError(f"the recipe has settings this version does not know: {', '.join(unknown)}")
+        try:
+            return cls(**settings)
+        except TypeError as error:
+            raise UserError(f"the recipe is incomplete: {error}") from None
+
+
+RECIPES = {
+    r.name: r
+    for r in (
+        Recipe("full-224", image_size=224, frozen_epochs=2, finetune_epochs=12, batch_size=256, compile=True),
+        Recipe("cpu-96", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128),
+        Recipe(
+            "smoke",
+            image_size=32,
+            frozen_epochs=1,
+            finetune_epochs=2,
+            batch_size=32,
+            hidden=16,
+            bfloat16=False,
+            images_per_split=200,
+        ),
+    )
+}

@@ -1,0 +1,133 @@
+"""The machine side: device, precision, seeds, process group, and the record of all of them for run.json."""
+
+import ctypes
+import os
+import platform
+import random
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve their neighbours
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from core.config import ROOT
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among the training processes: alone unless torchrun started it."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def average(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean of `values` over the processes, the same on each."""
+        if self.size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+            values /= self.size
+        return values
+
+    def gather_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """Undo the split `x[rank::size]`: (ceil(N/size), D) of every process -> (N, D) in order, on each.
+
+        Every process passes equally many rows; the caller cuts the padding off.
+        """
+        if self.size == 1:
+            return rows
+        parts = [torch.empty_like(rows) for _ in range(self.size)]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+
+@contextmanager
+def open_world(device: str | None = None):
+    """Yield this process's World; joins torchrun's process group (nccl on GPU, gloo on CPU) and leaves it at the end."""
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if device is None:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
+    else:
+        keep_freed_memory()
+    if size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(rank, size, device)
+    finally:
+        if size > 1:
+            dist.destroy_process_group()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed activations instead of handing them back to the kernel at every step.
+
+    Page faults cost MobileNetV2 a third of its CPU training speed (measured at 96 px). See mallopt(3);
+    other C libraries lack these switches and are left alone.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        m_trim_threshold, m_mmap_max = -1, -4
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, -1)
+
+
+def autocast_dtype(device: torch.device, wanted: bool) -> torch.dtype:
+    """bfloat16 if the recipe wants it and the device has instructions for it, else float32."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if wanted and native else torch.float32
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch (CPU and GPU)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device's queued work, so that a host clock measures it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def describe_environment(world: World) -> dict:
+    """What a result depends on besides recipe and seed: commit, versions, device, processes."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "core", "scripts"], capture_output=True, text=True, check=True).stdout
+        commit += "+uncommitted" if changed.strip() else ""
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown: not a git checkout"
+    if world.device.type == "cuda":
+        device = torch.cuda.get_device_name(world.device)
+    else:
+        device = f"CPU, {platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    packages = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "scikit-learn", "safetensors", "pillow")
+    return {
+        "code_commit": commit,
+        "libraries": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
+        "device": device,
+        "processes": world.size,
+    }

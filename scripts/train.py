@@ -1,0 +1,66 @@
+"""Train models and write a whole run to results/.
+
+python scripts/train.py --recipe cpu-96                                        all three models, on what the machine has
+torchrun --nproc-per-node 4 scripts/train.py --recipe full-224                 the same, on four GPUs
+python scripts/train.py --recipe cpu-96 --resume                               go on after an interruption
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from core import results
+from core.config import MODELS, RECIPES, UserError, exit_on_user_error
+from core.data import load_cifar10
+from core.evaluate import write_results
+from core.runtime import open_world
+from core.train import describe_run, fit, load_checkpoint
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", required=True, choices=RECIPES, help="a named, complete set of training settings")
+    parser.add_argument("--model", nargs="+", default=["all"], choices=["all", *MODELS], help="which models (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of shuffle, augmentation, dropout and heads (default: 0)")
+    parser.add_argument("--data", type=Path, help="folder that holds cifar-10-batches-py (default: download to data/)")
+    parser.add_argument(
+        "--start-weights",
+        default="imagenet",
+        metavar="imagenet|none|FOLDER",
+        help="torchvision's ImageNet weights (default), random ones, or a folder of resnet18.safetensors and mobilenet_v2.safetensors",
+    )
+    parser.add_argument("--out", type=Path, help="run folder (default: results/START-SIZE-seedSEED)")
+    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="full training state (default: checkpoints/)")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoints, or add models to the run")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    recipe = RECIPES[args.recipe]
+    start = "scratch" if args.start_weights == "none" else "imagenet"
+    out = args.out or results.RESULTS / f"{start}-{recipe.image_size}-seed{args.seed}"
+    models = [m for m in MODELS if m in args.model or "all" in args.model]
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: seeds are 0 or more")
+    if out.exists() and not args.resume:
+        raise UserError(f"{out} exists: choose another --out, or continue it with --resume")
+    with open_world() as world:
+        data = load_cifar10(args.data, world.device)
+        run = describe_run(recipe, args.seed, args.start_weights, data, world)
+        paths = [args.checkpoints / out.name / f"{model}.pt" for model in models]
+        for model, path in zip(models, paths, strict=True):
+            fit(model, recipe, args.start_weights, data, run, world, path, args.resume)
+        write_results(out, [load_checkpoint(path) for path in paths], data, world)
+        if world.is_main:
+            images = out.parent / "test_images.parquet"
+            if not images.exists():
+                results.write_test_images(images, data.test.images.permute(0, 2, 3, 1).cpu().numpy(), data.test.labels.cpu().numpy())
+            print(f"wrote {out}: {', '.join(models)}")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()
