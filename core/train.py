@@ -7,6 +7,7 @@ so that a resumed training repeats the lost epoch exactly: on CPU the final weig
 import math
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +170,7 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
                 **{"model_name": model_name, "run": run, "history": history},
                 **{"model": model.state_dict(), "optimizer": optimizer.state_dict()},
             }
-            results.write_whole(path, lambda aside: torch.save(checkpoint, aside))
+            results.write_whole(path, partial(torch.save, checkpoint))
             tqdm.write(
                 f"{title} {row['phase']}: train loss {row['train_loss']:.3f}, val loss {row['val_loss']:.3f}, "
                 f"val accuracy {row['val_accuracy']:.2%}, {row['images_per_second']:,.0f} images/s"
