@@ -2,18 +2,23 @@
 
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 ROOT = Path(__file__).resolve().parent.parent
 
 BACKBONES = ("resnet18", "mobilenet_v2")
 MODELS = (*BACKBONES, "fusion")  # the one list of trained models; spelt so in folders, columns and URLs
+FEATURES = {"resnet18": 512, "mobilenet_v2": 1280}  # width of what each backbone hands on
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class UserError(Exception):
     """Bad input: one line that says what is wrong and what to do."""
+
+    def __init__(self, line: str):
+        super().__init__(" ".join(line.split()))  # libraries' messages, quoted in it, may take several
 
 
 @contextmanager
@@ -56,9 +61,15 @@ class Recipe:
     @classmethod
     def from_dict(cls, settings: dict) -> "Recipe":
         """Rebuild a recipe from run.json; settings newer than it take their defaults. Raises UserError on unknown ones."""
-        unknown = sorted(set(settings) - {f.name for f in fields(cls)})
+        if not isinstance(settings, dict):
+            raise UserError("the recipe is not an object")
+        kinds = get_type_hints(cls)
+        unknown = sorted(settings.keys() - kinds.keys())
         if unknown:
             raise UserError(f"the recipe has settings this version does not know: {', '.join(unknown)}")
+        for name, value in settings.items():
+            if not isinstance(value, kinds[name] | int if kinds[name] is float else kinds[name]):
+                raise UserError(f"the recipe's {name} is {value!r}, which is not its type")
         try:
             return cls(**settings)
         except TypeError as error:

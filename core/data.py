@@ -76,7 +76,7 @@ def open_cifar10(folder: Path | None = None, train: bool = True) -> CIFAR10:
             with redirect_stdout(StringIO()):
                 return Mirror(ROOT / "data", train=train, download=True)
         except (OSError, RuntimeError) as error:
-            failures.append(f"{url.split('/')[2]}: {' '.join(str(error).split()) or type(error).__name__}")
+            failures.append(f"{url.split('/')[2]}: {str(error) or type(error).__name__}")
     raise UserError(
         f"CIFAR-10 could not be downloaded ({'; '.join(failures)}); pass a folder that holds {CIFAR10.base_folder}/ with --data"
     )

@@ -11,9 +11,9 @@ from sklearn.manifold import TSNE
 from tqdm import tqdm
 
 from core import results
-from core.config import Recipe
+from core.config import Recipe, UserError
 from core.data import Cifar10, to_input
-from core.models import Classifier, build_model, count_costs
+from core.models import Classifier, build_model, count_costs, load_weights
 from core.runtime import World
 
 BATCH_SIZE = 250
@@ -58,6 +58,26 @@ def load_checkpoint_model(checkpoint: dict) -> Classifier:
     model = build_model(checkpoint["model_name"], "none", recipe.hidden, recipe.dropout)
     model.load_state_dict(checkpoint["model"])
     return model
+
+
+def load_shipped_model(run: results.Run, model: str) -> Classifier:
+    """A run's model with the weights that lie in its folder: float32, eval mode, on the CPU. Raises UserError."""
+    path = results.find_weights(run, model)
+    classifier = build_model(model, "none", run.recipe.hidden, run.recipe.dropout)
+    try:
+        load_weights(classifier, path)
+    except UserError as error:
+        raise UserError(f"{error}: run {results.rebuild_command(run.path)}") from None
+    return classifier.eval()
+
+
+def shipped_agreement(run: results.Run, model: str, data: Cifar10, world: World) -> float:
+    """Share of the test images that the shipped weights put in the same class as the shipped predictions. Raises UserError."""
+    shipped = results.load_predictions(run, model, "test", data.test.labels.cpu().numpy())
+    classifier = load_shipped_model(run, model).to(world.device)
+    images = data.test.images[torch.from_numpy(shipped.index).to(world.device)]
+    logits, _ = predict(classifier, images, run.recipe.image_size, world, label=f"{model}: check")
+    return float((logits.argmax(1).cpu().numpy() == shipped.logits.argmax(1)).mean())
 
 
 def write_model(folder: Path, checkpoint: dict, data: Cifar10, world: World) -> dict[str, int]:

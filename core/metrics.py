@@ -61,3 +61,201 @@ def per_class(labels: np.ndarray, predicted: np.ndarray, classes: int = 10) -> d
 
     values = precision_recall_fscore_support(labels, predicted, labels=range(classes), zero_division=0)
     return dict(zip(("precision", "recall", "f1", "support"), values, strict=True))
+
+
+def cluster_classes(counts: np.ndarray) -> list[int]:
+    """An order of the classes that puts those confused with each other side by side (average linkage, optimal leaf order)."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    mixed = normalize_confusion(counts, "true")
+    distance = 1 - (mixed + mixed.T) / 2
+    np.fill_diagonal(distance, 0)
+    return leaves_list(linkage(squareform(distance), "average", optimal_ordering=True)).tolist()
+
+
+# --- comparing classifiers on the same images: `first` and `second` are (N,) bool, is the image answered right? --------
+
+
+def count_outcomes(*correct: np.ndarray) -> np.ndarray:
+    """Images by who is right: k arrays (N,) bool -> counts (2, …, 2), an axis a model, position 1 = right."""
+    shape = (2,) * len(correct)
+    return np.bincount(np.ravel_multi_index([one.astype(int) for one in correct], shape), minlength=2 ** len(correct)).reshape(shape)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """Two-sided p of the exact McNemar test (1947): of the images only one gets right, are half the first's? 1 if none."""
+    from scipy.stats import binomtest
+
+    counts = count_outcomes(first, second)
+    discordant = int(counts[1, 0] + counts[0, 1])
+    return float(binomtest(int(counts[1, 0]), discordant).pvalue) if discordant else 1.0
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p values (k,) corrected for being looked at together (Holm 1979)."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(np.asarray(p, float)[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    corrected = np.empty(len(p))
+    corrected[order] = stepped
+    return corrected
+
+
+def resample_outcomes(counts: np.ndarray, resamples: int = 10_000, seed: int = 0) -> np.ndarray:
+    """Bootstrap counts (resamples, *counts.shape).
+
+    Drawing N images with replacement and counting their outcomes is one multinomial draw, whatever N.
+    """
+    n = counts.sum()
+    draws = np.random.default_rng(seed).multinomial(n, counts.ravel() / n, resamples)
+    return draws.reshape(resamples, *counts.shape)
+
+
+def percentile_interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """The middle `confidence` of bootstrap draws (R,)."""
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def accuracy_difference(first: np.ndarray, second: np.ndarray, resamples: int = 10_000, seed: int = 0) -> tuple[float, tuple[float, float]]:
+    """first's accuracy minus second's, and its paired bootstrap interval; (0, 0) if they are right on the same images."""
+    draws = resample_outcomes(count_outcomes(first, second), resamples, seed)
+    return float(first.mean() - second.mean()), percentile_interval((draws[:, 1, 0] - draws[:, 0, 1]) / len(first))
+
+
+def class_accuracy(labels: np.ndarray, correct: np.ndarray, classes: int = 10) -> np.ndarray:
+    """Share right of each class's images (C,), which is its recall; NaN where a class is absent.
+
+    Its nanmean is the macro accuracy, its nanmin the worst class's.
+    """
+    totals = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels, weights=correct, minlength=classes)
+    return np.divide(right, totals, out=np.full(classes, np.nan), where=totals > 0)
+
+
+def class_differences(labels: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int = 10) -> dict[str, np.ndarray]:
+    """Class by class, (C,) each: n, difference, low, high (paired bootstrap), p (exact McNemar) and p_holm over the classes.
+
+    An absent class has n 0, NaN for difference and interval, p 1, and does not count for Holm.
+    """
+    columns = {name: np.full(classes, np.nan) for name in ("difference", "low", "high")}
+    n, p, p_holm = np.bincount(labels, minlength=classes), np.ones(classes), np.ones(classes)
+    for position in np.flatnonzero(n):
+        mine = labels == position
+        difference, (low, high) = accuracy_difference(first[mine], second[mine])
+        columns["difference"][position], columns["low"][position], columns["high"][position] = difference, low, high
+        p[position] = mcnemar(first[mine], second[mine])
+    p_holm[n > 0] = holm(p[n > 0])
+    return {"n": n, **columns, "p": p, "p_holm": p_holm}
+
+
+def worst_class_difference(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Accuracy on first's worst class minus that on second's worst (each its own), bootstrapped within the classes."""
+    present = np.unique(labels)
+    tables = [resample_outcomes(count_outcomes(first[labels == c], second[labels == c]), seed=int(c)) for c in present]
+    shares = np.stack([table / table[0].sum() for table in tables])  # (C, R, 2, 2)
+    draws = shares[:, :, 1, :].sum(axis=-1).min(axis=0) - shares[:, :, :, 1].sum(axis=-1).min(axis=0)  # (R,)
+    difference = np.nanmin(class_accuracy(labels, first)) - np.nanmin(class_accuracy(labels, second))
+    return float(difference), percentile_interval(draws)
+
+
+def seed_test(values: np.ndarray, confidence: float = 0.95) -> dict[str, float]:
+    """mean, std (of the sample), and, from 3 seeds on, interval low, high and p of "the mean is 0" (one-sample t test).
+
+    NaN where there are too few seeds. Equal values have std 0, an interval of no width, and p 0, or 1 if they are 0.
+    """
+    from scipy.stats import ttest_1samp
+
+    values = np.asarray(values, float)
+    result = {"n": len(values), "mean": float(values.mean()), "std": np.nan, "low": np.nan, "high": np.nan, "p": np.nan}
+    if len(values) > 1:
+        result["std"] = float(values.std(ddof=1))
+    if len(values) > 2 and np.ptp(values) == 0:
+        result |= {"std": 0.0, "low": values[0], "high": values[0], "p": float(values[0] == 0)}
+    elif len(values) > 2:
+        test = ttest_1samp(values, 0)
+        interval = test.confidence_interval(confidence)
+        result |= {"low": float(interval.low), "high": float(interval.high), "p": float(test.pvalue)}
+    return result
+
+
+# --- probabilities: `confidence` (N,) is the largest probability, `correct` (N,) bool ---------------------------------
+
+
+def brier_scores(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Each image's squared distance (N,) between probabilities and the true class: 0 certain and right, 2 certain and wrong."""
+    return ((softmax(logits) - np.eye(logits.shape[1])[labels]) ** 2).sum(axis=1)
+
+
+def confidence_edges(confidence: np.ndarray, bins: int = 15, equal_mass: bool = True) -> np.ndarray:
+    """Ascending bin edges: of [0, 1] in equal widths, or with about equally many images between them.
+
+    Equal confidences always share a bin, so with ties there can be fewer bins than asked for.
+    """
+    if equal_mass:
+        return np.unique(np.quantile(confidence, np.linspace(0, 1, bins + 1)))
+    return np.linspace(0, 1, bins + 1)
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15, equal_mass: bool = True) -> dict[str, np.ndarray]:
+    """The reliability diagram: low, high, n, confidence (mean) and accuracy of each bin (low, high] that holds images."""
+    edges = confidence_edges(confidence, bins, equal_mass)
+    place = np.searchsorted(edges[1:-1], confidence)
+    n = np.bincount(place, minlength=max(len(edges) - 1, 1))
+    held = n > 0
+    return {
+        "low": edges[:-1][held] if len(edges) > 1 else edges,
+        "high": edges[1:][held] if len(edges) > 1 else edges,
+        "n": n[held],
+        "confidence": np.bincount(place, confidence, len(n))[held] / n[held],
+        "accuracy": np.bincount(place, correct, len(n))[held] / n[held],
+    }
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15, equal_mass: bool = True) -> float:
+    """Expected calibration error (Naeini et al. 2015): mean |accuracy - confidence| over the bins, weighted by images."""
+    diagram = reliability(confidence, correct, bins, equal_mass)
+    return float(np.average(np.abs(diagram["accuracy"] - diagram["confidence"]), weights=diagram["n"]))
+
+
+def calibration_error_difference(
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], resamples: int = 2_000, seed: int = 0
+) -> tuple[float, tuple[float, float]]:
+    """Calibration error (equal mass) of the first (confidence, correct) minus that of the second, same images; paired
+    bootstrap interval, the bins staying where they are."""
+    n = len(first[0])
+    gaps = []  # each bin's sum of (correct - confidence), as a matrix that sums the images
+    for confidence, correct in (first, second):
+        place = np.searchsorted(confidence_edges(confidence)[1:-1], confidence)
+        gaps.append(np.eye(place.max() + 1)[place] * (correct - confidence)[:, None])  # (N, bins)
+    generator = np.random.default_rng(seed)
+    draws = []
+    for _ in range(0, resamples, 100):  # in hundreds: all counts at once would take 160 MB
+        counts = np.stack([np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(100)])  # (100, N)
+        one, other = (np.abs(counts @ gap).sum(axis=1) / n for gap in gaps)
+        draws.append(one - other)
+    return calibration_error(*first) - calibration_error(*second), percentile_interval(np.concatenate(draws)[:resamples])
+
+
+def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """The T in [0.05, 20] for which logits / T have the least cross-entropy (Guo et al. 2017); fit it on validation.
+
+    An end of the range is the answer if all are right (0.05) or confidence has nothing to say (20).
+    """
+    from scipy.optimize import minimize_scalar
+
+    low, high = np.log(0.05), np.log(20)
+    found = minimize_scalar(lambda t: cross_entropy(labels, logits / np.exp(t)).mean(), bounds=(low, high), method="bounded")
+    return float(np.exp(found.x))
+
+
+def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """coverage (N,) and risk (N,): share of wrong answers among the k most confident, k = 1 … N.
+
+    Images of equal confidence come in no order: their errors are spread evenly over them. The mean risk is the area under
+    the curve (AURC, Geifman & El-Yaniv 2017).
+    """
+    _, place, n = np.unique(-confidence, return_inverse=True, return_counts=True)
+    wrong = (np.bincount(place, ~correct) / n).repeat(n)
+    k = np.arange(1, len(confidence) + 1)
+    return k / len(k), np.cumsum(wrong) / k

@@ -14,9 +14,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.config import BACKBONES, CLASSES, MODELS, UserError
+from core.config import BACKBONES, CLASSES, FEATURES, MODELS, UserError
 
-FEATURES = {"resnet18": 512, "mobilenet_v2": 1280}
 CLASSIFICATION_LAYER = {"resnet18": "fc", "mobilenet_v2": "classifier"}
 REBUILT = {  # sha256 -> the right name of weights that are not what torchvision's download gives
     "20b711b860eeb84e42a87712170445151b8100910f15f13534547fd929eedddf": "ImageNet weights as rebuilt (without the last residual block)",
@@ -148,7 +147,7 @@ def load_weights(module: nn.Module, path: Path, ignored_prefix: str | None = Non
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as weights ({' '.join(str(error).split())}): fetch it again") from None
+        raise UserError(f"{path} cannot be read as weights ({error}): fetch it again") from None
     if ignored_prefix:
         state = {key: value for key, value in state.items() if not key.startswith(f"{ignored_prefix}.")}
     expected = module.state_dict()

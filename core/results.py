@@ -18,9 +18,10 @@ import pandas as pd
 import safetensors.numpy
 from PIL import Image
 
-from core.config import CLASSES, MODELS, ROOT, Recipe, UserError
+from core import metrics
+from core.config import BACKBONES, CLASSES, MODELS, ROOT, Recipe, UserError
 
-RESULTS = ROOT / "results"
+RESULTS = Path(os.environ.get("RESULTS_DIR") or ROOT / "results")
 HISTORY_COLUMNS = (
     *("epoch", "phase", "lr_head", "lr_backbone", "train_loss", "train_accuracy", "val_loss", "val_accuracy"),
     *("images_per_second", "time_seconds"),
@@ -31,6 +32,9 @@ RUN_KEYS = (
     *("recipe", "seed", "start_weights", "precision", "data_md5", "code_commit", "libraries", "device", "processes"),
     "models",
 )
+IDENTITY = ("recipe", "seed", "start_weights", "precision", "data_md5")  # what two models of one run must share
+HUMANS_COMMAND = "python scripts/human_votes.py --help"
+LABEL_ERROR_COLUMNS = ("index", "given", "guessed", "votes_given", "votes_guessed", "votes_both", "votes_neither")
 SPLIT_SIZES = {"val": 5_000, "test": 10_000}
 
 
@@ -48,7 +52,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(aside, path)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         aside.unlink(missing_ok=True)
-        raise UserError(f"{path} could not be written ({' '.join(str(error).split())}): free or unlock its disk") from None
+        raise UserError(f"{path} could not be written ({error}): free or unlock its disk") from None
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
@@ -106,18 +110,43 @@ def write_test_images(path: Path, images: np.ndarray, labels: np.ndarray) -> Non
     write_whole(path, lambda aside: frame.to_parquet(aside, index=False))
 
 
+def write_human_votes(path: Path, counts: np.ndarray) -> None:
+    """human_votes.parquet from counts (10000, 10): how many people chose each class for each test image."""
+    frame = pd.DataFrame(counts.astype(np.int64), columns=CLASSES)
+    frame.insert(0, "index", np.arange(len(counts)))
+    write_whole(path, lambda aside: frame.to_parquet(aside, index=False))
+
+
+def write_label_errors(path: Path, rows: list[dict]) -> None:
+    """label_errors.parquet from dicts with LABEL_ERROR_COLUMNS: a row a doubted test image."""
+    frame = pd.DataFrame(rows, columns=LABEL_ERROR_COLUMNS).astype(np.int64).sort_values("index")
+    write_whole(path, lambda aside: frame.to_parquet(aside, index=False))
+
+
+def check_same_run(path: Path, found: dict, run: dict) -> None:
+    """Raise UserError unless the record `found` in the file `path` is of the same run as the record `run`."""
+    for key in IDENTITY:
+        if found[key] != run[key]:
+            raise UserError(f"{path} is of another {key.replace('_', ' ')}: give it the same, or another --out")
+
+
 def publish(staged: Path, run: Path) -> None:
-    """Rename a staged run into place; into a run that exists, its models one by one, then its run.json."""
+    """Rename a staged run into place; into a run that exists, its models one by one, then its run.json. Raises UserError."""
     try:
         if not run.exists():
             os.rename(staged, run)
             return
         record = json.loads((staged / "run.json").read_text())
+        try:
+            existing = load_run(run).record
+        except UserError:  # damaged: this is its repair
+            existing = record
+        check_same_run(run / "run.json", existing, record)
         for model in record["models"]:
             if (run / model).exists():
                 os.rename(run / model, staged / f".{model}.old")
             os.rename(staged / model, run / model)
-        record["models"] = json.loads((run / "run.json").read_text())["models"] | record["models"]
+        record["models"] = existing["models"] | record["models"]
         write_run(run / "run.json", record)
         shutil.rmtree(staged)
     except OSError as error:
@@ -164,6 +193,14 @@ def rebuild_command(run: Path) -> str:
     return f"python scripts/evaluate.py {run.parent.name}/{run.name}"
 
 
+def find_weights(run: Run, model: str) -> Path:
+    """weights.safetensors of a model. Raises UserError where the run does not ship it."""
+    path = run.path / model / "weights.safetensors"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: run {rebuild_command(run.path)}")
+    return path
+
+
 def load_run(run: Path) -> Run:
     """Read run.json. Raises UserError."""
     path = run / "run.json"
@@ -176,11 +213,8 @@ def load_run(run: Path) -> Run:
     missing = [key for key in RUN_KEYS if key not in record]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}: run {rebuild_command(run)}")
-    unknown = set(record["models"]) - set(MODELS)
-    if unknown or not record["models"]:
-        raise UserError(
-            f"{path} names {'unknown models ' + ', '.join(sorted(unknown)) if unknown else 'no models'}: run {rebuild_command(run)}"
-        )
+    if not isinstance(record["models"], dict) or not record["models"] or not record["models"].keys() <= set(MODELS):
+        raise UserError(f"{path}: its models are not some of {', '.join(MODELS)}: run {rebuild_command(run)}")
     try:
         Recipe.from_dict(record["recipe"])
     except UserError as error:
@@ -192,8 +226,8 @@ def read_table(path: Path, columns: dict[str, str], repair: str) -> pd.DataFrame
     """Read a csv or parquet file and check its columns' kinds ({name: NumPy kind codes}). Raises UserError."""
     try:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors or OSErrors
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): run {repair}") from None
+    except Exception as error:  # pandas and pyarrow raise many kinds on damaged files
+        raise UserError(f"{path} cannot be read ({error}): run {repair}") from None
     missing = [name for name in columns if name not in frame]
     if missing:
         raise UserError(f"{path} lacks column {', '.join(missing)}: run {repair}")
@@ -215,6 +249,11 @@ def load_history(run: Run, model: str) -> pd.DataFrame:
     return history
 
 
+def split_size(run: Run, split: str) -> int:
+    """How many images of `val` or `test` the run predicted."""
+    return min(SPLIT_SIZES[split], run.recipe.images_per_split or SPLIT_SIZES[split])
+
+
 @dataclass(frozen=True)
 class Predictions:
     """One model's logits on one split, in ascending index."""
@@ -230,21 +269,91 @@ def load_predictions(run: Run, model: str, split: str = "test", labels: np.ndarr
     kinds = {"split": "OU", "index": "iu", "label": "iu", **dict.fromkeys(LOGITS, "f")}
     frame = read_table(path, kinds, repair)
     frame = frame[frame["split"] == split]
-    expected = min(SPLIT_SIZES[split], run.recipe.images_per_split or SPLIT_SIZES[split])
+    expected = split_size(run, split)
     if len(frame) != expected:
         raise UserError(f"{path} has {len(frame)} {split} rows, not {expected}: run {repair}")
     index, label = frame["index"].to_numpy(), frame["label"].to_numpy()
-    if not (np.diff(index) > 0).all() or (split == "test" and index[-1] != expected - 1):
+    if not (np.diff(index) > 0).all() or index[0] < 0 or (split == "test" and index[-1] != expected - 1):
         raise UserError(f"{path}: the {split} rows are not in the order of the images: run {repair}")
-    if labels is not None and not np.array_equal(label, labels[index]):
+    if label.min() < 0 or label.max() >= len(CLASSES) or (labels is not None and not np.array_equal(label, labels[index])):
         raise UserError(f"{path}: its labels are not those of the images: run {repair}")
     return Predictions(index, label, frame[list(LOGITS)].to_numpy())
 
 
+def load_logits(run: Run, split: str = "test", labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """One split's index (N,), labels (N,) and each model's logits (N, 10), with `ensemble` last where both baselines are there.
+
+    Raises UserError.
+    """
+    predictions = {model: load_predictions(run, model, split, labels) for model in run.models}
+    first, *others = predictions.values()
+    for other in others:
+        if not (np.array_equal(first.index, other.index) and np.array_equal(first.labels, other.labels)):
+            raise UserError(f"{run.path}: the models' {split} rows are not of the same images: run {rebuild_command(run.path)}")
+    logits = {model: one.logits for model, one in predictions.items()}
+    if set(BACKBONES) <= set(logits):
+        logits["ensemble"] = metrics.ensemble_logits(*(logits[model] for model in BACKBONES))
+    return first.index, first.labels, logits
+
+
+def load_answers(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
+    """One row a test image: index, label and, for each model of load_logits, what it answered. Raises UserError.
+
+    {model}_predicted (class position), {model}_confidence (largest probability), {model}_margin (largest minus second),
+    {model}_loss (cross-entropy, nats), {model}_correct (bool). `labels` are the test images', to compare with.
+    """
+    index, label, logits = load_logits(run, "test", labels)
+    columns = {"index": index, "label": label}
+    for model, values in logits.items():
+        predicted = values.argmax(axis=1)
+        second, top = np.partition(metrics.softmax(values), -2, axis=1)[:, -2:].T
+        columns[f"{model}_predicted"] = predicted
+        columns[f"{model}_confidence"] = top
+        columns[f"{model}_margin"] = top - second
+        columns[f"{model}_loss"] = metrics.cross_entropy(label, values)
+        columns[f"{model}_correct"] = predicted == label
+    return pd.DataFrame(columns)
+
+
+def load_summary(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
+    """One row a model, the derived `ensemble` and `oracle` last, with all that stands beside an accuracy. Raises UserError.
+
+    accuracy with its Wilson interval (low, high), macro_f1, worst_class and worst_recall, val_accuracy of the last epoch,
+    parameters, macs, training_minutes and images_per_second while fine-tuning; NaN where a control has no such thing.
+    """
+    answers = load_answers(run, labels)
+    rows = []
+    for model in [c.removesuffix("_correct") for c in answers if c.endswith("_correct")]:
+        correct = answers[f"{model}_correct"]
+        scores = metrics.per_class(answers["label"].to_numpy(), answers[f"{model}_predicted"].to_numpy(), len(CLASSES))
+        worst = int(scores["recall"].argmin())
+        row = {"model": model, "right": int(correct.sum()), "macro_f1": scores["f1"].mean(), "worst_class": CLASSES[worst]}
+        row["worst_recall"] = scores["recall"][worst]
+        if model in run.models:
+            history = load_history(run, model)
+            row |= run.record["models"][model] | {"val_accuracy": history["val_accuracy"].iloc[-1]}
+            row["training_minutes"] = history["time_seconds"].sum() / 60
+            row["images_per_second"] = history["images_per_second"][history["phase"] == "finetune"].median()
+        rows.append(row)
+    if "ensemble" in rows[-1]["model"]:
+        costs = [run.record["models"][model] for model in BACKBONES]
+        rows[-1] |= {key: sum(cost[key] for cost in costs) for key in ("parameters", "macs")}
+        rows.append({"model": "oracle", "right": int(answers[[f"{model}_correct" for model in BACKBONES]].any(axis=1).sum())})
+    summary = pd.DataFrame(rows)
+    summary.insert(1, "accuracy", summary["right"] / len(answers))
+    intervals = [metrics.wilson_interval(right, len(answers)) for right in summary.pop("right")]
+    summary.insert(2, "low", [low for low, _ in intervals])
+    summary.insert(3, "high", [high for _, high in intervals])
+    return summary
+
+
 def load_embedding(run: Run, model: str) -> pd.DataFrame:
-    """embedding.parquet: index, x, y. Raises UserError."""
-    path = run.path / model / "embedding.parquet"
-    return read_table(path, {"index": "iu", "x": "f", "y": "f"}, rebuild_command(run.path))
+    """embedding.parquet: index, x, y; a row a test image, in order. Raises UserError."""
+    path, repair = run.path / model / "embedding.parquet", rebuild_command(run.path)
+    frame = read_table(path, {"index": "iu", "x": "f", "y": "f"}, repair)
+    if list(frame["index"]) != list(range(split_size(run, "test"))):
+        raise UserError(f"{path} does not hold the test images in order: run {repair}")
+    return frame
 
 
 @dataclass(frozen=True)
@@ -268,3 +377,28 @@ def load_test_images(results: Path = RESULTS) -> TestImages:
     if list(frame["index"]) != list(range(SPLIT_SIZES["test"])) or not frame["label"].between(0, 9).all():
         raise UserError(f"{path} does not hold the 10,000 test images in order: run {repair}")
     return TestImages(frame["label"].to_numpy(), frame["image"].to_numpy())
+
+
+def load_human_votes(results: Path = RESULTS) -> np.ndarray:
+    """human_votes.parquet: counts (10000, 10) of the people who chose each class for each test image. Raises UserError."""
+    path = results / "human_votes.parquet"
+    frame = read_table(path, dict.fromkeys(("index", *CLASSES), "iu"), HUMANS_COMMAND)
+    counts = frame[list(CLASSES)].to_numpy()
+    if list(frame["index"]) != list(range(SPLIT_SIZES["test"])) or counts.min() < 0 or counts.sum(axis=1).min() == 0:
+        raise UserError(f"{path} does not hold votes on the 10,000 test images in order: run {HUMANS_COMMAND}")
+    return counts
+
+
+def load_label_errors(results: Path = RESULTS) -> pd.DataFrame:
+    """label_errors.parquet: the doubted test images with LABEL_ERROR_COLUMNS, and `relabelled` (bool). Raises UserError.
+
+    `relabelled`: fewer than three of its five annotators agree with the given label.
+    """
+    path = results / "label_errors.parquet"
+    frame = read_table(path, dict.fromkeys(LABEL_ERROR_COLUMNS, "iu"), HUMANS_COMMAND)
+    index, votes = frame["index"], frame.filter(like="votes_")
+    if not (index.is_monotonic_increasing and index.is_unique and index.between(0, SPLIT_SIZES["test"] - 1).all()):
+        raise UserError(f"{path} does not hold test images in order: run {HUMANS_COMMAND}")
+    if not (frame[["given", "guessed"]].isin(range(len(CLASSES))).all(axis=None) and (votes >= 0).all(axis=None)):
+        raise UserError(f"{path} holds classes or votes that cannot be: run {HUMANS_COMMAND}")
+    return frame.assign(relabelled=frame["votes_given"] < 3)

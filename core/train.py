@@ -113,30 +113,23 @@ def describe_run(recipe: Recipe, seed: int, start_weights: str, data: Cifar10, w
 def load_checkpoint(path: Path) -> dict:
     """Read a checkpoint onto the CPU. Raises UserError."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: train it with python scripts/train.py --help") from None
     except Exception as error:  # torch.load raises many kinds on damaged files
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}): delete it and train again") from None
+        raise UserError(f"{path} cannot be read ({str(error)[:200]}): delete it and train again") from None
+    if not isinstance(checkpoint, dict) or not {"model_name", "run", "history", "model", "optimizer"} <= checkpoint.keys():
+        raise UserError(f"{path} is not a checkpoint: delete it and train again")
+    return checkpoint
 
 
-def check_same_run(path: Path, checkpoint: dict, run: dict) -> None:
-    """Raise UserError unless a checkpoint belongs to the run about to be continued."""
-    for key in ("recipe", "seed", "start_weights", "precision", "data_md5"):
-        if checkpoint["run"][key] != run[key]:
-            raise UserError(f"{path} was trained with another {key.replace('_', ' ')}: give it the same, or another --out")
+def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run: dict, world: World, path: Path) -> None:
+    """Train one model to the end of its recipe, leaving its checkpoint at `path` and going on from one that is there.
 
-
-def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run: dict, world: World, path: Path, resume: bool) -> None:
-    """Train one model to the end of its recipe, leaving its checkpoint at `path`.
-
-    `run` is describe_run's record: it decides the seed and identifies the checkpoint. Raises UserError if the checkpoint
-    exists and `resume` is false, or if it is of another run.
+    `run` is describe_run's record: it decides the seed and identifies the checkpoint. Raises UserError if that is of another run.
     """
     if recipe.batch_size % world.size:
         raise UserError(f"{world.size} processes cannot share a batch of {recipe.batch_size}: choose a divisor")
-    if path.exists() and not resume:
-        raise UserError(f"{path} exists: continue it with --resume, or delete it")
     seed = run["seed"]
     seed_everything(seed)
     model = build_model(model_name, start_weights, recipe.hidden, recipe.dropout).to(world.device)
@@ -144,7 +137,7 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
     history = []
     if path.exists():
         checkpoint = load_checkpoint(path)
-        check_same_run(path, checkpoint, run)
+        results.check_same_run(path, checkpoint["run"], run)
         history, run = checkpoint["history"], checkpoint["run"]
         model.load_state_dict(checkpoint["model"])
         optimizer.load_state_dict(checkpoint["optimizer"])
@@ -161,6 +154,9 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
         title = f"{model_name} {epoch + 1}/{recipe.epochs}"
         row = {"epoch": epoch + 1, "phase": "frozen" if frozen else "finetune"}
         row |= train_epoch(trained, optimizer, train, recipe, seed, epoch, world, title)
+        for buffer in model.buffers():  # BatchNorm statistics: between processes they differ by the last step
+            if buffer.is_floating_point():
+                buffer.copy_(world.average(buffer))
         logits, _ = predict(model, val.images, recipe.image_size, world, autocast_dtype(world.device, recipe.bfloat16))
         row["val_loss"], row["val_accuracy"] = score(logits, val.labels, recipe.label_smoothing)
         row["time_seconds"] = time.perf_counter() - start

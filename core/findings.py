@@ -1,0 +1,602 @@
+"""What may be said of a run: statements, each with its numbers, its test and a verdict that goes no further than the test.
+
+Every claim is about fusion and is tested two-sided at 5 %. "supported": the data say so; "contradicted": they say the
+opposite; "not distinguishable": they say neither, which is no proof of equality. The tests on images ask about the trained
+weights at hand; only those over seeds ask about the recipe. No torch here.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from core import metrics, results
+from core.config import BACKBONES, CLASSES, MODELS
+from core.results import Run
+
+ALPHA = 0.05
+COMPARABLE = 0.005  # of accuracy: no worse than this counts as comparable
+SEVERAL = 3  # classes
+TRAIN_IMAGES = 45_000
+SUPPORTED, OPEN, CONTRADICTED = "supported", "not distinguishable", "contradicted"
+NAMES = {"resnet18": "ResNet18", "mobilenet_v2": "MobileNetV2", "fusion": "fusion", "ensemble": "the baselines' ensemble"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One statement. Accuracies and their differences in `numbers` are shares; `interval` is that of the claim's quantity."""
+
+    id: str
+    text: str
+    verdict: str  # supported | not distinguishable | contradicted
+    numbers: dict[str, float]
+    test: str
+    p: float | None
+    interval: tuple[float, float] | None  # 95 %
+    n: int  # images, or seeds
+    view: str  # the dashboard page that shows it
+
+    def __post_init__(self):
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.numbers.items()}
+        object.__setattr__(self, "numbers", plain)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run's answers, loaded once: test and validation."""
+
+    run: Run
+    index: np.ndarray  # (N,) of the test images
+    labels: np.ndarray
+    logits: dict[str, np.ndarray]  # (N, 10) a model, the ensemble included
+    val_labels: np.ndarray
+    val_logits: dict[str, np.ndarray]
+    histories: dict[str, pd.DataFrame]
+
+    @classmethod
+    def load(cls, run: Run) -> "Evidence":
+        """Raises UserError."""
+        _, val_labels, val_logits = results.load_logits(run, "val")
+        histories = {model: results.load_history(run, model) for model in run.models}
+        return cls(run, *results.load_logits(run, "test"), val_labels, val_logits, histories)
+
+    def correct(self, model: str) -> np.ndarray:
+        return self.logits[model].argmax(axis=1) == self.labels
+
+    def val_correct(self, model: str) -> np.ndarray:
+        return self.val_logits[model].argmax(axis=1) == self.val_labels
+
+    def confident(self, model: str, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """Confidence (N,) at a temperature, and correctness (N,): what the calibration metrics take."""
+        return metrics.softmax(self.logits[model] / temperature).max(axis=1), self.correct(model)
+
+    @property
+    def better_baseline(self) -> str:
+        """By test accuracy: the harder one to beat."""
+        return max(BACKBONES, key=lambda model: self.correct(model).mean())
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def points(difference: float) -> str:
+    return f"{100 * difference:+.2f} points"
+
+
+def bracket(interval: tuple[float, float]) -> str:
+    return f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
+
+
+def show_p(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def judge(difference: float, p: float) -> str:
+    if p >= ALPHA or difference == 0:
+        return OPEN
+    return SUPPORTED if difference > 0 else CONTRADICTED
+
+
+def judge_interval(interval: tuple[float, float]) -> str:
+    """Verdict on "the quantity is above 0"."""
+    if interval[0] > 0:
+        return SUPPORTED
+    return CONTRADICTED if interval[1] < 0 else OPEN
+
+
+def relate(verdict: str, better: str, worse: str) -> str:
+    """The verb of a comparison."""
+    return {SUPPORTED: better, CONTRADICTED: worse, OPEN: "is not distinguishable from"}[verdict]
+
+
+# --- statements on one run's images ----------------------------------------------------------------------------------
+
+
+def compare_accuracies(evidence: Evidence, scope: str) -> list[Finding]:
+    """Fusion against both baselines and their ensemble, and what follows from these for the better baseline."""
+    others = (*BACKBONES, "ensemble")
+    fusion = evidence.correct("fusion")
+    p = dict(zip(others, metrics.holm(np.array([metrics.mcnemar(fusion, evidence.correct(other)) for other in others])), strict=True))
+    pairs = {}
+    for other in others:
+        correct = evidence.correct(other)
+        difference, interval = metrics.accuracy_difference(fusion, correct)
+        counts = metrics.count_outcomes(fusion, correct)
+        verdict = judge(difference, p[other])
+        pairs[other] = Finding(
+            id=f"fusion-{other}",
+            text=f"Fusion {relate(verdict, 'is right more often than', 'is right less often than')} {NAMES[other]}: {percent(fusion.mean())} against {percent(correct.mean())}, "
+            f"{points(difference)} {bracket(interval)} ({show_p(p[other])}; {scope}).",
+            verdict=verdict,
+            numbers={
+                **{"fusion": fusion.mean(), other: correct.mean(), "difference": difference},
+                **{"only_fusion_right": counts[1, 0], f"only_{other}_right": counts[0, 1]},
+            },
+            test="exact McNemar, Holm over 3 pairs; paired bootstrap",
+            p=p[other],
+            interval=interval,
+            n=len(fusion),
+            view="evidence",
+        )
+    better, name = pairs[evidence.better_baseline], NAMES[evidence.better_baseline]
+    verdict, headline_p = better.verdict, better.p
+    if better.numbers["difference"] > 0:  # "above both" needs both tests: the larger p decides
+        headline_p = max(p[one] for one in BACKBONES)
+        verdict = judge(better.numbers["difference"], headline_p)
+    start = {
+        SUPPORTED: f"Fusion is right more often than both baselines, {name} being the better one",
+        OPEN: f"Fusion is not distinguishable from the better baseline, {name}",
+        CONTRADICTED: f"Fusion is right less often than the better baseline, {name}",
+    }[verdict]
+    headline = replace(
+        better,
+        id="fusion-better-baseline",
+        text=f"{start}: {points(better.numbers['difference'])} {bracket(better.interval)} ({show_p(headline_p)}; {scope}).",
+        verdict=verdict,
+        p=headline_p,
+    )
+    return [headline, *pairs.values()]
+
+
+def compare_within_margin(pairs: dict[str, Finding], better: str, scope: str) -> Finding:
+    """The claim the project set out with: comparable or improved accuracy."""
+    low = min(pairs[one].interval[0] for one in BACKBONES)
+    verdict = SUPPORTED if low > -COMPARABLE else OPEN
+    if pairs[better].interval[1] < -COMPARABLE:
+        verdict = CONTRADICTED
+    margin = f"{100 * COMPARABLE:g} points"
+    start = {
+        SUPPORTED: f"Fusion's accuracy is comparable to or above both baselines': at worst {points(low)} (margin: {margin})",
+        OPEN: f"Whether fusion's accuracy is within {margin} of the better baseline's stays open: at worst it is {points(low)}",
+        CONTRADICTED: f"Fusion's accuracy is more than {margin} below {NAMES[better]}'s",
+    }[verdict]
+    return replace(
+        pairs[better],
+        id="comparable",
+        text=f"{start}, difference to {NAMES[better]} {bracket(pairs[better].interval)} ({scope}).",
+        verdict=verdict,
+        numbers={**pairs[better].numbers, "lowest": low, "margin": COMPARABLE},
+        test=f"paired bootstrap interval against a margin of {margin}",
+        p=None,
+    )
+
+
+def compare_classes(evidence: Evidence, scope: str) -> list[Finding]:
+    """Better on several classes than the better baseline? And on the worst class?"""
+    other = evidence.better_baseline
+    fusion, correct = evidence.correct("fusion"), evidence.correct(other)
+    table = metrics.class_differences(evidence.labels, fusion, correct)
+    certain = table["p_holm"] < ALPHA
+    better, worse = certain & (table["difference"] > 0), certain & (table["difference"] < 0)
+    verdict = OPEN
+    if better.sum() >= SEVERAL and not worse.any():
+        verdict = SUPPORTED
+    elif worse.sum() > better.sum():
+        verdict = CONTRADICTED
+    accuracy = {one: metrics.class_accuracy(evidence.labels, evidence.correct(one)) for one in ("fusion", other)}
+    macro = {one: np.nanmean(values) for one, values in accuracy.items()}
+    start = {
+        SUPPORTED: f"Fusion generalises better than {NAMES[other]} on several classes",
+        OPEN: f"That fusion generalises better than {NAMES[other]} on several classes is not shown",
+        CONTRADICTED: f"Fusion generalises worse than {NAMES[other]} on more classes than better",
+    }[verdict]
+    named = ", ".join(np.array(CLASSES)[better]) or "none"
+    higher, lower = int((table["difference"] > 0).sum()), int((table["difference"] < 0).sum())
+    classes = Finding(
+        id="classes",
+        text=f"{start}: significantly better on {better.sum()} ({named}), significantly worse on {worse.sum()} of {(table['n'] > 0).sum()}; "
+        f"by the bare numbers better on {higher}, worse on {lower}. Macro recall {percent(macro['fusion'])} against "
+        f"{percent(macro[other])} ({scope}).",
+        verdict=verdict,
+        numbers={
+            **{"classes_better": better.sum(), "classes_worse": worse.sum(), "classes_higher": higher, "classes_lower": lower},
+            **{"macro_recall_fusion": macro["fusion"], f"macro_recall_{other}": macro[other]},
+        },
+        test=f"exact McNemar a class, Holm over classes; several: {SEVERAL} or more, and none worse",
+        p=None,
+        interval=None,
+        n=len(fusion),
+        view="evidence",
+    )
+    difference, interval = metrics.worst_class_difference(evidence.labels, fusion, correct)
+    verdict = judge_interval(interval)
+    worst = {one: CLASSES[int(np.nanargmin(values))] for one, values in accuracy.items()}
+    return [
+        classes,
+        Finding(
+            id="worst-class",
+            text=f"On its worst class ({worst['fusion']}, {percent(np.nanmin(accuracy['fusion']))}) fusion {relate(verdict, 'is better than', 'is worse than')} "
+            f"{NAMES[other]} on its own ({worst[other]}, {percent(np.nanmin(accuracy[other]))}): {points(difference)} {bracket(interval)} ({scope}).",
+            verdict=verdict,
+            numbers={"fusion": np.nanmin(accuracy["fusion"]), other: np.nanmin(accuracy[other]), "difference": difference},
+            test="paired bootstrap within the classes",
+            p=None,
+            interval=interval,
+            n=len(fusion),
+            view="evidence",
+        ),
+    ]
+
+
+def compare_gaps(evidence: Evidence, scope: str) -> Finding:
+    """Does fusion lose less between training and validation than the better baseline?"""
+    from scipy.stats import norm
+
+    other, recipe = evidence.better_baseline, evidence.run.recipe
+    train = {one: float(evidence.histories[one]["train_accuracy"].iloc[-1]) for one in ("fusion", other)}
+    val = {one: evidence.val_correct(one) for one in train}
+    gap = {one: train[one] - val[one].mean() for one in train}
+    seen = (recipe.images_per_split or TRAIN_IMAGES) // recipe.batch_size * recipe.batch_size  # of the last epoch
+    variance = sum(share * (1 - share) / seen for share in train.values())
+    variance += (val["fusion"].astype(float) - val[other]).var() / len(val[other])
+    difference = gap["fusion"] - gap[other]
+    half = norm.isf(ALPHA / 2) * np.sqrt(variance)
+    verdict = judge_interval((-difference - half, -difference + half))
+    return Finding(
+        id="gap",
+        text=f"Fusion's gap between training and validation accuracy after the last epoch, {points(gap['fusion'])}, "
+        f"{relate(verdict, 'is smaller than', 'is larger than')} {NAMES[other]}'s, {points(gap[other])}: "
+        f"difference {bracket((difference - half, difference + half))} points; training accuracy is on augmented images ({scope}).",
+        verdict=verdict,
+        numbers={"gap_fusion": gap["fusion"], f"gap_{other}": gap[other], "difference": difference},
+        test="normal interval, validation answers paired, training answers taken as independent",
+        p=float(2 * norm.sf(abs(difference) / np.sqrt(variance))) if variance else float(difference == 0),
+        interval=(float(difference - half), float(difference + half)),
+        n=len(evidence.val_labels),
+        view="training",
+    )
+
+
+def compare_frozen(evidence: Evidence, scope: str) -> Finding:
+    """A control: before any fine-tuning, do the concatenated features say more than those of one backbone?"""
+    from scipy.stats import norm
+
+    last = evidence.run.recipe.frozen_epochs - 1
+    accuracy = {model: float(evidence.histories[model]["val_accuracy"].iloc[last]) for model in MODELS}
+    other = max(BACKBONES, key=accuracy.get)
+    n = len(evidence.val_labels)
+    difference = accuracy["fusion"] - accuracy[other]
+    error = np.sqrt(sum(accuracy[one] * (1 - accuracy[one]) / n for one in ("fusion", other)))
+    interval = (float(difference - norm.isf(ALPHA / 2) * error), float(difference + norm.isf(ALPHA / 2) * error))
+    verdict = judge_interval(interval)
+    return Finding(
+        id="frozen",
+        text=f"On frozen backbones, at the end of phase 1, fusion {relate(verdict, 'is right more often than', 'is right less often than')} "
+        f"{NAMES[other]}: {percent(accuracy['fusion'])} against {percent(accuracy[other])} of the validation images, "
+        f"{points(difference)} {bracket(interval)}; its head has a hidden layer, the baselines' have none ({scope}).",
+        verdict=verdict,
+        numbers={"fusion": accuracy["fusion"], other: accuracy[other], "difference": difference},
+        test="normal interval, answers taken as independent",
+        p=float(2 * norm.sf(abs(difference) / error)) if error else float(difference == 0),
+        interval=interval,
+        n=n,
+        view="training",
+    )
+
+
+def compare_calibration(evidence: Evidence, scope: str) -> list[Finding]:
+    """Is fusion's confidence closer to its accuracy than the better baseline's, and does a temperature bring it closer?"""
+    other = evidence.better_baseline
+    temperature = {one: metrics.fit_temperature(evidence.val_labels, evidence.val_logits[one]) for one in ("fusion", other)}
+    as_trained = {one: evidence.confident(one) for one in temperature}
+    scaled = {one: evidence.confident(one, temperature[one]) for one in temperature}
+    before = {one: metrics.calibration_error(*as_trained[one]) for one in temperature}
+    after = {one: metrics.calibration_error(*scaled[one]) for one in temperature}
+    difference, interval = metrics.calibration_error_difference(as_trained["fusion"], as_trained[other])
+    verdict = judge_interval((-interval[1], -interval[0]))
+    gain, gain_interval = metrics.calibration_error_difference(scaled["fusion"], as_trained["fusion"])
+    gain_verdict = judge_interval((-gain_interval[1], -gain_interval[0]))
+    test = "paired bootstrap of the calibration error in 15 bins of equal mass"
+    return [
+        Finding(
+            id="calibration",
+            text=f"As trained, fusion's calibration error {relate(verdict, 'is smaller than', 'is larger than')} {NAMES[other]}'s: "
+            f"{100 * before['fusion']:.2f} against {100 * before[other]:.2f} points, difference {bracket(interval)} ({scope}).",
+            verdict=verdict,
+            numbers={"fusion": before["fusion"], other: before[other], "difference": difference},
+            test=test,
+            p=None,
+            interval=interval,
+            n=len(evidence.labels),
+            view="calibration",
+        ),
+        Finding(
+            id="temperature",
+            text=f"Fusion's calibration error with a temperature of {temperature['fusion']:.2f}, fitted on validation, "
+            f"{relate(gain_verdict, 'is smaller than', 'is larger than')} without: {100 * after['fusion']:.2f} against "
+            f"{100 * before['fusion']:.2f} points, difference {bracket(gain_interval)}; {NAMES[other]}'s is {100 * after[other]:.2f} "
+            f"with {temperature[other]:.2f} ({scope}).",
+            verdict=gain_verdict,
+            numbers={
+                **{"before": before["fusion"], "after": after["fusion"], "difference": gain, f"after_{other}": after[other]},
+                **{"temperature_fusion": temperature["fusion"], f"temperature_{other}": temperature[other]},
+            },
+            test=test,
+            p=None,
+            interval=gain_interval,
+            n=len(evidence.labels),
+            view="calibration",
+        ),
+    ]
+
+
+def measure_headroom(evidence: Evidence, scope: str) -> Finding:
+    """How much of what a perfect choice between the baselines would gain does fusion take?"""
+    better = evidence.better_baseline
+    outcomes = [evidence.correct(one) for one in ("fusion", better, *(one for one in BACKBONES if one != better))]
+    counts = metrics.count_outcomes(*outcomes)  # (fusion, better, other)
+
+    def split(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images (R,) the oracle and fusion get right beyond the better baseline."""
+        baseline = tables[:, :, 1].sum(axis=(1, 2))
+        return tables[:, :, 0, 1].sum(axis=1), tables[:, 1].sum(axis=(1, 2)) - baseline
+
+    draws = metrics.resample_outcomes(counts)
+    headroom, taken = (int(values[0]) for values in split(counts[None]))
+    room, gain = split(draws)
+    n = len(outcomes[0])
+    oracle = (counts.sum() - counts[:, 0, 0].sum()) / n
+    if headroom == 0:
+        share, interval, verdict = 0.0, (0.0, 0.0), OPEN
+    else:
+        share, interval = taken / headroom, metrics.percentile_interval(gain[room > 0] / room[room > 0])
+        verdict = judge_interval(interval)
+    start = {
+        SUPPORTED: "Fusion takes part of what a perfect choice between the baselines would gain",
+        OPEN: "That fusion takes part of what a perfect choice between the baselines would gain is not shown",
+        CONTRADICTED: "Fusion loses where a perfect choice between the baselines would gain",
+    }[verdict]
+    return Finding(
+        id="headroom",
+        text=f"{start}: the better one alone is right on {percent(outcomes[1].mean())}, either of them on {percent(oracle)}; "
+        f"fusion's {percent(outcomes[0].mean())} is {100 * share:.0f} % of the way [{100 * interval[0]:.0f}, {100 * interval[1]:.0f}] ({scope}).",
+        verdict=verdict,
+        numbers={"fusion": outcomes[0].mean(), better: outcomes[1].mean(), "oracle": oracle, "share": share},
+        test="bootstrap of the images",
+        p=None,
+        interval=interval,
+        n=n,
+        view="rescued",
+    )
+
+
+def compare_with_people(evidence: Evidence, votes: np.ndarray, scope: str) -> Finding:
+    """Does fusion err where people disagree with the label too? `votes` are CIFAR-10H's counts (10000, 10)."""
+    from scipy.stats import mannwhitneyu, spearmanr
+
+    votes, rows = votes[evidence.index], np.arange(len(evidence.labels))
+    agreement = votes[rows, evidence.labels] / votes.sum(axis=1)
+    confidence, right = evidence.confident("fusion")
+    predicted = evidence.logits["fusion"].argmax(axis=1)
+    numbers = {"agreement_right": agreement[right].mean() if right.any() else np.nan}
+    numbers["agreement_wrong"] = agreement[~right].mean() if not right.all() else np.nan
+    numbers["shared_by_someone"] = (votes[rows, predicted] > 0)[~right].mean() if not right.all() else np.nan
+    if right.all() or not right.any() or np.ptp(agreement) == 0:
+        text, verdict, p, numbers["auc"] = "Whether fusion errs where people disagree cannot be asked: nothing to compare", OPEN, 1.0, 0.5
+    else:
+        test = mannwhitneyu(agreement[right], agreement[~right], method="asymptotic")
+        p, numbers["auc"] = float(test.pvalue), test.statistic / (right.sum() * (~right).sum())
+        numbers["rank_correlation"] = spearmanr(confidence, agreement).statistic
+        verdict = judge(numbers["auc"] - 0.5, p)
+        start = {
+            SUPPORTED: "Fusion errs more where people disagree with the label too",
+            OPEN: "That fusion errs more where people disagree with the label is not shown",
+            CONTRADICTED: "Fusion errs more where people agree with the label",
+        }[verdict]
+        text = (
+            f"{start}: on images it gets wrong {percent(numbers['agreement_wrong'])} of people chose the label, on the others "
+            f"{percent(numbers['agreement_right'])} ({show_p(p)}); {percent(numbers['shared_by_someone'])} of its errors were also made "
+            f"by at least one person; confidence and agreement have a rank correlation of {numbers['rank_correlation']:.2f}"
+        )
+    return Finding(
+        id="people",
+        text=f"{text} ({scope}).",
+        verdict=verdict,
+        numbers=numbers,
+        test="Mann-Whitney U of human agreement on right against wrong images",
+        p=p,
+        interval=None,
+        n=len(rows),
+        view="errors",
+    )
+
+
+def leave_out_relabelled(evidence: Evidence, label_errors: pd.DataFrame, scope: str) -> Finding | None:
+    """Is fusion above the better baseline without the test images whose label people reject? None if none of these is there."""
+    rejected = np.isin(evidence.index, label_errors.loc[label_errors["relabelled"], "index"])
+    if not rejected.any() or rejected.all():
+        return None
+    other = evidence.better_baseline
+    fusion, correct = evidence.correct("fusion"), evidence.correct(other)
+    difference, interval = metrics.accuracy_difference(fusion[~rejected], correct[~rejected])
+    p = metrics.mcnemar(fusion[~rejected], correct[~rejected])
+    verdict = judge(difference, p)
+    return Finding(
+        id="relabelled",
+        text=f"Without the {rejected.sum()} test images whose label most annotators reject, fusion "
+        f"{relate(verdict, 'is right more often than', 'is right less often than')} {NAMES[other]}: {percent(fusion[~rejected].mean())} "
+        f"(with them {percent(fusion.mean())}) against {percent(correct[~rejected].mean())} ({percent(correct.mean())}), "
+        f"{points(difference)} {bracket(interval)} ({show_p(p)}; {scope}).",
+        verdict=verdict,
+        numbers={
+            **{"fusion": fusion[~rejected].mean(), other: correct[~rejected].mean(), "difference": difference},
+            **{"fusion_with": fusion.mean(), f"{other}_with": correct.mean(), "left_out": rejected.sum()},
+        },
+        test="exact McNemar; paired bootstrap",
+        p=p,
+        interval=interval,
+        n=int((~rejected).sum()),
+        view="errors",
+    )
+
+
+# --- statements over seeds -------------------------------------------------------------------------------------------
+
+
+def compare_over_seeds(runs: list[Run]) -> list[Finding]:
+    """Fusion against each other model, a difference a seed. Raises UserError."""
+    seeds = [run.record["seed"] for run in runs]
+    if len(runs) == 1:
+        return [
+            Finding(
+                id="seeds",
+                text=f"Only seed {seeds[0]} was trained: how much another training would differ is not known.",
+                verdict=OPEN,
+                numbers={"seeds": 1},
+                test="none: it needs 3 seeds",
+                p=None,
+                interval=None,
+                n=1,
+                view="evidence",
+            )
+        ]
+    accuracy = seed_accuracies(runs)
+    others = (*BACKBONES, "ensemble")
+    tests = {other: metrics.seed_test(accuracy["fusion"] - accuracy[other]) for other in others}
+    corrected = metrics.holm(np.array([tests[other]["p"] for other in others])) if len(runs) > 2 else [None] * len(others)
+    findings = []
+    for other, p in zip(others, corrected, strict=True):
+        test = tests[other]
+        interval, tail = None, "two seeds are too few for a test"
+        verdict = OPEN
+        if p is not None:
+            p, interval, verdict = float(p), (test["low"], test["high"]), judge(test["mean"], p)
+            tail = f"{bracket(interval)}, {show_p(p)}"
+        findings.append(
+            Finding(
+                id=f"seeds-{other}",
+                text=f"Over seeds {', '.join(map(str, seeds))} fusion {relate(verdict, 'is right more often than', 'is right less often than')} "
+                f"{NAMES[other]}: {points(test['mean'])} ± {100 * test['std']:.2f} (standard deviation; {tail}).",
+                verdict=verdict,
+                numbers={"mean": test["mean"], "std": test["std"], "fusion": accuracy["fusion"].mean(), other: accuracy[other].mean()},
+                test="t test of the differences over seeds, Holm over 3 pairs" if p is not None else "none: it needs 3 seeds",
+                p=p,
+                interval=interval,
+                n=len(runs),
+                view="evidence",
+            )
+        )
+    return findings
+
+
+def seed_accuracies(runs: list[Run]) -> pd.DataFrame:
+    """Test accuracy, a row a run, a column a model, the ensemble included. Raises UserError."""
+    rows = []
+    for run in runs:
+        _, labels, logits = results.load_logits(run)
+        rows.append({model: float((values.argmax(axis=1) == labels).mean()) for model, values in logits.items()})
+    return pd.DataFrame(rows)
+
+
+# --- all of it -------------------------------------------------------------------------------------------------------
+
+
+def find_findings(run: Run, seeds: list[Run] = (), folder: Path | None = None) -> list[Finding]:
+    """Every statement on a run, the headline's first; none unless it holds all three models. Raises UserError.
+
+    `seeds` are runs of the same recipe and start weights, this one among them or not. Human votes and label errors are
+    read from `folder` (default: where the run lies); without these files there are no statements on people.
+    """
+    if set(run.models) != set(MODELS):
+        return []
+    folder = folder or run.path.parent
+    others = {other.record["seed"]: other for other in seeds if set(other.models) == set(MODELS)}
+    runs = [one for _, one in sorted((others | {run.record["seed"]: run}).items())]
+    scope = f"one training of each, seed {run.record['seed']}"
+    evidence = Evidence.load(run)
+    headline, *pairs = compare_accuracies(evidence, scope)
+    findings = [
+        *(headline, compare_within_margin({pair.id.removeprefix("fusion-"): pair for pair in pairs}, evidence.better_baseline, scope)),
+        *pairs,
+        *compare_over_seeds(runs),
+        *compare_classes(evidence, scope),
+        compare_gaps(evidence, scope),
+    ]
+    if run.recipe.frozen_epochs:
+        findings.append(compare_frozen(evidence, scope))
+    findings += [*compare_calibration(evidence, scope), measure_headroom(evidence, scope)]
+    if (folder / "human_votes.parquet").exists():
+        findings.append(compare_with_people(evidence, results.load_human_votes(folder), scope))
+    if (folder / "label_errors.parquet").exists():
+        findings.append(leave_out_relabelled(evidence, results.load_label_errors(folder), scope))
+    return [finding for finding in findings if finding]
+
+
+def write_headline(run: Run, findings: list[Finding]) -> str:
+    """One sentence for a run: fusion against the better baseline, the ensemble and, where tested, over seeds."""
+    by_id = {finding.id: finding for finding in findings}
+    if not by_id:
+        missing = ", ".join(NAMES[model] for model in MODELS if model not in run.models)
+        return f"This run lacks {missing}: train the rest with --resume before anything can be compared."
+    first, ensemble = by_id["fusion-better-baseline"], by_id["fusion-ensemble"]
+    sentence = (
+        f"{first.text.rstrip('.')}; it {relate(ensemble.verdict, 'is right more often than', 'is right less often than')} "
+        f"{NAMES['ensemble']}, {points(ensemble.numbers['difference'])} {bracket(ensemble.interval)}"
+    )
+    better = next(one for one in BACKBONES if one in first.numbers)
+    over_seeds = by_id.get(f"seeds-{better}")
+    if over_seeds and over_seeds.p is not None:
+        sentence += f"; over {over_seeds.n} seeds the difference to {NAMES[better]} is {points(over_seeds.numbers['mean'])} ({show_p(over_seeds.p)})"
+    return sentence + "."
+
+
+def summarize(run: Run) -> pd.DataFrame:
+    """The result table: a row a model, then the controls `ensemble` and `oracle` where both baselines are there.
+
+    Columns: model, n, accuracy, low, high (Wilson), macro_f1, worst_class (name), worst_accuracy, val_accuracy, parameters,
+    macs, training_seconds (validation included), images_per_second (mean of the fine-tuning epochs). The ensemble costs
+    its members together; NaN where a quantity has no meaning: a choice between answers has no F1. Raises UserError.
+    """
+    evidence = Evidence.load(run)
+    rows = []
+    for model in (*evidence.logits, "oracle"):
+        members = BACKBONES if model in ("ensemble", "oracle") else (model,)
+        if model == "oracle":
+            if "ensemble" not in evidence.logits:
+                continue
+            correct = metrics.oracle_correct(evidence.labels, *(evidence.logits[one] for one in BACKBONES))
+            val_correct = metrics.oracle_correct(evidence.val_labels, *(evidence.val_logits[one] for one in BACKBONES))
+            f1 = np.nan
+        else:
+            correct, val_correct = evidence.correct(model), evidence.val_correct(model)
+            f1 = metrics.per_class(evidence.labels, evidence.logits[model].argmax(axis=1))["f1"].mean()
+        low, high = metrics.wilson_interval(correct.sum(), len(correct))
+        by_class = metrics.class_accuracy(evidence.labels, correct)
+        histories = [evidence.histories[one] for one in members]
+        thawed = histories[0][histories[0]["phase"] == "finetune"]
+        rows.append(
+            {
+                **{"model": model, "n": len(correct), "accuracy": correct.mean(), "low": low, "high": high, "macro_f1": f1},
+                **{"worst_class": CLASSES[int(np.nanargmin(by_class))], "worst_accuracy": np.nanmin(by_class)},
+                "val_accuracy": val_correct.mean(),
+                **{cost: sum(run.record["models"][one][cost] for one in members) for cost in ("parameters", "macs")},
+                "training_seconds": sum(history["time_seconds"].sum() for history in histories),
+                "images_per_second": thawed["images_per_second"].mean() if len(members) == 1 else np.nan,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,47 @@
+"""The dashboard's entry: page settings, navigation and the sidebar every page shares.
+
+streamlit run dashboard/Home.py
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import streamlit as st
+
+from core.config import UserError
+from dashboard import components
+
+st.set_page_config(page_title="CNN fusion laboratory", page_icon="🔬", layout="wide")
+
+PAGES = {
+    "Findings": {
+        "overview": "Overview",
+    },
+    "Explore": {
+        "training": "Training curves",
+        "confusion": "Confusion",
+        "errors": "Errors",
+        "attributions": "Attributions",
+    },
+}
+page = st.navigation(
+    {
+        group: [st.Page(f"views/{name}.py", title=title, default=name == "overview", url_path=name) for name, title in pages.items()]
+        for group, pages in PAGES.items()
+    }
+)
+try:
+    run = components.pick_run()
+    if run is None:
+        st.title("No results yet")
+        st.markdown(
+            "Train the three models and come back: `python scripts/train.py --recipe cpu-96` on a CPU, "
+            "`--recipe full-224` on a GPU. Every run appears here when it is whole."
+        )
+    else:
+        st.session_state["current"] = run, components.pick_models(run)
+        page.run()
+except UserError as error:
+    st.error(str(error))

@@ -1,0 +1,200 @@
+"""What the pages read: thin caches over core. A file that changes on disk is read again."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from PIL import Image
+
+from core import results
+from core.config import BACKBONES, CLASSES, UserError
+from core.results import Run
+
+OUTCOMES = {  # what the models made of an image -> which rows of the answers
+    "everything": lambda a, model: np.ones(len(a), bool),
+    "model wrong": lambda a, model: ~a[f"{model}_correct"],
+    "model right": lambda a, model: a[f"{model}_correct"],
+    "any wrong": lambda a, model: ~a[correct_columns(a)].all(axis=1),
+    "all wrong": lambda a, model: ~a[correct_columns(a)].any(axis=1),
+    "all right": lambda a, model: a[correct_columns(a)].all(axis=1),
+    "only fusion wrong": lambda a, model: ~a["fusion_correct"] & a[[f"{b}_correct" for b in BACKBONES]].all(axis=1),
+    "only baselines wrong": lambda a, model: a["fusion_correct"] & ~a[[f"{b}_correct" for b in BACKBONES]].any(axis=1),
+}
+AGREEMENTS = ("any", "models agree", "models disagree")
+SORTS = {  # order of a gallery -> column and direction
+    "most confident first": ("{}_confidence", False),
+    "least confident first": ("{}_confidence", True),
+    "highest loss first": ("{}_loss", False),
+    "smallest margin first": ("{}_margin", True),
+    "most disagreement first": ("disagreement", False),
+    "index": ("index", True),
+}
+
+
+def stamp(folder: Path) -> tuple:
+    """Changes when a file below `folder` does."""
+    return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.rglob("*")) if p.is_file())
+
+
+def open_run(name: str) -> Run:
+    return results.load_run(results.RESULTS / name)
+
+
+@st.cache_data(show_spinner=False)
+def _check_runs(root: Path, stamp: tuple) -> tuple[list[str], dict[str, str]]:
+    whole, damaged = [], {}
+    for name in results.find_runs(root):
+        try:
+            run = results.load_run(root / name)
+            for model in run.models:
+                results.load_history(run, model)
+                results.load_predictions(run, model)
+            whole.append(name)
+        except UserError as error:
+            damaged[name] = str(error)
+    return whole, damaged
+
+
+def check_runs() -> tuple[list[str], dict[str, str]]:
+    """Names of the runs whose tables are whole, and what is wrong with the others."""
+    return _check_runs(results.RESULTS, stamp(results.RESULTS))
+
+
+@st.cache_data(show_spinner=False)
+def _load_answers(path: Path, stamp: tuple) -> pd.DataFrame:
+    answers = results.load_answers(results.load_run(path), load_images().labels)
+    probabilities = answers[[c for c in answers if c.endswith("_confidence")]]
+    predicted = answers[[c for c in answers if c.endswith("_predicted") and not c.startswith("ensemble")]]
+    answers["agree"] = predicted.nunique(axis=1) == 1
+    answers["disagreement"] = predicted.nunique(axis=1) + probabilities.max(axis=1) - probabilities.min(axis=1)
+    return answers
+
+
+def load_answers(run: Run) -> pd.DataFrame:
+    """core.results.load_answers, with `agree` (all trained models predict the same) and `disagreement` (for sorting)."""
+    return _load_answers(run.path, stamp(run.path))
+
+
+@st.cache_data(show_spinner=False)
+def _load_history(path: Path, model: str, stamp: tuple) -> pd.DataFrame:
+    return results.load_history(results.load_run(path), model)
+
+
+def load_histories(run: Run) -> dict[str, pd.DataFrame]:
+    return {model: _load_history(run.path, model, stamp(run.path)) for model in run.models}
+
+
+@st.cache_data(show_spinner=False)
+def _load_logits(path: Path, model: str, stamp: tuple) -> np.ndarray:
+    return results.load_predictions(results.load_run(path), model).logits
+
+
+def load_logits(run: Run, model: str) -> np.ndarray:
+    """One model's logits (10000, 10) on the test images."""
+    return _load_logits(run.path, model, stamp(run.path))
+
+
+@st.cache_data(show_spinner=False)
+def _load_embedding(path: Path, model: str, stamp: tuple) -> pd.DataFrame:
+    return results.load_embedding(results.load_run(path), model)
+
+
+def load_embedding(run: Run, model: str) -> pd.DataFrame:
+    return _load_embedding(run.path, model, stamp(run.path))
+
+
+@st.cache_resource(show_spinner=False, max_entries=1)
+def _load_images(root: Path, stamp: float) -> results.TestImages:
+    return results.load_test_images(root)
+
+
+def load_images() -> results.TestImages:
+    path = results.RESULTS / "test_images.parquet"
+    return _load_images(results.RESULTS, path.stat().st_mtime if path.exists() else 0)
+
+
+def select_images(
+    answers: pd.DataFrame,
+    model: str,
+    true: list[str] = (),
+    predicted: list[str] = (),
+    outcome: str = "everything",
+    confidence: tuple[float, float] = (0.0, 1.0),
+    agreement: str = "any",
+    sort: str = "index",
+) -> pd.DataFrame:
+    """The rows of `answers` that fit every choice, sorted. Empty class lists mean all classes."""
+    keep = pd.Series(OUTCOMES[outcome](answers, model), answers.index)
+    if true:
+        keep = keep & answers["label"].isin([CLASSES.index(name) for name in true])
+    if predicted:
+        keep = keep & answers[f"{model}_predicted"].isin([CLASSES.index(name) for name in predicted])
+    if agreement != "any":
+        keep = keep & (answers["agree"] == (agreement == "models agree"))
+    keep = keep & answers[f"{model}_confidence"].between(*confidence)
+    column, ascending = SORTS[sort]
+    return answers[keep].sort_values(column.format(model), ascending=ascending, kind="stable")
+
+
+def correct_columns(answers: pd.DataFrame) -> list[str]:
+    """The `_correct` columns of the trained models."""
+    return [c for c in answers if c.endswith("_correct") and not c.startswith("ensemble")]
+
+
+def describe_answer(row: pd.Series, model: str) -> str:
+    """An image in words: 'true cat, predicted dog, 0.93'."""
+    return f"true {CLASSES[row['label']]}, predicted {CLASSES[row[f'{model}_predicted']]}, {row[f'{model}_confidence']:.2f}"
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _make_sprite(indices: tuple[int, ...], columns: int, root: Path) -> str:
+    images = load_images()
+    sheet = Image.new("RGB", (32 * columns, 32 * -(-len(indices) // columns)))
+    for position, index in enumerate(indices):
+        sheet.paste(Image.open(io.BytesIO(images.png[index])), (32 * (position % columns), 32 * (position // columns)))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", compress_level=1)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def make_sprite(indices: tuple[int, ...], columns: int = 20) -> str:
+    """One PNG with all the thumbnails, row by row, as base64."""
+    return _make_sprite(indices, columns, results.RESULTS)
+
+
+def image_uri(index: int) -> str:
+    """One test image as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(load_images().png[index]).decode()
+
+
+def nearest_images(run: Run, model: str, index: int, n: int = 6) -> np.ndarray:
+    """Positions (n,) of the test images nearest to image `index` on a model's 2-D embedding map."""
+    xy = load_embedding(run, model)[["x", "y"]].to_numpy()
+    distance = ((xy - xy[index]) ** 2).sum(axis=1)
+    distance[index] = np.inf
+    return np.argsort(distance)[:n]
+
+
+def available_outcomes(answers: pd.DataFrame) -> list[str]:
+    """The OUTCOMES a run can tell: those about fusion against the baselines need all three."""
+    whole = len(correct_columns(answers)) == 3
+    return [name for name in OUTCOMES if whole or not name.startswith("only")]
+
+
+def sibling_runs(run: Run) -> list[Run]:
+    """All whole runs with this run's recipe and start weights, in order of their seeds."""
+    runs = [open_run(name) for name in check_runs()[0]]
+    same = [r for r in runs if all(r.record[key] == run.record[key] for key in ("recipe", "start_weights"))]
+    return sorted(same, key=lambda r: r.record["seed"])
+
+
+@st.cache_data(show_spinner=False)
+def _load_summary(path: Path, stamp: tuple) -> pd.DataFrame:
+    return results.load_summary(results.load_run(path), load_images().labels)
+
+
+def load_summary(run: Run) -> pd.DataFrame:
+    return _load_summary(run.path, stamp(run.path))

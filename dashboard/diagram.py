@@ -1,0 +1,84 @@
+"""Drawn HTML blocks: the fusion network with its real dimensions, and a sheet of sample images."""
+
+from html import escape
+
+from core.config import BACKBONES, FEATURES
+from core.results import Run
+from dashboard import data
+from dashboard.theme import NEUTRAL, STYLES
+
+CSS = """<style>
+.net { display: flex; align-items: stretch; gap: 6px; flex-wrap: wrap; font-size: 14px; }
+.net .stage { display: flex; flex-direction: column; gap: 10px; justify-content: center; flex: 1 1 130px; }
+.net .box { border: 2px solid var(--c); border-radius: 8px; padding: 8px 10px; background: color-mix(in srgb, var(--c) 10%, transparent); }
+.net .box b { display: block; } .net .box small { opacity: .8; display: block; line-height: 1.35; }
+.net .arrow { align-self: center; font-size: 20px; opacity: .7; flex: 0 0 auto; }
+@media (max-width: 700px) { .net { flex-direction: column; } .net .arrow { transform: rotate(90deg); } .net .stage { flex: none; } }
+.sheet { display: grid; grid-template-columns: auto 1fr; gap: 4px 12px; align-items: center; font-size: 14px; }
+.sheet .row { display: flex; gap: 4px; flex-wrap: wrap; }
+.sheet span.thumb { width: 48px; height: 48px; display: inline-block; image-rendering: pixelated; border-radius: 3px; }
+</style>"""
+
+
+def _box(color: str, title: str, *lines: str) -> str:
+    return (
+        f'<div class="box" style="--c:{color}"><b>{escape(title)}</b>'
+        + "".join(f"<small>{escape(line)}</small>" for line in lines)
+        + "</div>"
+    )
+
+
+def architecture_html(run: Run) -> str:
+    """The fusion network: both branches, their features, the head; numbers from the run."""
+    recipe, costs = run.recipe, run.record["models"]
+    size, width = recipe.image_size, sum(FEATURES.values())
+    branches = [
+        _box(
+            STYLES[name].color,
+            f"{STYLES[name].label} without its classifier",
+            f"ImageNet-pretrained: {run.record['start_weights'][name]['name']}",
+            f"global average pooling → {FEATURES[name]:,} features",
+        )
+        for name in BACKBONES
+    ]
+    fusion = STYLES["fusion"].color
+    total = f"{costs['fusion']['parameters'] / 1e6:.1f} M parameters in all" if "fusion" in costs else "not part of this run"
+    stages = [
+        [_box(NEUTRAL, "Image", "32×32 RGB", f"resized to {size}×{size}", "ImageNet mean and std")],
+        branches,
+        [_box(fusion, "Concatenate", " + ".join(f"{FEATURES[name]:,}" for name in BACKBONES), f"= {width:,} features")],
+        [
+            _box(
+                fusion,
+                "Small MLP",
+                "LayerNorm",
+                f"linear {width:,} → {recipe.hidden}, ReLU",
+                f"dropout {recipe.dropout}",
+                f"linear {recipe.hidden} → 10",
+            )
+        ],
+        [_box(fusion, "Ten classes", "softmax", total)],
+    ]
+    arrow = '<div class="arrow" aria-hidden="true">→</div>'
+    return (
+        CSS
+        + '<div class="net" role="img" aria-label="Architecture of the fusion network">'
+        + arrow.join(f'<div class="stage">{"".join(boxes)}</div>' for boxes in stages)
+        + "</div>"
+    )
+
+
+def sample_html(indices: list[int], classes: tuple[str, ...]) -> str:
+    """A sheet of test images, a row a class; `indices` in class order, equally many a class."""
+    columns = len(indices) // len(classes)
+    sprite = data.make_sprite(tuple(indices), columns)
+    rows = []
+    for i, name in enumerate(classes):
+        thumbs = "".join(
+            f'<span class="thumb" role="img" aria-label="{escape(name)}" style="background-position:-{48 * j}px -{48 * i}px"></span>'
+            for j in range(columns)
+        )
+        rows.append(f'<b>{escape(name)}</b><div class="row">{thumbs}</div>')
+    background = f"background-image: url(data:image/png;base64,{sprite}); background-size: {48 * columns}px auto"
+    rule = f"<style>.sheet span.thumb {{ {background} }}</style>"
+    return CSS + rule + f'<div class="sheet">{"".join(rows)}</div>'

@@ -1,0 +1,53 @@
+"""How models and classes look: one colour, dash, marker, label and order for each, everywhere.
+
+The colours keep 3:1 contrast on both backgrounds and stay apart under the common colour-vision deficiencies (Okabe & Ito
+2008, darkened); dash and marker repeat what they say.
+"""
+
+from dataclasses import dataclass
+
+from core.config import MODELS
+
+CONTROL = "ensemble"  # derived from the baselines, never trained
+SHOWN_MODELS = (*MODELS, CONTROL)
+
+
+@dataclass(frozen=True)
+class Style:
+    label: str
+    color: str
+    dash: str
+    marker: str
+
+
+STYLES = {
+    "resnet18": Style("ResNet18", "#2f7fc1", "dash", "circle"),
+    "mobilenet_v2": Style("MobileNetV2", "#d05f00", "dot", "square"),
+    "fusion": Style("Fusion", "#00936c", "solid", "diamond"),
+    "ensemble": Style("Ensemble", "#8a7390", "dashdot", "x"),
+    "oracle": Style("Oracle", "#7d8683", "longdash", "cross"),
+}
+GOOD, BAD, NEUTRAL = "#00936c", "#c2413a", "#7d8683"
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Colours of a theme that a figure or an HTML block must know."""
+
+    background: str
+    text: str
+    faint: str  # lines, empty cells
+
+
+LIGHT = Surface("#ffffff", "#1b2421", "#dfe5e2")
+DARK = Surface("#12171a", "#e7ecea", "#37413f")
+
+
+def label(model: str) -> str:
+    return STYLES[model].label
+
+
+def mix(color: str, other: str, share: float) -> str:
+    """`share` of hex `color` over hex `other`, as hex."""
+    channels = ((int(color[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(share * a + (1 - share) * b):02x}" for a, b in channels)

@@ -1,0 +1,5 @@
+"""Attributions."""
+
+import streamlit as st
+
+st.title("Attributions")

@@ -1,0 +1,120 @@
+"""Confusion: which classes are taken for which, for one model, two side by side, or their difference; a click shows the images."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core import metrics
+from core.config import BACKBONES, CLASSES
+from dashboard import components, data, figures, theme
+
+run, _ = st.session_state["current"]
+answers = data.load_answers(run)
+surface = components.surface()
+labels = answers["label"].to_numpy()
+
+st.title("Confusion")
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    model = components.pick_model(run)
+    compare = components.pick_one("Show", ["one model", "side by side", "difference"], "show")
+    if compare != "one model":
+        other = components.pick_model(run, "other", "Compared with", "resnet18")
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    by = components.pick_one("Normalised by", ["counts", "true", "predicted", "all"], "normalised")
+    order_by = components.pick_one("Classes", ["by name", "by similarity"], "order")
+
+
+def matrices(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A model's counts, and the values to show: counts or percent."""
+    counts = metrics.confusion(labels, answers[f"{name}_predicted"].to_numpy())
+    return counts, counts if by == "counts" else 100 * metrics.normalize_confusion(counts, by)
+
+
+def copy_click(key: str) -> None:
+    """Make a clicked cell the chosen one; the selection itself is lost when the figure changes."""
+    points = st.session_state[key].selection.points
+    if points:
+        st.session_state["true_class"], st.session_state["predicted_class"] = points[0]["customdata"][:2]
+
+
+def show_matrix(figure, key: str, counts: np.ndarray) -> None:
+    table = pd.DataFrame(counts, columns=CLASSES).assign(true=CLASSES)[["true", *CLASSES]]
+    components.show_figure(
+        figure, key, "Colour grades the errors. Click a cell to see its images.", table,
+        on_select=lambda: copy_click(key), selection_mode="points",
+    )  # fmt: skip
+
+
+counts, shown = matrices(model)
+order = metrics.cluster_classes(counts) if order_by == "by similarity" else list(range(len(CLASSES)))
+percent = by != "counts"
+unit = {"counts": "images", "true": "% of a true class", "predicted": "% of a predicted class", "all": "% of all images"}[by]
+if compare == "one model":
+    matrix, images = st.columns([1.25, 1])
+    with matrix:
+        figure = figures.confusion_figure(
+            counts, shown, f"What does {theme.label(model)} take for what? ({unit})", theme.STYLES[model].color, order, percent, surface
+        )
+        show_matrix(figure, f"confusion_{model}", counts)
+elif compare == "side by side":
+    for column, name in zip(st.columns(2), (model, other), strict=True):
+        with column:
+            own_counts, own_shown = matrices(name)
+            figure = figures.confusion_figure(
+                own_counts, own_shown, f"{theme.label(name)} ({unit})", theme.STYLES[name].color, order, percent, surface
+            )
+            show_matrix(figure, f"confusion_{name}", own_counts)
+    images = st.container()
+else:
+    matrix, images = st.columns([1.25, 1])
+    with matrix:
+        title = f"Where does {theme.label(model)} differ from {theme.label(other)}? ({unit})"
+        figure = figures.confusion_difference_figure(counts, shown - matrices(other)[1], title, order, percent, surface)
+        show_matrix(figure, "confusion_difference", counts - matrices(other)[0])
+        st.caption(f"Green: {theme.label(model)} does better. Red: worse.")
+
+with images:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        true = st.selectbox("True class", CLASSES, index=None, key="true_class", bind="query-params", placeholder="click a cell", width=160)
+        predicted = st.selectbox(
+            "Predicted class", CLASSES, index=None, key="predicted_class", bind="query-params", placeholder="click a cell", width=160
+        )
+    if true and predicted:
+        rows = data.select_images(answers, model, [true], [predicted], sort="most confident first")
+        st.markdown(f"**{len(rows):,}** images of true class **{true}** that {theme.label(model)} calls **{predicted}**")
+        with st.container(height=430, border=False):
+            components.image_gallery(rows.head(200), model, "gallery")
+        if len(rows) > 200:
+            st.caption("The 200 most confident are shown.")
+        st.page_link(
+            "views/errors.py",
+            label="All of them, with every filter",
+            query_params={"true": true, "predicted": predicted, "outcome": "everything", "model": model},
+        )
+    else:
+        st.info("Click a cell of the matrix, or choose a true and a predicted class, to see the images.")
+
+st.subheader("Class by class")
+scores = metrics.per_class(labels, answers[f"{model}_predicted"].to_numpy())
+baselines = [metrics.per_class(labels, answers[f"{b}_predicted"].to_numpy()) for b in BACKBONES if f"{b}_predicted" in answers]
+table = pd.DataFrame({"class": CLASSES, **{name: 100 * scores[name] for name in ("precision", "recall", "f1")}})
+for name in ("precision", "recall", "f1"):
+    table[f"{name} Δ"] = 100 * (scores[name] - np.max([b[name] for b in baselines], axis=0))
+wrong_as = counts.sum(axis=0) - counts.diagonal()
+table["true positives"], table["missed"], table["wrongly called so"] = counts.diagonal(), counts.sum(axis=1) - counts.diagonal(), wrong_as
+table["true negatives"] = counts.sum() - table[["true positives", "missed", "wrongly called so"]].sum(axis=1)
+st.dataframe(
+    table,
+    hide_index=True,
+    column_config={
+        **{name: st.column_config.NumberColumn(f"{name} (%)", format="%.1f") for name in ("precision", "recall", "f1")},
+        **{
+            f"{name} Δ": st.column_config.NumberColumn(f"Δ {name}", format="%+.1f", help="points above the better baseline")
+            for name in ("precision", "recall", "f1")
+        },
+    },
+)
+st.caption(
+    f"{theme.label(model)}, one class against the rest. Δ: percentage points above (+) or below (−) the better baseline in that class."
+)
+components.image_detail(run, answers)

@@ -1,0 +1,31 @@
+"""Training curves: what happened in every epoch, for every model and, where there are several, every seed."""
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import components, data, figures
+
+run, models = st.session_state["current"]
+models = [m for m in models if m in run.models] or run.models
+
+st.title("Training curves")
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    seeds = st.toggle("All seeds of this recipe", key="seeds", bind="query-params")
+    log = st.toggle("Logarithmic", key="log", bind="query-params")
+    smoothing = st.slider("Smoothing", 0.0, 0.9, 0.0, 0.1, key="smoothing", bind="query-params", width=220)
+
+runs = data.sibling_runs(run) if seeds else [run]
+histories = {m: [data.load_histories(r)[m] for r in runs if m in r.models] for m in models}
+table = pd.concat([h.assign(model=m, seed=r.record["seed"]) for r in runs for m, h in data.load_histories(r).items() if m in models])
+captions = {
+    "loss": f"Label smoothing ({run.recipe.label_smoothing}) keeps even perfect answers above zero; training images are augmented, so harder.",
+    "accuracy": "Training: on augmented images while the weights still move. Validation: on 5,000 untouched images, at the epoch's end.",
+    "learning rate": "Mean rate of each epoch, the same for all models. Phase 1 trains the head alone; in phase 2 the backbones follow at a lower rate.",
+    "speed": "Training alone, without validation. A frozen backbone needs no backward pass.",
+}
+for pair in (("loss", "accuracy"), ("learning rate", "speed")):
+    for column, quantity in zip(st.columns(2), pair, strict=True):
+        with column:
+            shown = {models[-1]: histories[models[-1]]} if quantity == "learning rate" else histories
+            figure = figures.training_figure(shown, quantity, run.recipe.frozen_epochs, smoothing, log)
+            components.show_figure(figure, quantity.replace(" ", "_"), captions[quantity], table)
