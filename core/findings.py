@@ -2,11 +2,12 @@
 
 Every claim is about fusion and is tested two-sided at 5 %. "supported": the data say so; "contradicted": they say the
 opposite; "not distinguishable": they say neither, which is no proof of equality. The tests on images ask about the trained
-weights at hand; only those over seeds ask about the recipe. No torch here.
+weights at hand; only those over seeds ask about the recipe. Tests are corrected for being several within a statement's
+family (pairs, classes, pairs over seeds), not across statements. No torch here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ COMPARABLE = 0.005  # of accuracy: no worse than this counts as comparable
 SEVERAL = 3  # classes
 TRAIN_IMAGES = 45_000
 SUPPORTED, OPEN, CONTRADICTED = "supported", "not distinguishable", "contradicted"
+RIGHT = ("is right more often than", "is right less often than")
+SMALLER = ("is smaller than", "is larger than")
 NAMES = {"resnet18": "ResNet18", "mobilenet_v2": "MobileNetV2", "fusion": "fusion", "ensemble": "the baselines' ensemble"}
 
 
@@ -28,7 +31,8 @@ class Finding:
     """One statement. Accuracies and their differences in `numbers` are shares; `interval` is that of the claim's quantity."""
 
     id: str
-    text: str
+    claim: str  # what is tested, always in fusion's favour
+    text: str  # what came out, in words that go no further than the verdict
     verdict: str  # supported | not distinguishable | contradicted
     numbers: dict[str, float]
     test: str
@@ -130,7 +134,8 @@ def compare_accuracies(evidence: Evidence, scope: str) -> list[Finding]:
         verdict = judge(difference, p[other])
         pairs[other] = Finding(
             id=f"fusion-{other}",
-            text=f"Fusion {relate(verdict, 'is right more often than', 'is right less often than')} {NAMES[other]}: {percent(fusion.mean())} against {percent(correct.mean())}, "
+            claim=f"Fusion is more accurate than {NAMES[other]}",
+            text=f"Fusion {relate(verdict, *RIGHT)} {NAMES[other]}: {percent(fusion.mean())} against {percent(correct.mean())}, "
             f"{points(difference)} {bracket(interval)} ({show_p(p[other])}; {scope}).",
             verdict=verdict,
             numbers={
@@ -156,6 +161,7 @@ def compare_accuracies(evidence: Evidence, scope: str) -> list[Finding]:
     headline = replace(
         better,
         id="fusion-better-baseline",
+        claim="Fusion is more accurate than the better baseline",
         text=f"{start}: {points(better.numbers['difference'])} {bracket(better.interval)} ({show_p(headline_p)}; {scope}).",
         verdict=verdict,
         p=headline_p,
@@ -178,6 +184,7 @@ def compare_within_margin(pairs: dict[str, Finding], better: str, scope: str) ->
     return replace(
         pairs[better],
         id="comparable",
+        claim="Fusion's accuracy is comparable or improved",
         text=f"{start}, difference to {NAMES[better]} {bracket(pairs[better].interval)} ({scope}).",
         verdict=verdict,
         numbers={**pairs[better].numbers, "lowest": low, "margin": COMPARABLE},
@@ -209,9 +216,10 @@ def compare_classes(evidence: Evidence, scope: str) -> list[Finding]:
     higher, lower = int((table["difference"] > 0).sum()), int((table["difference"] < 0).sum())
     classes = Finding(
         id="classes",
-        text=f"{start}: significantly better on {better.sum()} ({named}), significantly worse on {worse.sum()} of {(table['n'] > 0).sum()}; "
-        f"by the bare numbers better on {higher}, worse on {lower}. Macro recall {percent(macro['fusion'])} against "
-        f"{percent(macro[other])} ({scope}).",
+        claim="Fusion generalises better across several classes",
+        text=f"{start}: significantly better on {better.sum()} ({named}), worse on {worse.sum()} of "
+        f"{(table['n'] > 0).sum()}; by the bare numbers better on {higher}, worse on {lower}. "
+        f"Macro recall {percent(macro['fusion'])} against {percent(macro[other])} ({scope}).",
         verdict=verdict,
         numbers={
             **{"classes_better": better.sum(), "classes_worse": worse.sum(), "classes_higher": higher, "classes_lower": lower},
@@ -225,15 +233,18 @@ def compare_classes(evidence: Evidence, scope: str) -> list[Finding]:
     )
     difference, interval = metrics.worst_class_difference(evidence.labels, fusion, correct)
     verdict = judge_interval(interval)
+    lowest = {one: np.nanmin(values) for one, values in accuracy.items()}
     worst = {one: CLASSES[int(np.nanargmin(values))] for one, values in accuracy.items()}
     return [
         classes,
         Finding(
             id="worst-class",
-            text=f"On its worst class ({worst['fusion']}, {percent(np.nanmin(accuracy['fusion']))}) fusion {relate(verdict, 'is better than', 'is worse than')} "
-            f"{NAMES[other]} on its own ({worst[other]}, {percent(np.nanmin(accuracy[other]))}): {points(difference)} {bracket(interval)} ({scope}).",
+            claim="Fusion is better on the worst class",
+            text=f"On its worst class ({worst['fusion']}, {percent(lowest['fusion'])}) fusion "
+            f"{relate(verdict, 'is better than', 'is worse than')} {NAMES[other]} on its own ({worst[other]}, "
+            f"{percent(lowest[other])}): {points(difference)} {bracket(interval)} ({scope}).",
             verdict=verdict,
-            numbers={"fusion": np.nanmin(accuracy["fusion"]), other: np.nanmin(accuracy[other]), "difference": difference},
+            numbers={**lowest, "difference": difference},
             test="paired bootstrap within the classes",
             p=None,
             interval=interval,
@@ -248,19 +259,21 @@ def compare_gaps(evidence: Evidence, scope: str) -> Finding:
     from scipy.stats import norm
 
     other, recipe = evidence.better_baseline, evidence.run.recipe
-    train = {one: float(evidence.histories[one]["train_accuracy"].iloc[-1]) for one in ("fusion", other)}
-    val = {one: evidence.val_correct(one) for one in train}
-    gap = {one: train[one] - val[one].mean() for one in train}
+    last = {one: evidence.histories[one].iloc[-1] for one in ("fusion", other)}
+    train = {one: float(row["train_accuracy"]) for one, row in last.items()}
+    gap = {one: train[one] - float(row["val_accuracy"]) for one, row in last.items()}
+    val = {one: evidence.val_correct(one).astype(float) for one in last}
     seen = (recipe.images_per_split or TRAIN_IMAGES) // recipe.batch_size * recipe.batch_size  # of the last epoch
     variance = sum(share * (1 - share) / seen for share in train.values())
-    variance += (val["fusion"].astype(float) - val[other]).var() / len(val[other])
+    variance += (val["fusion"] - val[other]).var() / len(val[other])
     difference = gap["fusion"] - gap[other]
     half = norm.isf(ALPHA / 2) * np.sqrt(variance)
     verdict = judge_interval((-difference - half, -difference + half))
     return Finding(
         id="gap",
+        claim=f"Fusion's gap between training and validation is smaller than {NAMES[other]}'s",
         text=f"Fusion's gap between training and validation accuracy after the last epoch, {points(gap['fusion'])}, "
-        f"{relate(verdict, 'is smaller than', 'is larger than')} {NAMES[other]}'s, {points(gap[other])}: "
+        f"{relate(verdict, *SMALLER)} {NAMES[other]}'s, {points(gap[other])}: "
         f"difference {bracket((difference - half, difference + half))} points; training accuracy is on augmented images ({scope}).",
         verdict=verdict,
         numbers={"gap_fusion": gap["fusion"], f"gap_{other}": gap[other], "difference": difference},
@@ -286,7 +299,8 @@ def compare_frozen(evidence: Evidence, scope: str) -> Finding:
     verdict = judge_interval(interval)
     return Finding(
         id="frozen",
-        text=f"On frozen backbones, at the end of phase 1, fusion {relate(verdict, 'is right more often than', 'is right less often than')} "
+        claim="Two frozen backbones' features tell more than one's",
+        text=f"On frozen backbones, at the end of phase 1, fusion {relate(verdict, *RIGHT)} "
         f"{NAMES[other]}: {percent(accuracy['fusion'])} against {percent(accuracy[other])} of the validation images, "
         f"{points(difference)} {bracket(interval)}; its head has a hidden layer, the baselines' have none ({scope}).",
         verdict=verdict,
@@ -315,7 +329,8 @@ def compare_calibration(evidence: Evidence, scope: str) -> list[Finding]:
     return [
         Finding(
             id="calibration",
-            text=f"As trained, fusion's calibration error {relate(verdict, 'is smaller than', 'is larger than')} {NAMES[other]}'s: "
+            claim=f"Fusion is better calibrated than {NAMES[other]}",
+            text=f"As trained, fusion's calibration error {relate(verdict, *SMALLER)} {NAMES[other]}'s: "
             f"{100 * before['fusion']:.2f} against {100 * before[other]:.2f} points, difference {bracket(interval)} ({scope}).",
             verdict=verdict,
             numbers={"fusion": before["fusion"], other: before[other], "difference": difference},
@@ -327,8 +342,9 @@ def compare_calibration(evidence: Evidence, scope: str) -> list[Finding]:
         ),
         Finding(
             id="temperature",
+            claim="A temperature improves fusion's calibration",
             text=f"Fusion's calibration error with a temperature of {temperature['fusion']:.2f}, fitted on validation, "
-            f"{relate(gain_verdict, 'is smaller than', 'is larger than')} without: {100 * after['fusion']:.2f} against "
+            f"{relate(gain_verdict, *SMALLER)} without: {100 * after['fusion']:.2f} against "
             f"{100 * before['fusion']:.2f} points, difference {bracket(gain_interval)}; {NAMES[other]}'s is {100 * after[other]:.2f} "
             f"with {temperature[other]:.2f} ({scope}).",
             verdict=gain_verdict,
@@ -373,8 +389,10 @@ def measure_headroom(evidence: Evidence, scope: str) -> Finding:
     }[verdict]
     return Finding(
         id="headroom",
+        claim="Fusion takes part of what a perfect choice between the baselines would gain",
         text=f"{start}: the better one alone is right on {percent(outcomes[1].mean())}, either of them on {percent(oracle)}; "
-        f"fusion's {percent(outcomes[0].mean())} is {100 * share:.0f} % of the way [{100 * interval[0]:.0f}, {100 * interval[1]:.0f}] ({scope}).",
+        f"fusion's {percent(outcomes[0].mean())} is {100 * share:.0f} % of the way "
+        f"[{100 * interval[0]:.0f}, {100 * interval[1]:.0f}] ({scope}).",
         verdict=verdict,
         numbers={"fusion": outcomes[0].mean(), better: outcomes[1].mean(), "oracle": oracle, "share": share},
         test="bootstrap of the images",
@@ -415,6 +433,7 @@ def compare_with_people(evidence: Evidence, votes: np.ndarray, scope: str) -> Fi
         )
     return Finding(
         id="people",
+        claim="Fusion errs where people disagree",
         text=f"{text} ({scope}).",
         verdict=verdict,
         numbers=numbers,
@@ -427,30 +446,31 @@ def compare_with_people(evidence: Evidence, votes: np.ndarray, scope: str) -> Fi
 
 
 def leave_out_relabelled(evidence: Evidence, label_errors: pd.DataFrame, scope: str) -> Finding | None:
-    """Is fusion above the better baseline without the test images whose label people reject? None if none of these is there."""
-    rejected = np.isin(evidence.index, label_errors.loc[label_errors["relabelled"], "index"])
-    if not rejected.any() or rejected.all():
+    """Is fusion above the better baseline without the test images people doubt? None where a run has none of these, or no others."""
+    doubted = np.isin(evidence.index, label_errors.loc[label_errors["relabelled"], "index"])
+    if not doubted.any() or doubted.all():
         return None
     other = evidence.better_baseline
     fusion, correct = evidence.correct("fusion"), evidence.correct(other)
-    difference, interval = metrics.accuracy_difference(fusion[~rejected], correct[~rejected])
-    p = metrics.mcnemar(fusion[~rejected], correct[~rejected])
+    difference, interval = metrics.accuracy_difference(fusion[~doubted], correct[~doubted])
+    p = metrics.mcnemar(fusion[~doubted], correct[~doubted])
     verdict = judge(difference, p)
     return Finding(
         id="relabelled",
-        text=f"Without the {rejected.sum()} test images whose label most annotators reject, fusion "
-        f"{relate(verdict, 'is right more often than', 'is right less often than')} {NAMES[other]}: {percent(fusion[~rejected].mean())} "
-        f"(with them {percent(fusion.mean())}) against {percent(correct[~rejected].mean())} ({percent(correct.mean())}), "
+        claim="Fusion is more accurate without the doubted labels, too",
+        text=f"Without the {doubted.sum()} test images whose label fewer than three of five annotators confirm, fusion "
+        f"{relate(verdict, *RIGHT)} {NAMES[other]}: {percent(fusion[~doubted].mean())} "
+        f"(with them {percent(fusion.mean())}) against {percent(correct[~doubted].mean())} ({percent(correct.mean())}), "
         f"{points(difference)} {bracket(interval)} ({show_p(p)}; {scope}).",
         verdict=verdict,
         numbers={
-            **{"fusion": fusion[~rejected].mean(), other: correct[~rejected].mean(), "difference": difference},
-            **{"fusion_with": fusion.mean(), f"{other}_with": correct.mean(), "left_out": rejected.sum()},
+            **{"fusion": fusion[~doubted].mean(), other: correct[~doubted].mean(), "difference": difference},
+            **{"fusion_with": fusion.mean(), f"{other}_with": correct.mean(), "left_out": doubted.sum()},
         },
         test="exact McNemar; paired bootstrap",
         p=p,
         interval=interval,
-        n=int((~rejected).sum()),
+        n=int((~doubted).sum()),
         view="errors",
     )
 
@@ -465,6 +485,7 @@ def compare_over_seeds(runs: list[Run]) -> list[Finding]:
         return [
             Finding(
                 id="seeds",
+                claim="Fusion is more accurate over seeds",
                 text=f"Only seed {seeds[0]} was trained: how much another training would differ is not known.",
                 verdict=OPEN,
                 numbers={"seeds": 1},
@@ -490,7 +511,8 @@ def compare_over_seeds(runs: list[Run]) -> list[Finding]:
         findings.append(
             Finding(
                 id=f"seeds-{other}",
-                text=f"Over seeds {', '.join(map(str, seeds))} fusion {relate(verdict, 'is right more often than', 'is right less often than')} "
+                claim=f"Over seeds, fusion is more accurate than {NAMES[other]}",
+                text=f"Over seeds {', '.join(map(str, seeds))} fusion {relate(verdict, *RIGHT)} "
                 f"{NAMES[other]}: {points(test['mean'])} ± {100 * test['std']:.2f} (standard deviation; {tail}).",
                 verdict=verdict,
                 numbers={"mean": test["mean"], "std": test["std"], "fusion": accuracy["fusion"].mean(), other: accuracy[other].mean()},
@@ -516,18 +538,18 @@ def seed_accuracies(runs: list[Run]) -> pd.DataFrame:
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 
-def find_findings(run: Run, seeds: list[Run] = (), folder: Path | None = None) -> list[Finding]:
+def find_findings(run: Run, seeds: Sequence[Run] = ()) -> list[Finding]:
     """Every statement on a run, the headline's first; none unless it holds all three models. Raises UserError.
 
     `seeds` are runs of the same recipe and start weights, this one among them or not. Human votes and label errors are
-    read from `folder` (default: where the run lies); without these files there are no statements on people.
+    read from the folder the run lies in; without these files there are no statements on people.
     """
     if set(run.models) != set(MODELS):
         return []
-    folder = folder or run.path.parent
+    folder = run.path.parent
     others = {other.record["seed"]: other for other in seeds if set(other.models) == set(MODELS)}
     runs = [one for _, one in sorted((others | {run.record["seed"]: run}).items())]
-    scope = f"one training of each, seed {run.record['seed']}"
+    scope = f"seed {run.record['seed']} only"
     evidence = Evidence.load(run)
     headline, *pairs = compare_accuracies(evidence, scope)
     findings = [
@@ -555,48 +577,12 @@ def write_headline(run: Run, findings: list[Finding]) -> str:
         return f"This run lacks {missing}: train the rest with --resume before anything can be compared."
     first, ensemble = by_id["fusion-better-baseline"], by_id["fusion-ensemble"]
     sentence = (
-        f"{first.text.rstrip('.')}; it {relate(ensemble.verdict, 'is right more often than', 'is right less often than')} "
+        f"{first.text.rstrip('.')}; it {relate(ensemble.verdict, *RIGHT)} "
         f"{NAMES['ensemble']}, {points(ensemble.numbers['difference'])} {bracket(ensemble.interval)}"
     )
     better = next(one for one in BACKBONES if one in first.numbers)
     over_seeds = by_id.get(f"seeds-{better}")
     if over_seeds and over_seeds.p is not None:
-        sentence += f"; over {over_seeds.n} seeds the difference to {NAMES[better]} is {points(over_seeds.numbers['mean'])} ({show_p(over_seeds.p)})"
+        mean = points(over_seeds.numbers["mean"])
+        sentence += f"; over {over_seeds.n} seeds the difference to {NAMES[better]} is {mean} ({show_p(over_seeds.p)})"
     return sentence + "."
-
-
-def summarize(run: Run) -> pd.DataFrame:
-    """The result table: a row a model, then the controls `ensemble` and `oracle` where both baselines are there.
-
-    Columns: model, n, accuracy, low, high (Wilson), macro_f1, worst_class (name), worst_accuracy, val_accuracy, parameters,
-    macs, training_seconds (validation included), images_per_second (mean of the fine-tuning epochs). The ensemble costs
-    its members together; NaN where a quantity has no meaning: a choice between answers has no F1. Raises UserError.
-    """
-    evidence = Evidence.load(run)
-    rows = []
-    for model in (*evidence.logits, "oracle"):
-        members = BACKBONES if model in ("ensemble", "oracle") else (model,)
-        if model == "oracle":
-            if "ensemble" not in evidence.logits:
-                continue
-            correct = metrics.oracle_correct(evidence.labels, *(evidence.logits[one] for one in BACKBONES))
-            val_correct = metrics.oracle_correct(evidence.val_labels, *(evidence.val_logits[one] for one in BACKBONES))
-            f1 = np.nan
-        else:
-            correct, val_correct = evidence.correct(model), evidence.val_correct(model)
-            f1 = metrics.per_class(evidence.labels, evidence.logits[model].argmax(axis=1))["f1"].mean()
-        low, high = metrics.wilson_interval(correct.sum(), len(correct))
-        by_class = metrics.class_accuracy(evidence.labels, correct)
-        histories = [evidence.histories[one] for one in members]
-        thawed = histories[0][histories[0]["phase"] == "finetune"]
-        rows.append(
-            {
-                **{"model": model, "n": len(correct), "accuracy": correct.mean(), "low": low, "high": high, "macro_f1": f1},
-                **{"worst_class": CLASSES[int(np.nanargmin(by_class))], "worst_accuracy": np.nanmin(by_class)},
-                "val_accuracy": val_correct.mean(),
-                **{cost: sum(run.record["models"][one][cost] for one in members) for cost in ("parameters", "macs")},
-                "training_seconds": sum(history["time_seconds"].sum() for history in histories),
-                "images_per_second": thawed["images_per_second"].mean() if len(members) == 1 else np.nan,
-            }
-        )
-    return pd.DataFrame(rows)

@@ -259,3 +259,27 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarr
     wrong = (np.bincount(place, ~correct) / n).repeat(n)
     k = np.arange(1, len(confidence) + 1)
     return k / len(k), np.cumsum(wrong) / k
+
+
+# --- what fusing changed: `after` (N,) bool, is fusion right?; `before` the same of the models it is compared with ------
+
+
+def transitions(after: np.ndarray, *before: np.ndarray) -> np.ndarray:
+    """Each image's gain (N,) over the mean of `before`: above 0 rescued (right where one was wrong), below 0 broken, else 0.
+
+    1 or -1 where all of `before` were wrong or right; the sum is the images gained over their mean accuracy.
+    """
+    return after - np.mean(before, axis=0)
+
+
+def class_transitions(labels: np.ndarray, gain: np.ndarray, classes: int = 10) -> dict[str, np.ndarray]:
+    """Class by class, (C,) each, from the gains (N,) of `transitions`: n, rescued, broken (images), net (sum), low, high (bootstrap).
+
+    An absent class has zeros throughout.
+    """
+    columns = {name: np.bincount(labels[gain * sign > 0], minlength=classes) for name, sign in (("rescued", 1), ("broken", -1))}
+    n, low, high = np.bincount(labels, minlength=classes), np.zeros(classes), np.zeros(classes)
+    for position in np.flatnonzero(n):
+        steps, counts = np.unique(gain[labels == position], return_counts=True)
+        low[position], high[position] = percentile_interval(resample_outcomes(counts) @ steps)
+    return {"n": n, **columns, "net": np.bincount(labels, weights=gain, minlength=classes), "low": low, "high": high}

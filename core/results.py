@@ -9,6 +9,8 @@ import io
 import json
 import os
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +94,29 @@ def write_weights(path: Path, state: dict[str, np.ndarray], parameters: set[str]
     if overflown:
         raise UserError(f"{path}: {overflown[0]} does not fit float16: the training diverged")
     write_whole(path, lambda aside: safetensors.numpy.save_file(halved, aside))
+
+
+def write_attributions(
+    path: Path,
+    rows: dict[str, np.ndarray],
+    maps: dict[str, dict[str, np.ndarray]],
+    branches: dict[str, dict[str, np.ndarray]],
+    record: dict,
+) -> None:
+    """attributions.npz: the arrays of Attributions, its maps as float16."""
+    arrays = {**rows, "record": np.array(json.dumps(record))}
+    for method, parts in maps.items():
+        for part, values in parts.items():
+            arrays[f"map/{method}/{part}"] = values.astype(np.float16)
+            if not np.isfinite(arrays[f"map/{method}/{part}"]).all():
+                raise UserError(f"{path}: {method} gave values that do not fit float16: the model is damaged")
+    arrays |= {f"branch/{kind}/{branch}": values for kind, parts in branches.items() for branch, values in parts.items()}
+
+    def write(aside: Path) -> None:
+        with open(aside, "wb") as file:  # NumPy would append .npz to a name
+            np.savez_compressed(file, **arrays)
+
+    write_whole(path, write)
 
 
 def write_run(path: Path, record: dict) -> None:
@@ -354,6 +379,44 @@ def load_embedding(run: Run, model: str) -> pd.DataFrame:
     if list(frame["index"]) != list(range(split_size(run, "test"))):
         raise UserError(f"{path} does not hold the test images in order: run {repair}")
     return frame
+
+
+@dataclass(frozen=True)
+class Attributions:
+    """Maps of N test images, and what each branch of the fusion carries over all M test images."""
+
+    index: np.ndarray  # (N,) int64, ascending
+    target: np.ndarray  # (N,) int64, the class explained
+    minus: np.ndarray  # (N,) int64, the class whose logit is subtracted; -1 where none is
+    maps: dict[str, dict[str, np.ndarray]]  # {method: {part: (N, 32, 32) float32}}
+    branches: dict[str, dict[str, np.ndarray]]  # {"contribution": {branch: (M,)}, "ablated": {branch: logits (M, 10)}}, or empty
+    record: dict  # image_size, and each method's parameters
+
+
+def load_attributions(run: Run, model: str) -> Attributions:
+    """attributions.npz. Raises UserError."""
+    path, repair = run.path / model / "attributions.npz", f"python scripts/explain.py {run.path} --model {model} --errors"
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+        index, target, minus = (arrays.pop(name) for name in ("index", "target", "minus"))
+        record = json.loads(str(arrays.pop("record")))
+        found = {"map": {}, "branch": {}}
+        for key, values in arrays.items():
+            kind, name, part = key.split("/")
+            found[kind].setdefault(name, {})[part] = values.astype(np.float32)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): run {repair}") from None
+    total = split_size(run, "test")
+    shapes = {"contribution": (total,), "ablated": (total, len(CLASSES))}
+    expected = {name: (len(index), 32, 32) for name in found["map"]} | shapes
+    for name, parts in {**found["map"], **found["branch"]}.items():
+        for part, values in parts.items():
+            if values.shape != expected.get(name) or not np.isfinite(values).all():
+                raise UserError(f"{path}: {name} of {part} is not whole: run {repair}")
+    if not (index.shape == target.shape == minus.shape and (np.diff(index) > 0).all() and index[0] >= 0 and index[-1] < total):
+        raise UserError(f"{path} does not hold test images in order: run {repair}")
+    return Attributions(index, target, minus, found["map"], found["branch"], record)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ PAGES = {
         "training": "Training curves",
         "confusion": "Confusion",
         "errors": "Errors",
+        "rescued": "Rescued and broken",
         "attributions": "Attributions",
+        "embedding": "Embedding",
     },
 }
 page = st.navigation(

@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.config import CLASSES
 from dashboard import data, figures, theme
-from dashboard.data import Run
+from dashboard.data import Finding, Run
 
 GALLERY_CSS = """
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(72px, 1fr)); gap: 8px 6px; }
@@ -170,3 +170,18 @@ def image_detail(run: Run, answers: pd.DataFrame) -> None:
         neighbours = data.nearest_images(run, run.models[-1], index)
         st.caption(f"Nearest on {theme.label(run.models[-1])}'s embedding map")
         image_gallery(answers.iloc[neighbours], run.models[-1], "neighbours")
+
+
+VERDICTS = {"supported": ("✓", "green"), "not distinguishable": ("≈", "gray"), "contradicted": ("✗", "red")}
+
+
+def show_findings(findings: list[Finding]) -> None:
+    """Statements, each with its verdict, its test and the way to the page that shows it."""
+    for finding in findings:
+        mark, color = VERDICTS[finding.verdict]
+        with st.container(border=True):
+            st.badge(f"{mark} {finding.verdict}", color=color)
+            st.markdown(finding.text)
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.caption(f"{finding.test}; n = {finding.n:,}", width="stretch")
+                st.page_link(f"views/{finding.view}.py", label="See it")

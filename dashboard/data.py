@@ -2,6 +2,7 @@
 
 import base64
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from core import results
+from core import findings, metrics, results
 from core.config import BACKBONES, CLASSES, UserError
+from core.findings import Finding
 from core.results import Run
 
 OUTCOMES = {  # what the models made of an image -> which rows of the answers
@@ -198,3 +200,62 @@ def _load_summary(path: Path, stamp: tuple) -> pd.DataFrame:
 
 def load_summary(run: Run) -> pd.DataFrame:
     return _load_summary(run.path, stamp(run.path))
+
+
+def available_references(answers: pd.DataFrame) -> dict[str, list[str]]:
+    """What a run can compare fusion with: name -> models; empty without fusion or without a baseline."""
+    baselines = [b for b in BACKBONES if f"{b}_correct" in answers]
+    if not baselines or "fusion_correct" not in answers:
+        return {}
+    if len(baselines) == 1:
+        return {baselines[0]: baselines}
+    return {"both baselines": baselines, **{b: [b] for b in baselines}, "ensemble": ["ensemble"]}
+
+
+def name_flows(before: list[str]) -> list[str]:
+    """All the ways from the models `before` (one or two) to fusion: two for each state they can be in, from all right to all wrong."""
+    if len(before) == 1:
+        states = [f"{before[0]} right", f"{before[0]} wrong"]
+    else:
+        states = ["both right", *(f"only {model} right" for model in before), "both wrong"]
+    return [f"{state}, fusion {end}" for state in states for end in ("right", "wrong")]
+
+
+def load_transitions(run: Run, before: list[str]) -> pd.DataFrame:
+    """The run's answers with `flow` (one of name_flows) and `gain` (core.metrics.transitions) of fusion against `before`."""
+    answers = load_answers(run)
+    *start, after = (answers[f"{model}_correct"].to_numpy() for model in (*before, "fusion"))
+    code = np.ravel_multi_index([(~one).astype(int) for one in (*start, after)], (2,) * (len(before) + 1))
+    return answers.assign(flow=np.array(name_flows(before))[code], gain=metrics.transitions(after, *start))
+
+
+def pack_images(indices: list[int], n: int) -> str:
+    """A set of the first `n` test images as text for the URL: a bit an image, compressed."""
+    bits = np.zeros(n, bool)
+    bits[indices] = True
+    return base64.urlsafe_b64encode(zlib.compress(np.packbits(bits).tobytes(), 9)).decode()
+
+
+def unpack_images(text: str, n: int) -> np.ndarray:
+    """The indices that pack_images wrote. Raises UserError on any other text."""
+    length = -(-n // 8)
+    try:
+        packed = zlib.decompressobj().decompress(base64.urlsafe_b64decode(text), length + 1)
+    except (ValueError, zlib.error):
+        packed = b""
+    if len(packed) != length:
+        raise UserError("The address names no selection of images that this run knows: choose one anew.")
+    return np.flatnonzero(np.unpackbits(np.frombuffer(packed, np.uint8), count=n))
+
+
+@st.cache_data(show_spinner="Testing the claims …")
+def _load_findings(path: Path, seeds: tuple[Path, ...], stamps: tuple) -> tuple[str, list[Finding]]:
+    run = results.load_run(path)
+    found = findings.find_findings(run, [results.load_run(seed) for seed in seeds])
+    return findings.write_headline(run, found), found
+
+
+def load_findings(run: Run) -> tuple[str, list[Finding]]:
+    """The headline, and every statement that may be made of a run and its sibling seeds."""
+    seeds = tuple(sibling.path for sibling in sibling_runs(run))
+    return _load_findings(run.path, seeds, stamp(results.RESULTS))

@@ -7,7 +7,7 @@ from plotly.subplots import make_subplots
 
 from core.config import CLASSES
 from core.metrics import softmax
-from dashboard.theme import BAD, GOOD, LIGHT, NEUTRAL, STYLES, Surface, label, mix
+from dashboard.theme import BAD, CLASS_COLORS, GOOD, LIGHT, NEUTRAL, STYLES, Surface, label, mix
 
 MARGIN = {"l": 8, "r": 8, "t": 64, "b": 8}
 
@@ -189,4 +189,122 @@ def top_classes_figure(logits: dict[str, np.ndarray], true: int, surface: Surfac
         figure.update_xaxes(range=[0, 100], showticklabels=row == len(logits), row=row, col=1)
     figure.update_xaxes(title="probability (%)", row=len(logits), col=1)
     layout(figure, "What does each model see?", 130 + 100 * len(logits))
+    return figure
+
+
+def transition_figure(
+    counts: np.ndarray, states: list[str], flows: list[str], names: tuple[str, str], title: str, surface: Surface = LIGHT
+) -> go.Figure:
+    """Images by what was right before (S states, from all right to all wrong) and whether fusion is right; counts (S, 2).
+
+    `flows` (2 S) are what a click on a tile selects, as customdata; `names` are the axes: before, after. Tiles are of one
+    size, since the rare flows are the ones to click; colour grades rescued and broken images, words say which is which.
+    """
+    last, total = len(counts) - 1, counts.sum()
+    changed = [(row, column) for row, column in np.ndindex(*counts.shape) if not (row, column) in ((0, 0), (last, 1))]
+    most = max(max(counts[cell] for cell in changed), 1)
+    figure = go.Figure()
+    for column, end in enumerate(("right", "wrong")):
+        colors, texts = [], []
+        for row in range(len(counts)):
+            n, of_row = counts[row, column], counts[row].sum()
+            if (row, column) in changed:
+                word, color, share = ("rescued", GOOD, n / most) if column == 0 else ("broken", BAD, n / most)
+                colors.append(mix(color, surface.background, 0.12 + 0.43 * share))
+            else:
+                word = "stay right" if row == 0 else "stay wrong"
+                colors.append(mix(NEUTRAL, surface.background, 0.18))
+            texts.append(f"<b>{n:,}</b> {word}<br>{n / max(of_row, 1):.1%} of row")
+        figure.add_bar(
+            orientation="h", x=np.ones(len(counts)), base=column, y=list(range(len(counts))), width=0.94,
+            marker={"color": colors, "line": {"width": 0}},
+            text=texts, textposition="inside", insidetextanchor="middle", textangle=0, textfont={"size": 13, "color": surface.text},
+            constraintext="none", customdata=np.array(flows).reshape(-1, 2)[:, [column]], name=f"fusion {end}", showlegend=False,
+            hovertext=[f"{flow}: {n:,} images, {n / total:.2%} of all" for flow, n in zip(flows[column::2], counts[:, column], strict=True)],
+            hovertemplate="%{hovertext}<extra></extra>",
+            unselected={"marker": {"opacity": 0.45}},
+        )  # fmt: skip
+    layout(figure, title, 130 + 62 * len(counts), barmode="overlay", dragmode=False, clickmode="event+select")
+    ends = [f"right<br>{counts[:, 0].sum():,}", f"wrong<br>{counts[:, 1].sum():,}"]
+    figure.update_xaxes(
+        title=f"after: {names[1]} (images)", tickvals=[0.5, 1.5], ticktext=ends, range=[0, 2], fixedrange=True, showgrid=False, zeroline=False
+    )
+    figure.update_yaxes(
+        title=f"before: {names[0]} (images)", tickvals=list(range(len(counts))), range=[last + 0.5, -0.5], fixedrange=True, showgrid=False,
+        ticktext=[f"{state}<br>{n:,}" for state, n in zip(states, counts.sum(axis=1), strict=True)], zeroline=False,
+    )  # fmt: skip
+    return figure
+
+
+def class_transitions_figure(table: pd.DataFrame, title: str, surface: Surface = LIGHT) -> go.Figure:
+    """Images rescued (right of zero) and broken (left) a class, with the net and its interval, largest net on top.
+
+    Table columns: class, rescued, broken, net, low, high. A click on a bar selects customdata [class, rescued or broken].
+    """
+    table = table.sort_values(["net", "class"])
+    figure = go.Figure()
+    for kind, sign, color in (("rescued", 1, GOOD), ("broken", -1, BAD)):
+        figure.add_bar(
+            orientation="h", x=sign * table[kind], y=table["class"], name=kind, customdata=[[name, kind] for name in table["class"]],
+            marker={"color": mix(color, surface.background, 0.5), "line": {"width": 1, "color": color}},
+            hovertext=[f"{n} {kind}, net {net:+g} [{low:+g}, {high:+g}]" for n, net, low, high in table[[kind, "net", "low", "high"]].to_numpy()],
+            hovertemplate="%{y}: %{hovertext}<extra></extra>",
+        )  # fmt: skip
+    figure.add_scatter(
+        x=table["net"], y=table["class"], name="net, 95 % interval", mode="markers", hoverinfo="skip",
+        marker={"symbol": "diamond", "size": 9, "color": surface.text},
+        error_x={"array": table["high"] - table["net"], "arrayminus": table["net"] - table["low"], "thickness": 1.5, "width": 4},
+    )  # fmt: skip
+    layout(figure, title, 380, barmode="relative", dragmode=False, clickmode="event+select", bargap=0.3)
+    figure.update_layout(legend={"traceorder": "normal", "y": -0.26})
+    figure.update_xaxes(title="test images (broken −, rescued +)", fixedrange=True, zeroline=True, zerolinecolor=NEUTRAL)
+    figure.update_yaxes(title="true class", fixedrange=True, dtick=1)
+    return figure
+
+
+def embedding_figure(points: pd.DataFrame, title: str, colour_by: str, chosen: np.ndarray, image: int | None, surface: Surface = LIGHT) -> go.Figure:
+    """The map of a model's test features, a mark an image: circles are answered right, crosses wrong.
+
+    `points` columns: index, x, y, label, predicted (class positions), confidence, correct. Coloured by `true class`,
+    `predicted class` or `right or wrong`. Images in `chosen` stay bright, `image` is ringed; customdata is the index.
+    """
+    figure = go.Figure()
+    names = np.array(CLASSES)
+    text = names[points["label"]] + " → " + names[points["predicted"]] + " " + points["confidence"].map("{:.2f}".format).to_numpy(str)
+    bright = points["index"].isin(chosen).to_numpy()
+    correct = points["correct"].to_numpy()
+    if colour_by == "right or wrong":
+        groups = [("right", NEUTRAL, correct), ("wrong", BAD, ~correct)]
+    else:
+        classes = points["label" if colour_by == "true class" else "predicted"].to_numpy()
+        groups = [(name, CLASS_COLORS[i], classes == i) for i, name in enumerate(CLASSES)]
+    for right in (True, False):  # the few wrong ones on top
+        for name, color, mine in groups:
+            mine = mine & (correct == right)
+            if mine.any():
+                own = points[mine]
+                figure.add_scattergl(
+                    x=own["x"].to_numpy(np.float32), y=own["y"].to_numpy(np.float32), customdata=own["index"].to_numpy(np.int32),
+                    text=text[mine], mode="markers", name=name, legendgroup=name, showlegend=right or colour_by == "right or wrong",
+                    marker={"color": color, "symbol": "circle" if right else "x", "size": 5 if right else 8,
+                            "opacity": 0.7 if right else 1, "line": {"width": 0 if right else 1, "color": surface.background}},
+                    selectedpoints=np.flatnonzero(bright[mine]) if bright.any() else None,
+                    selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 0.12}},
+                    hovertemplate="image %{customdata}: %{text}<extra></extra>",
+                )  # fmt: skip
+    for i, place in points.groupby("label")[["x", "y"]].median().iterrows():
+        figure.add_annotation(
+            x=place["x"], y=place["y"], text=f"<b>{CLASSES[i]}</b>", showarrow=False, bgcolor=surface.background, opacity=0.85, borderpad=2,
+            font={"size": 13, "color": surface.text},
+        )  # fmt: skip
+    if image is not None:
+        figure.add_scattergl(
+            **points.loc[points["index"] == image, ["x", "y"]].to_dict("list"), mode="markers", hoverinfo="skip", showlegend=False,
+            marker={"symbol": "circle-open", "size": 20, "color": surface.text, "line": {"width": 3}},
+        )  # fmt: skip
+    layout(figure, title, 640, dragmode="lasso", hovermode="closest")
+    figure.update_layout(legend={"y": -0.08, "itemsizing": "constant"})
+    bare = {"showticklabels": False, "zeroline": False, "showgrid": False}
+    figure.update_xaxes(title="first map axis (t-SNE, no unit)", **bare)
+    figure.update_yaxes(title="second map axis (t-SNE, no unit)", scaleanchor="x", **bare)
     return figure

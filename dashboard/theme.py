@@ -28,6 +28,10 @@ STYLES = {
     "oracle": Style("Oracle", "#7d8683", "longdash", "cross"),
 }
 GOOD, BAD, NEUTRAL = "#00936c", "#c2413a", "#7d8683"
+CLASS_COLORS = (  # in the order of core.config.CLASSES; those often confused are furthest apart, also when colour vision is deficient
+    *("#606c30", "#9c9024", "#9084e4", "#186cfc", "#d8000c"),
+    *("#c06c78", "#9c48cc", "#006c90", "#f054b4", "#c00c84"),
+)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from core import results
-from core.config import MODELS, RECIPES, UserError, exit_on_user_error
+from core.config import MODELS, RECIPES, ROOT, UserError, exit_on_user_error
 from core.data import load_cifar10
 from core.evaluate import write_results
 from core.runtime import open_world
@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
         help="torchvision's ImageNet weights (default), random ones, or a folder of resnet18.safetensors and mobilenet_v2.safetensors",
     )
     parser.add_argument("--out", type=Path, help="run folder (default: results/START-SIZE-seedSEED)")
-    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="full training state (default: checkpoints/)")
+    parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints", help="full training state (default: checkpoints/)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoints, or add models to the run")
     return parser.parse_args()
 
@@ -47,12 +47,17 @@ def main() -> None:
         raise UserError(f"--seed {args.seed}: seeds are 0 or more")
     if out.exists() and not args.resume:
         raise UserError(f"{out} exists: choose another --out, or continue it with --resume")
+    paths = [args.checkpoints / out.name / f"{model}.pt" for model in models]
+    for path in paths:
+        if path.exists() and not args.resume:
+            raise UserError(f"{path} exists: continue it with --resume, or delete it")
     with open_world() as world:
         data = load_cifar10(args.data, world.device)
         run = describe_run(recipe, args.seed, args.start_weights, data, world)
-        paths = [args.checkpoints / out.name / f"{model}.pt" for model in models]
+        if out.exists():
+            results.check_same_run(out / "run.json", results.load_run(out).record, run)
         for model, path in zip(models, paths, strict=True):
-            fit(model, recipe, args.start_weights, data, run, world, path, args.resume)
+            fit(model, recipe, args.start_weights, data, run, world, path)
         write_results(out, [load_checkpoint(path) for path in paths], data, world)
         if world.is_main:
             images = out.parent / "test_images.parquet"

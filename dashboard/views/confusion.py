@@ -30,18 +30,19 @@ def matrices(name: str) -> tuple[np.ndarray, np.ndarray]:
     return counts, counts if by == "counts" else 100 * metrics.normalize_confusion(counts, by)
 
 
-def copy_click(key: str) -> None:
-    """Make a clicked cell the chosen one; the selection itself is lost when the figure changes."""
+def copy_click(key: str, name: str) -> None:
+    """Make a clicked cell of a model the chosen one; the selection itself is lost when the figure changes."""
     points = st.session_state[key].selection.points
     if points:
         st.session_state["true_class"], st.session_state["predicted_class"] = points[0]["customdata"][:2]
+        st.session_state["of"] = name
 
 
-def show_matrix(figure, key: str, counts: np.ndarray) -> None:
+def show_matrix(figure, key: str, name: str, counts: np.ndarray) -> None:
     table = pd.DataFrame(counts, columns=CLASSES).assign(true=CLASSES)[["true", *CLASSES]]
     components.show_figure(
         figure, key, "Colour grades the errors. Click a cell to see its images.", table,
-        on_select=lambda: copy_click(key), selection_mode="points",
+        on_select=lambda: copy_click(key, name), selection_mode="points",
     )  # fmt: skip
 
 
@@ -49,29 +50,30 @@ counts, shown = matrices(model)
 order = metrics.cluster_classes(counts) if order_by == "by similarity" else list(range(len(CLASSES)))
 percent = by != "counts"
 unit = {"counts": "images", "true": "% of a true class", "predicted": "% of a predicted class", "all": "% of all images"}[by]
-if compare == "one model":
-    matrix, images = st.columns([1.25, 1])
-    with matrix:
-        figure = figures.confusion_figure(
-            counts, shown, f"What does {theme.label(model)} take for what? ({unit})", theme.STYLES[model].color, order, percent, surface
-        )
-        show_matrix(figure, f"confusion_{model}", counts)
-elif compare == "side by side":
+
+
+def show_confusion(name: str, title: str) -> None:
+    own_counts, own_shown = matrices(name)
+    figure = figures.confusion_figure(own_counts, own_shown, title, theme.STYLES[name].color, order, percent, surface)
+    show_matrix(figure, f"confusion_{name}", name, own_counts)
+
+
+if compare == "side by side":
     for column, name in zip(st.columns(2), (model, other), strict=True):
         with column:
-            own_counts, own_shown = matrices(name)
-            figure = figures.confusion_figure(
-                own_counts, own_shown, f"{theme.label(name)} ({unit})", theme.STYLES[name].color, order, percent, surface
-            )
-            show_matrix(figure, f"confusion_{name}", own_counts)
+            show_confusion(name, f"{theme.label(name)} ({unit})")
     images = st.container()
 else:
     matrix, images = st.columns([1.25, 1])
     with matrix:
-        title = f"Where does {theme.label(model)} differ from {theme.label(other)}? ({unit})"
-        figure = figures.confusion_difference_figure(counts, shown - matrices(other)[1], title, order, percent, surface)
-        show_matrix(figure, "confusion_difference", counts - matrices(other)[0])
-        st.caption(f"Green: {theme.label(model)} does better. Red: worse.")
+        if compare == "one model":
+            show_confusion(model, f"What does {theme.label(model)} take for what? ({unit})")
+        else:
+            other_counts, other_shown = matrices(other)
+            title = f"Where does {theme.label(model)} differ from {theme.label(other)}? ({unit})"
+            figure = figures.confusion_difference_figure(counts, shown - other_shown, title, order, percent, surface)
+            show_matrix(figure, "confusion_difference", model, counts - other_counts)
+            st.caption(f"Green: {theme.label(model)} does better. Red: worse.")
 
 with images:
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -79,27 +81,30 @@ with images:
         predicted = st.selectbox(
             "Predicted class", CLASSES, index=None, key="predicted_class", bind="query-params", placeholder="click a cell", width=160
         )
+    whose = components.pick_one("Images of", list(dict.fromkeys([model, other])), "of") if compare != "one model" else model
     if true and predicted:
-        rows = data.select_images(answers, model, [true], [predicted], sort="most confident first")
-        st.markdown(f"**{len(rows):,}** images of true class **{true}** that {theme.label(model)} calls **{predicted}**")
+        rows = data.select_images(answers, whose, [true], [predicted], sort="most confident first")
+        st.markdown(f"**{len(rows):,}** images of true class **{true}** that {theme.label(whose)} calls **{predicted}**")
         with st.container(height=430, border=False):
-            components.image_gallery(rows.head(200), model, "gallery")
+            components.image_gallery(rows.head(200), whose, "gallery")
         if len(rows) > 200:
             st.caption("The 200 most confident are shown.")
         st.page_link(
             "views/errors.py",
             label="All of them, with every filter",
-            query_params={"true": true, "predicted": predicted, "outcome": "everything", "model": model},
+            query_params={"true": true, "predicted": predicted, "outcome": "everything", "model": whose},
         )
     else:
         st.info("Click a cell of the matrix, or choose a true and a predicted class, to see the images.")
+    components.image_detail(run, answers)
 
 st.subheader("Class by class")
 scores = metrics.per_class(labels, answers[f"{model}_predicted"].to_numpy())
 baselines = [metrics.per_class(labels, answers[f"{b}_predicted"].to_numpy()) for b in BACKBONES if f"{b}_predicted" in answers]
 table = pd.DataFrame({"class": CLASSES, **{name: 100 * scores[name] for name in ("precision", "recall", "f1")}})
 for name in ("precision", "recall", "f1"):
-    table[f"{name} Δ"] = 100 * (scores[name] - np.max([b[name] for b in baselines], axis=0))
+    if baselines:
+        table[f"{name} Δ"] = 100 * (scores[name] - np.max([b[name] for b in baselines], axis=0))
 wrong_as = counts.sum(axis=0) - counts.diagonal()
 table["true positives"], table["missed"], table["wrongly called so"] = counts.diagonal(), counts.sum(axis=1) - counts.diagonal(), wrong_as
 table["true negatives"] = counts.sum() - table[["true positives", "missed", "wrongly called so"]].sum(axis=1)
@@ -117,4 +122,3 @@ st.dataframe(
 st.caption(
     f"{theme.label(model)}, one class against the rest. Δ: percentage points above (+) or below (−) the better baseline in that class."
 )
-components.image_detail(run, answers)

@@ -1,5 +1,6 @@
 """Overview: the question, the answer with its certainty, and what was compared."""
 
+import numpy as np
 import streamlit as st
 
 from core.config import BACKBONES, CLASSES
@@ -12,7 +13,10 @@ summary["name"] = summary["model"].map(theme.label)
 shown = summary[summary["model"].isin([*models, "oracle"])]
 best_baseline = summary[summary["model"].isin(BACKBONES)]["accuracy"].max()
 
+headline, findings = data.load_findings(run)
+
 st.title("Does fusing two CNN backbones beat either alone?")
+st.markdown(f"#### {headline}")
 
 for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
     with column:
@@ -20,7 +24,7 @@ for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
             theme.label(row.model),
             f"{row.accuracy:.2%}",
             border=True,
-            delta=None if row.model in BACKBONES else f"{100 * (row.accuracy - best_baseline):+.2f} points",
+            delta=None if row.model in BACKBONES or np.isnan(best_baseline) else f"{100 * (row.accuracy - best_baseline):+.2f} points",
             height="stretch",
             help=f"95 % interval {row.low:.2%} to {row.high:.2%}, {len(answers):,} test images",
         )
@@ -57,6 +61,9 @@ with right:
 st.subheader("How the fusion is built")
 st.html(diagram.architecture_html(run))
 
+st.subheader("What may be claimed")
+components.show_findings(findings)
+
 st.subheader("What they look at")
 sample = answers.groupby("label").sample(12, random_state=0).sort_values("label")
 st.html(diagram.sample_html(sample["index"].tolist(), CLASSES))
@@ -70,7 +77,8 @@ with st.expander("How this run was made"):
     st.markdown(
         f"- **Recipe** `{recipe.name}`: {recipe.image_size}×{recipe.image_size} px, {recipe.frozen_epochs} epoch(s) on frozen backbones, "
         f"then {recipe.finetune_epochs} fine-tuning everything; AdamW, batch {recipe.batch_size}, "
-        f"learning rates {recipe.lr_head:g} (head) and {recipe.lr_backbone:g} (backbones), cosine, label smoothing {recipe.label_smoothing}, {run.record['precision']}\n"
+        f"learning rates {recipe.lr_head:g} (head) and {recipe.lr_backbone:g} (backbones), cosine schedule, "
+        f"label smoothing {recipe.label_smoothing}, {run.record['precision']}\n"
         + "".join(f"- **{theme.label(name)} starts from** {text}\n" for name, text in weights.items())
         + f"- **Seed** {run.record['seed']}; **device** {run.record['device']}; **code** `{run.record['code_commit'][:12]}`; "
         + ", ".join(f"{name} {version}" for name, version in run.record["libraries"].items() if name in ("torch", "torchvision"))

@@ -18,9 +18,9 @@ runs = data.sibling_runs(run) if seeds else [run]
 histories = {m: [data.load_histories(r)[m] for r in runs if m in r.models] for m in models}
 table = pd.concat([h.assign(model=m, seed=r.record["seed"]) for r in runs for m, h in data.load_histories(r).items() if m in models])
 captions = {
-    "loss": f"Label smoothing ({run.recipe.label_smoothing}) keeps even perfect answers above zero; training images are augmented, so harder.",
+    "loss": f"Label smoothing ({run.recipe.label_smoothing}) keeps even perfect answers above zero; training images are augmented.",
     "accuracy": "Training: on augmented images while the weights still move. Validation: on 5,000 untouched images, at the epoch's end.",
-    "learning rate": "Mean rate of each epoch, the same for all models. Phase 1 trains the head alone; in phase 2 the backbones follow at a lower rate.",
+    "learning rate": "Mean rate of each epoch, the same for all models. In phase 2 the backbones join at a lower rate.",
     "speed": "Training alone, without validation. A frozen backbone needs no backward pass.",
 }
 for pair in (("loss", "accuracy"), ("learning rate", "speed")):

@@ -1,0 +1,91 @@
+"""Write a run's results anew from its checkpoints, or check that its shipped weights give its shipped predictions.
+
+python scripts/evaluate.py results/imagenet-96-seed0                           every model that has a checkpoint
+torchrun --nproc-per-node 4 scripts/evaluate.py results/imagenet-224-seed0     the same, on four GPUs
+python scripts/evaluate.py results/imagenet-96-seed0 --check                   needs no checkpoints
+python scripts/evaluate.py --images                                            only results/test_images.parquet
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from core import results
+from core.config import MODELS, ROOT, Recipe, UserError, exit_on_user_error
+from core.data import load_cifar10, open_cifar10
+from core.evaluate import shipped_agreement, write_results
+from core.runtime import World, open_world
+from core.train import load_checkpoint
+
+REQUIRED_AGREEMENT = 0.999  # float16 weights may turn a few close calls
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s RUN [options]", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, nargs="?", help="run folder, such as results/imagenet-96-seed0")
+    parser.add_argument("--model", nargs="+", default=["all"], choices=["all", *MODELS], help="which models (default: all there are)")
+    parser.add_argument("--data", type=Path, help="folder that holds cifar-10-batches-py (default: download to data/)")
+    parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints", help="full training state (default: checkpoints/)")
+    task = parser.add_mutually_exclusive_group()
+    task.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a model agrees on fewer than 99.9 %% of images")
+    task.add_argument("--images", action="store_true", help="write only the test images; needs no run")
+    args = parser.parse_args()
+    if not args.images and args.run is None:
+        parser.error("name a run folder, or pass --images")
+    return args
+
+
+def write_images(args: argparse.Namespace) -> str:
+    test = open_cifar10(args.data, train=False)
+    path = results.RESULTS / "test_images.parquet"
+    results.write_test_images(path, test.data, np.array(test.targets))
+    return f"wrote {path}: {len(test):,} images"
+
+
+def rewrite(args: argparse.Namespace, world: World) -> str:
+    folder = args.checkpoints / args.run.name
+    paths = [folder / f"{m}.pt" for m in MODELS if m in args.model or ("all" in args.model and (folder / f"{m}.pt").exists())]
+    if not paths:
+        raise UserError(f"{folder} holds no checkpoints: train them with python scripts/train.py, or name their folder with --checkpoints")
+    checkpoints = [load_checkpoint(path) for path in paths]
+    for path, checkpoint in zip(paths, checkpoints, strict=True):
+        results.check_same_run(path, checkpoint["run"], checkpoints[0]["run"])
+        done, epochs = len(checkpoint["history"]), Recipe.from_dict(checkpoint["run"]["recipe"]).epochs
+        if done < epochs:
+            raise UserError(f"{path} has {done} of {epochs} epochs: finish it with python scripts/train.py --resume")
+    write_results(args.run, checkpoints, load_cifar10(args.data, world.device), world)
+    return f"wrote {args.run}: {', '.join(path.stem for path in paths)}"
+
+
+def check(args: argparse.Namespace, world: World) -> str:
+    run = results.load_run(args.run)
+    models = [m for m in MODELS if m in args.model or ("all" in args.model and m in run.models)]
+    data = load_cifar10(args.data, world.device)
+    shares = {model: shipped_agreement(run, model, data, world) for model in models}
+    line = f"{args.run}: shipped weights and predictions agree on " + ", ".join(f"{share:.2%} ({m})" for m, share in shares.items())
+    if min(shares.values()) < REQUIRED_AGREEMENT:
+        print(f"error: {line}: fewer than {REQUIRED_AGREEMENT:.1%}", file=sys.stderr)
+        raise SystemExit(1)
+    return f"checked {line} of the test images"
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.images:
+        print(write_images(args))
+        return
+    with open_world() as world:
+        line = check(args, world) if args.check else rewrite(args, world)
+        if world.is_main:
+            print(line)
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()

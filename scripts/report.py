@@ -1,0 +1,157 @@
+"""Write the README's result table and findings from results/, or check that they still say what the results give.
+
+python scripts/report.py                 rewrite what stands between the README's result markers
+python scripts/report.py --check         exit with 1 and name every number that differs; write nothing
+"""
+
+import argparse
+import difflib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import pandas as pd
+
+from core import results
+from core.config import BACKBONES, ROOT, UserError, exit_on_user_error
+from core.findings import NAMES, Finding, find_findings, percent, seed_accuracies, write_headline
+from core.results import Run
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+CONTROLS = {"ensemble": "*control:* the baselines' ensemble", "oracle": "*control:* either baseline right"}
+MISSING = "–"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare the README with the results instead of writing it")
+    return parser.parse_args()
+
+
+def open_default_run() -> tuple[Run, list[Run]]:
+    """The run the dashboard opens first, and all seeds of it. Raises UserError."""
+    names = results.find_runs(results.RESULTS)
+    if not names:
+        raise UserError(f"{results.RESULTS} holds no run: make one with python scripts/train.py --help")
+    runs = [results.load_run(results.RESULTS / name) for name in names]
+    same = [run for run in runs if all(run.record[key] == runs[0].record[key] for key in ("recipe", "start_weights"))]
+    return runs[0], sorted(same, key=lambda run: run.record["seed"])
+
+
+def describe(run: Run) -> str:
+    """One sentence on how the run was made."""
+    recipe, record = run.recipe, run.record
+    starts = "; ".join(f"{NAMES[name]} from {record['start_weights'][name]['name']}" for name in BACKBONES)
+    return (
+        f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.image_size}×{recipe.image_size} px, {recipe.frozen_epochs} + "
+        f"{recipe.finetune_epochs} epochs (head alone + everything), seed {record['seed']}, {starts}; trained in {record['precision']} "
+        f"on {record['device']}."
+    )
+
+
+def write_table(run: Run, seeds: list[Run]) -> list[str]:
+    """The result table in Markdown, with a column over seeds where there are several."""
+    summary = results.load_summary(run, results.load_test_images(results.RESULTS).labels)
+    spread = seed_accuracies(seeds) if len(seeds) > 1 else None
+
+    def show(value: float, text: str) -> str:
+        return MISSING if pd.isna(value) else text.format(value)
+
+    heads = ["model", "test accuracy [95 %]", "macro F1", "worst class", "validation", "parameters", "MACs", "training", "images/s"]
+    if spread is not None:
+        heads.insert(2, f"mean ± std of {len(seeds)} seeds")
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for row in summary.itertuples():
+        cells = [
+            CONTROLS.get(row.model) or NAMES[row.model],
+            f"{percent(row.accuracy)} [{100 * row.low:.2f}, {100 * row.high:.2f}]",
+            show(row.macro_f1, "{:.4f}"),
+            MISSING if pd.isna(row.worst_recall) else f"{row.worst_class} {percent(row.worst_recall)}",
+            MISSING if pd.isna(row.val_accuracy) else percent(row.val_accuracy),
+            show(row.parameters / 1e6, "{:.2f} M"),
+            show(row.macs / 1e6, "{:.0f} M"),
+            show(row.training_minutes, "{:.1f} min"),
+            show(row.images_per_second, "{:,.0f}"),
+        ]
+        if spread is not None:
+            cells.insert(
+                2, f"{percent(spread[row.model].mean())} ± {100 * spread[row.model].std():.2f}" if row.model in spread else MISSING
+            )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def write_findings(findings: list[Finding]) -> list[str]:
+    """Every statement with its verdict and test, folded away, in Markdown."""
+    if not findings:
+        return []
+    lines = [f"- {one.claim}: **{one.verdict}**. {one.text} *({one.test}; n = {one.n:,})*" for one in findings]
+    return [f"<details><summary>{len(findings)} claims, each tested two-sided at 5 %</summary>", "", *lines, "", "</details>"]
+
+
+def write_block() -> str:
+    """What belongs between the markers. Raises UserError."""
+    run, seeds = open_default_run()
+    findings = find_findings(run, seeds)
+    return "\n".join(
+        [
+            BEGIN,
+            f"**{write_headline(run, findings)}**",
+            "",
+            *write_table(run, seeds),
+            "",
+            f"{describe(run)} Accuracy on {results.split_size(run, 'test'):,} test images with its Wilson interval; MACs of one image; "
+            "images/s while fine-tuning.",
+            "",
+            *write_findings(findings),
+            END,
+        ]
+    )
+
+
+def split_readme(path: Path) -> tuple[str, str, str]:
+    """The README before, between (markers included) and after its markers. Raises UserError."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}): it must hold the lines {BEGIN} and {END}") from None
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise UserError(f"{path} must hold the line {BEGIN} and, after it, the line {END}, once each")
+    before, rest = text.split(BEGIN)
+    between, after = rest.split(END)
+    return before, f"{BEGIN}{between}{END}", after
+
+
+def find_differences(found: str, expected: str, first_line: int) -> list[str]:
+    """Where two texts differ, word by word: "line 12: 94.93 should be 95.00"."""
+    old, new = found.split(), expected.split()
+    numbers = [first_line + position for position, line in enumerate(found.split("\n")) for _ in line.split()]
+    differences = []
+    for kind, start, stop, new_start, new_stop in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind != "equal":
+            was, should = " ".join(old[start:stop]) or "nothing", " ".join(new[new_start:new_stop]) or "not there"
+            differences.append(f"line {numbers[min(start, len(numbers) - 1)]}: {was} should be {should}")
+    return differences
+
+
+def main() -> None:
+    args = parse_arguments()
+    path = ROOT / "README.md"
+    before, found, after = split_readme(path)
+    expected = write_block()
+    if args.check:
+        differences = find_differences(found, expected, before.count("\n") + 1)
+        for difference in differences:
+            print(f"{path.name} {difference}", file=sys.stderr)
+        if differences:
+            raise SystemExit(1)
+        print(f"{path.name} says what {results.RESULTS.name}/ gives")
+    else:
+        results.write_whole(path, lambda aside: aside.write_text(before + expected + after))
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()

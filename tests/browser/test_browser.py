@@ -1,0 +1,127 @@
+"""What a visitor does: clicks a cell, filters errors, follows a link; and what the pages look like to a browser."""
+
+import io
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Page, expect
+
+from core import results
+from core.config import CLASSES
+
+expect.set_options(timeout=60_000)  # a loaded machine is slow, not wrong
+VIEWS = ("", "training", "confusion", "errors")
+
+
+def open_view(page: Page, path: str) -> None:
+    page.goto(f"/{path}")
+    expect(page.locator("h1").first).to_be_visible()
+    settle(page)
+
+
+def settle(page: Page) -> None:
+    """Wait until the server has nothing left to send."""
+    page.wait_for_timeout(150)
+    expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
+
+
+def shown_images(page: Page) -> set[int]:
+    """Indices in the gallery."""
+    return {int(button.get_attribute("data-index")) for button in page.locator("button[data-index]").all()}
+
+
+def click_cell(page: Page, true: str, predicted: str) -> None:
+    """Click the middle of a matrix cell, as drawn."""
+    x, y = page.locator(".js-plotly-plot").first.evaluate(
+        """(plot, [x, y]) => {
+            const box = plot.getBoundingClientRect(), { xaxis, yaxis } = plot._fullLayout
+            return [box.left + xaxis._offset + xaxis.d2p(x), box.top + yaxis._offset + yaxis.d2p(y)]
+        }""",
+        [predicted, true],
+    )
+    page.mouse.click(x, y)
+    settle(page)
+
+
+@pytest.fixture(scope="module")
+def answers(shown_results) -> pd.DataFrame:
+    return results.load_answers(results.load_run(shown_results / "imagenet-96-seed0"))
+
+
+@pytest.mark.parametrize(("true", "predicted"), [("cat", "dog"), ("truck", "automobile"), ("dog", "cat")])
+def test_a_click_on_a_cell_shows_exactly_its_images(page, answers, true, predicted):
+    open_view(page, "confusion")
+    click_cell(page, true, predicted)
+    wanted = answers[(answers["label"] == CLASSES.index(true)) & (answers["fusion_predicted"] == CLASSES.index(predicted))]
+    expect(page.locator("button[data-index]")).to_have_count(len(wanted))
+    assert shown_images(page) == set(wanted["index"])
+    assert f"true_class={true}" in page.url and f"predicted_class={predicted}" in page.url
+
+
+def test_a_click_follows_another_click_and_survives_normalising(page, answers):
+    open_view(page, "confusion")
+    click_cell(page, "cat", "dog")
+    click_cell(page, "ship", "airplane")
+    page.get_by_role("radio", name="true", exact=True).or_(page.get_by_role("button", name="true", exact=True)).first.click()
+    settle(page)
+    wanted = answers[(answers["label"] == 8) & (answers["fusion_predicted"] == 0)]
+    assert shown_images(page) == set(wanted["index"])
+
+
+def test_a_deep_link_restores_the_view(page, answers):
+    open_view(page, "errors?model=resnet18&outcome=model+wrong&true=frog&sort=highest+loss+first&per_page=200&image=17")
+    wanted = answers[(answers["label"] == 6) & ~answers["resnet18_correct"]]
+    gallery = page.locator("button[data-index]")
+    shown = [int(button.get_attribute("data-index")) for button in gallery.all()]
+    assert shown[: len(wanted)] == list(wanted.sort_values("resnet18_loss", ascending=False, kind="stable")["index"])
+    expect(page.get_by_text(f"True class: {CLASSES[answers['label'][17]]}")).to_be_visible()
+
+
+def test_choosing_a_class_filters_the_errors(page, answers):
+    open_view(page, "errors?per_page=200")
+    page.get_by_label("True class").first.click()
+    page.get_by_role("option", name="deer").first.click()
+    page.keyboard.press("Escape")
+    settle(page)
+    wanted = answers[(answers["label"] == 4) & ~answers["fusion_correct"]]
+    expect(page.locator("button[data-index]")).to_have_count(len(wanted))
+    assert shown_images(page) == set(wanted["index"])
+    assert "true=deer" in page.url
+
+
+def test_a_thumbnail_opens_its_detail_by_keyboard(page):
+    open_view(page, "errors")
+    first = page.locator("button[data-index]").first
+    index = first.get_attribute("data-index")
+    assert "true " in first.get_attribute("aria-label") and "predicted " in first.get_attribute("aria-label")
+    first.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("True class:")).to_be_visible()
+    assert f"image={index}" in page.url
+
+
+def test_the_selection_downloads_as_csv(page, answers):
+    open_view(page, "errors?model=mobilenet_v2&true=bird")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV of this selection").click()
+    table = pd.read_csv(io.BytesIO(download.value.path().read_bytes()))
+    wanted = answers[(answers["label"] == 2) & ~answers["mobilenet_v2_correct"]]
+    assert set(table["index"]) == set(wanted["index"])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1440])
+def test_every_view_fits_its_window(page, width, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    for view in VIEWS:
+        open_view(page, view)
+        overflow = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth - innerWidth")
+        assert overflow <= 0, f"{view or 'overview'} is {overflow} px wider than {width}"
+        expect(page.locator("[data-testid=stException]")).to_have_count(0)
+
+
+def test_a_script_in_the_url_stays_text(page):
+    page.on("dialog", lambda dialog: pytest.fail("a script from the URL ran"))
+    open_view(page, "errors?true=%3Cscript%3Ealert(1)%3C/script%3E&image=%3Cimg%20src=x%20onerror=alert(1)%3E&run=%3Csvg%20onload=alert(1)%3E")
+    expect(page.locator("button[data-index]").first).to_be_visible()

@@ -1,0 +1,82 @@
+"""What many tests share: a made-up CIFAR-10, a way to run scripts on it, and one whole training of the smoke recipe."""
+
+import io
+import runpy
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from core.config import ROOT
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a script ended."""
+
+    code: int
+    out: str
+    error: str
+
+
+def run_script(name: str, *arguments: object) -> Finished:
+    """Run scripts/`name` in this process, as the command line would."""
+    out, error = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        try:
+            runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    return Finished(code, out.getvalue(), error.getvalue())
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[..., Finished]:
+    return run_script
+
+
+@pytest.fixture(scope="session")
+def fake_cifar(tmp_path_factory: pytest.TempPathFactory):
+    """A folder for --data, which torchvision takes for CIFAR-10 during the session."""
+    from torchvision.datasets import CIFAR10
+
+    from tests.fake_cifar import expected_files, write_fake_cifar
+
+    folder = tmp_path_factory.mktemp("cifar")
+    write_fake_cifar(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        for attribute, value in expected_files(folder).items():
+            patch.setattr(CIFAR10, attribute, value)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def world():
+    import torch
+
+    from core.runtime import World
+
+    return World(rank=0, size=1, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def data(fake_cifar: Path, world):
+    from core.data import load_cifar10
+
+    return load_cifar10(fake_cifar, world.device)
+
+
+@pytest.fixture(scope="session")
+def trained(fake_cifar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of all three models trained with the smoke recipe; their checkpoints lie in ../../checkpoints/run."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = ["--recipe", "smoke", "--data", fake_cifar, "--start-weights", "none", "--checkpoints", folder / "checkpoints"]
+    finished = run_script("train.py", *options, "--out", folder / "results" / "run")
+    assert finished.code == 0, finished.error
+    assert finished.out.splitlines()[-1] == f"wrote {folder / 'results' / 'run'}: resnet18, mobilenet_v2, fusion"
+    return folder / "results" / "run"

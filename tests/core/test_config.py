@@ -1,0 +1,62 @@
+"""Settings: complete, frozen, and refused when unknown."""
+
+import json
+from dataclasses import FrozenInstanceError, asdict
+
+import pytest
+
+from core.config import RECIPES, Recipe, UserError, exit_on_user_error
+
+
+def test_recipes_survive_run_json_and_cannot_be_changed():
+    for name, recipe in RECIPES.items():
+        assert recipe.name == name
+        assert Recipe.from_dict(json.loads(json.dumps(asdict(recipe)))) == recipe
+        assert recipe.epochs == recipe.frozen_epochs + recipe.finetune_epochs
+    with pytest.raises(FrozenInstanceError):
+        recipe.seed = 1
+
+
+def test_a_setting_newer_than_the_record_takes_its_default():
+    settings = asdict(RECIPES["cpu-96"])
+    del settings["compile"]
+    assert Recipe.from_dict(settings) == RECIPES["cpu-96"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"momentum": 0.9}, "does not know: momentum"),
+        ({"image_size": "96"}, "image_size is '96', which is not its type"),
+        ({"images_per_split": 0.5}, "images_per_split"),
+        ({"lr_head": 1}, None),  # a whole number is a number
+    ],
+)
+def test_unknown_settings_and_wrong_types_are_refused(change, message):
+    settings = asdict(RECIPES["smoke"]) | change
+    if message is None:
+        assert Recipe.from_dict(settings).lr_head == 1
+    else:
+        with pytest.raises(UserError, match=message):
+            Recipe.from_dict(settings)
+
+
+def test_an_incomplete_recipe_is_refused():
+    settings = asdict(RECIPES["smoke"])
+    del settings["image_size"]
+    with pytest.raises(UserError, match="image_size"):
+        Recipe.from_dict(settings)
+    with pytest.raises(UserError, match="not an object"):
+        Recipe.from_dict([])
+
+
+def test_a_user_error_is_one_line_and_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as end, exit_on_user_error():
+        raise UserError("a library said\n  'no':\tdo this")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: a library said 'no': do this\n"
+
+
+def test_other_errors_are_not_hidden():
+    with pytest.raises(ZeroDivisionError), exit_on_user_error():
+        raise ZeroDivisionError

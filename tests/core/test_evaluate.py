@@ -1,0 +1,121 @@
+"""From a checkpoint to the files of a run: the same numbers as a plain forward pass of that checkpoint."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from core import results
+from core.config import MODELS, RECIPES, UserError
+from core.data import to_input
+from core.evaluate import embed, load_checkpoint_model, load_shipped_model, predict, score, shipped_agreement
+from core.models import build_model, count_costs
+from core.train import load_checkpoint
+
+
+def checkpoint_of(run: Path, model: str) -> dict:
+    return load_checkpoint(run.parent.parent / "checkpoints" / run.name / f"{model}.pt")
+
+
+@torch.no_grad()
+def test_predictions_equal_a_plain_forward_pass_in_order(data, world):
+    torch.manual_seed(0)
+    model = build_model("mobilenet_v2").train()
+    model(to_input(data.test.images[:32], 32))  # statistics under which features do not vanish
+    logits, hidden = predict(model, data.test.images, 32, world)  # 300 images: more than one batch
+    assert not model.training and logits.shape == (300, 10) and hidden.shape == (300, 1280)
+    assert logits.dtype == hidden.dtype == torch.float32
+    for i in (0, 249, 250, 299):
+        expected = model(to_input(data.test.images[i : i + 1], 32))
+        torch.testing.assert_close(logits[i : i + 1], expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(model.head[-1](hidden), logits, atol=1e-4, rtol=1e-3)
+
+
+def test_score_by_hand():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 0.0], [0.0, 2.0]])
+    loss, accuracy = score(logits, torch.tensor([0, 1, 0]), label_smoothing=0.0)
+    log_sum = np.log(np.exp(2) + 1)
+    assert loss == pytest.approx(((log_sum - 2) + np.log(2) + log_sum) / 3, rel=1e-6)
+    assert accuracy == pytest.approx(1 / 3)
+    smoothed, _ = score(logits[:1], torch.tensor([0]), label_smoothing=0.1)
+    assert smoothed == pytest.approx(0.95 * (log_sum - 2) + 0.05 * log_sum, rel=1e-6)
+
+
+def test_an_embedding_keeps_clusters_apart_and_repeats_itself():
+    generator = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    hidden = (generator.standard_normal((120, 64)) + 8 * np.eye(64)[labels]).astype(np.float32)
+    xy = embed(hidden)
+    assert xy.shape == (120, 2) and np.isfinite(xy).all()
+    assert KNeighborsClassifier(3).fit(xy, labels).score(xy, labels) == 1
+    assert np.array_equal(embed(hidden), xy)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_a_run_holds_what_its_checkpoint_predicts(name, trained, data):
+    checkpoint = checkpoint_of(trained, name)
+    model = build_model(name, hidden=RECIPES["smoke"].hidden).eval()
+    model.load_state_dict(checkpoint["model"])
+    run = results.load_run(trained)
+    for split_name, split in (("val", data.val.first(200)), ("test", data.test.first(200))):
+        predictions = results.load_predictions(run, name, split_name)
+        assert np.array_equal(predictions.index, split.index) and np.array_equal(predictions.labels, split.labels)
+        expected = model(to_input(split.images, 32))
+        np.testing.assert_allclose(predictions.logits, expected, atol=1e-4, rtol=1e-3)
+    history = results.load_history(run, name)
+    assert history.to_dict("records") == [pytest.approx(row) for row in checkpoint["history"]]
+    predictions = results.load_predictions(run, name, "val")
+    assert history["val_accuracy"].iloc[-1] == pytest.approx((predictions.logits.argmax(1) == predictions.labels).mean())
+    assert len(results.load_embedding(run, name)) == 200
+    assert run.record["models"][name] == count_costs(model, 32)
+
+
+def test_the_record_tells_how_the_run_was_made(trained):
+    run = results.load_run(trained)
+    assert run.models == list(MODELS) and run.recipe == RECIPES["smoke"] and run.has_weights
+    assert run.record["seed"] == 0 and run.record["precision"] == "float32" and run.record["processes"] == 1
+    assert run.record["start_weights"]["resnet18"]["name"] == "random"
+    assert set(run.record["data_md5"]) == {"data_batch_1", "data_batch_2", "test_batch"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shipped_weights_are_the_checkpoints_in_half_precision(name, trained, data, world):
+    run = results.load_run(trained)
+    model = load_shipped_model(run, name)
+    assert not model.training and {p.dtype for p in model.parameters()} == {torch.float32}
+    original = load_checkpoint_model(checkpoint_of(trained, name))
+    for (key, value), expected in zip(model.named_parameters(), original.parameters(), strict=True):
+        assert torch.equal(value, expected.half().float()), key
+    for (key, value), expected in zip(model.named_buffers(), original.buffers(), strict=True):
+        assert torch.equal(value, expected), key
+    assert shipped_agreement(run, name, data, world) >= 0.98  # an image is 0.5 %
+
+
+def test_agreement_counts_images(trained, data, world, tmp_path):
+    """A quarter of the shipped predictions are made to answer otherwise."""
+    run = results.load_run(shutil.copytree(trained, tmp_path / "run"))
+    splits = {}
+    for split in ("val", "test"):
+        p = results.load_predictions(run, "resnet18", split)
+        splits[split] = (p.index, p.labels, p.logits)
+    before = shipped_agreement(run, "resnet18", data, world)
+    splits["test"][2][:50] = -splits["test"][2][:50]
+    results.write_predictions(run.path / "resnet18" / "predictions.parquet", splits)
+    assert shipped_agreement(run, "resnet18", data, world) == pytest.approx(before - 0.25, abs=0.011)
+
+
+def test_missing_and_damaged_weights_name_the_command(trained, tmp_path):
+    run = results.load_run(shutil.copytree(trained, tmp_path / "results" / "run"))
+    path = results.find_weights(run, "resnet18")
+    with open(path, "r+b") as file:
+        file.truncate(10_000)
+    with pytest.raises(UserError, match=r"weights\.safetensors cannot be read as weights .*: run python scripts/evaluate\.py results/run"):
+        load_shipped_model(run, "resnet18")
+    path.unlink()
+    with pytest.raises(UserError, match=r"weights\.safetensors is missing: run python scripts/evaluate\.py results/run"):
+        load_shipped_model(run, "resnet18")
+    assert not run.has_weights

@@ -1,0 +1,200 @@
+"""Uploads: every kind of image becomes upright RGB, everything else one clear line."""
+
+import io
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.config import UserError
+from core.images import MAX_BYTES, decode_picture
+
+STRIPES = np.repeat(np.array([[[255, 0, 0]], [[0, 255, 0]], [[0, 0, 255]]], np.uint8), 40, axis=1)  # (3, 40, 3)
+
+
+def save(image: Image.Image, file_format: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def png_of(width: int, height: int, whole: bool = True) -> bytes:
+    """A black 1-bit PNG of any size, which takes next to nothing on disk; without its pixels where it is not to be whole."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = zlib.compress(bytes(1 + -(-width // 8)) * height) if whole else b""
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def mean_color(data: bytes) -> list[int]:
+    return decode_picture(data).seen.mean(axis=(0, 1)).round().astype(int).tolist()
+
+
+def test_an_image_of_the_models_size_stays_as_it_is():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    picture = decode_picture(save(Image.fromarray(pixels)))
+    np.testing.assert_array_equal(picture.seen, pixels)
+    np.testing.assert_array_equal(np.asarray(picture.shown), pixels)
+    assert picture.size == (32, 32) and not picture.animated
+
+
+@pytest.mark.parametrize(
+    ("image", "file_format", "expected"),
+    [
+        (Image.new("RGB", (40, 50), (10, 200, 30)), "PNG", [10, 200, 30]),
+        (Image.new("RGB", (40, 50), (10, 200, 30)), "WEBP", [10, 200, 30]),
+        (Image.new("L", (40, 50), 77), "PNG", [77, 77, 77]),
+        (Image.new("L", (40, 50), 77), "JPEG", [77, 77, 77]),
+        (Image.new("1", (40, 50), 1), "PNG", [255, 255, 255]),
+        (Image.new("LA", (40, 50), (0, 0)), "PNG", [255, 255, 255]),
+        (Image.new("RGBA", (40, 50), (255, 0, 0, 0)), "PNG", [255, 255, 255]),
+        (Image.new("RGBA", (40, 50), (255, 0, 0, 51)), "PNG", [255, 204, 204]),  # a fifth of red over white
+        (Image.new("RGBA", (40, 50), (0, 0, 0, 0)), "WEBP", [255, 255, 255]),
+        (Image.new("CMYK", (40, 50), (0, 255, 255, 0)), "JPEG", [254, 0, 0]),  # JPEG is off by one
+        (Image.fromarray(np.full((50, 40), 0x8040, np.uint16)), "PNG", [128, 128, 128]),
+        (Image.new("RGB", (40, 50), (10, 200, 30)).quantize(4), "PNG", [10, 200, 30]),
+    ],
+    ids=lambda value: getattr(value, "mode", None),
+)
+def test_every_mode_becomes_rgb(image, file_format, expected):
+    data = save(image, file_format, **({"lossless": True} if file_format == "WEBP" else {}))
+    np.testing.assert_allclose(mean_color(data), expected, atol=1)
+
+
+def test_a_transparent_palette_colour_turns_white():
+    image = Image.new("P", (40, 40), 1)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    assert mean_color(save(image, transparency=1)) == [255, 255, 255]
+    assert mean_color(save(image, transparency=0)) == [255, 0, 0]
+
+
+def test_16_bit_grey_keeps_its_range():
+    ramp = np.tile(np.linspace(0, 65535, 32).astype(np.uint16), (32, 1))
+    seen = decode_picture(save(Image.fromarray(ramp))).seen
+    np.testing.assert_array_equal(seen[0, :, 0], ramp[0] >> 8)
+
+
+@pytest.mark.parametrize(("orientation", "top"), [(1, "red"), (3, "blue"), (6, "mixed"), (8, "mixed")])
+def test_photos_are_turned_upright(orientation, top):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stripes = Image.fromarray(STRIPES.repeat(20, axis=0))  # 40 wide, 60 high: red over green over blue
+    picture = decode_picture(save(stripes, "JPEG", exif=exif, quality=95, subsampling=0))
+    assert picture.size == ((40, 60) if orientation < 5 else (60, 40)) and picture.shown.size == picture.size
+    first_row = np.asarray(picture.shown)[2].astype(int)
+    if top == "mixed":  # a quarter turn: clockwise puts red to the right, the other way round to the left
+        corner = first_row[-3] if orientation == 6 else first_row[2]
+        assert corner[0] > 240 and corner[1:].max() < 15
+    else:
+        channel = {"red": 0, "blue": 2}[top]
+        assert (first_row[:, channel] > 240).all()
+
+
+def test_the_middle_square_is_seen_and_all_of_it_shown():
+    columns = np.zeros((30, 90, 3), np.uint8)
+    columns[:, 30:60] = 0, 255, 0  # green in the middle, black at both sides
+    picture = decode_picture(save(Image.fromarray(columns)))
+    np.testing.assert_allclose(picture.seen, np.broadcast_to([0, 255, 0], (32, 32, 3)), atol=8)  # the filter looks across the edge
+    assert picture.shown.size == (90, 30)
+
+
+def test_shrinking_averages_instead_of_skipping():
+    checks = np.indices((640, 640)).sum(axis=0) % 2 * 255
+    seen = decode_picture(save(Image.fromarray(checks.astype(np.uint8)))).seen
+    np.testing.assert_allclose(seen, 127.5, atol=3)
+
+
+def test_large_photos_are_shown_small():
+    picture = decode_picture(save(Image.new("RGB", (3000, 1500), (10, 200, 30)), "JPEG"))
+    assert picture.size == (3000, 1500) and picture.shown.size == (512, 256)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+def test_odd_shapes_are_taken(size):
+    assert decode_picture(save(Image.new("RGB", size, (9, 9, 9)))).seen.shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
+def test_of_an_animation_the_first_frame_is_taken(file_format):
+    frames = [Image.new("RGB", (40, 40), color) for color in ((255, 0, 0), (0, 0, 255))]
+    data = save(frames[0], file_format, save_all=True, append_images=frames[1:], lossless=True)
+    assert decode_picture(data).animated
+    np.testing.assert_allclose(mean_color(data), [255, 0, 0], atol=1)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("side", "whole"), [(20_000, True), (20_000, False), (10_000, False)])
+def test_a_decompression_bomb_is_refused_by_its_header(side, whole):
+    data = png_of(side, side, whole)
+    assert len(data) < 100_000
+    with pytest.raises(UserError, match="more than 25 megapixels: choose a smaller one"):
+        decode_picture(data)
+
+
+def test_the_limit_on_pixels_is_exact():
+    assert decode_picture(png_of(5000, 5000)).size == (5000, 5000)
+    with pytest.raises(UserError, match="25 megapixels"):
+        decode_picture(png_of(5000, 5001))
+
+
+def test_too_many_bytes_are_refused():
+    with pytest.raises(UserError, match=r"has 5\.1 MB: choose one of at most 5 MB"):
+        decode_picture(bytes(MAX_BYTES + 100_000))
+
+
+def zip_file() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("image.png", b"not really")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x89PNG\r\n\x1a\n",
+        zip_file(),
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        save(Image.new("RGB", (9, 9)), "GIF"),
+        b"\0" * 999,
+    ],
+    ids=["empty", "signature", "zip", "svg", "gif", "zeros"],
+)
+def test_what_is_no_image_gets_one_clear_line(data):
+    with pytest.raises(UserError, match="This is no PNG, JPEG or WebP image"):
+        decode_picture(data)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_truncated_files_are_refused(file_format):
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    data = save(Image.fromarray(pixels), file_format)
+    with pytest.raises(UserError, match=r"damaged or incomplete|no PNG, JPEG or WebP"):
+        decode_picture(data[: len(data) // 2])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_damaged_bytes_give_an_image_or_one_line(file_format):
+    """Whatever bytes change, it ends in a Picture or a UserError, never in another exception."""
+    generator = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = save(Image.fromarray(generator.integers(0, 256, (24, 24, 3), dtype=np.uint8)), file_format, exif=exif)
+    refused = 0
+    for _ in range(200):
+        data = np.frombuffer(image, np.uint8).copy()
+        where = generator.integers(0, len(data) if generator.random() < 0.5 else 120, generator.integers(1, 8))
+        data[where] = generator.integers(0, 256, len(where))
+        try:
+            assert decode_picture(data.tobytes()).seen.shape == (32, 32, 3)
+        except UserError:
+            refused += 1
+    assert refused > 0

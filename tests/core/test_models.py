@@ -1,0 +1,233 @@
+"""One contract for every model in MODELS, and the ways in which start weights can be wrong."""
+
+import hashlib
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from core.config import BACKBONES, MODELS, RECIPES, UserError
+from core.models import build_backbone, build_model, count_costs, describe_start_weights, load_weights
+from core.train import build_optimizer, train_step
+
+WIDTHS = {"resnet18": 512, "mobilenet_v2": 1280, "fusion": 512 + 1280}
+HIDDEN = {"resnet18": 512, "mobilenet_v2": 1280, "fusion": 16}  # what the last layer sees, with hidden=16
+
+
+@pytest.fixture(params=MODELS)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def model(name):
+    torch.manual_seed(0)
+    return build_model(name, "none", hidden=16)
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def values(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in module.state_dict().items()}
+
+
+def changed(module: torch.nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
+    return {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
+
+
+def step(model, x, steps: int = 1) -> list[float]:
+    """Losses of `steps` updates on one batch."""
+    labels = torch.arange(len(x)) % 10
+    optimizer = build_optimizer(model, RECIPES["smoke"])
+    model.train()
+    return [train_step(model, optimizer, x, labels, RECIPES["smoke"], torch.float32)[0].item() for _ in range(steps)]
+
+
+# --- the contract -----------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_shapes_and_the_penultimate_layer(name, model, x):
+    model.eval()
+    features, logits = model.forward_features(x), model(x)
+    hidden, same = model.forward_penultimate(x)
+    assert features.shape == (4, WIDTHS[name]) and logits.shape == (4, 10) and hidden.shape == (4, HIDDEN[name])
+    torch.testing.assert_close(same, logits)
+    torch.testing.assert_close(model.head[-1](hidden), logits)
+
+
+@torch.no_grad()
+def test_features_are_torchvisions(name, model, x):
+    """The pooled features that torchvision's own network hands to its classification layer, one backbone after the other."""
+    expected = []
+    for backbone_name, backbone in model.backbones.items():
+        original = torchvision.models.get_model(backbone_name, weights=None)
+        original.load_state_dict(backbone.state_dict(), strict=False)
+        layer = {"resnet18": "fc", "mobilenet_v2": "classifier"}[backbone_name]
+        handle = getattr(original, layer).register_forward_pre_hook(lambda _, inputs: expected.append(inputs[0]))
+        original.eval()(x)
+        handle.remove()
+    torch.testing.assert_close(model.eval().forward_features(x), torch.cat(expected, dim=1))
+
+
+def test_frozen_backbones_and_their_statistics_stay(model, x):
+    model.freeze(True)
+    backbones, head = values(model.backbones), values(model.head)
+    step(model, x)
+    assert not any(module.training for module in model.backbones.modules())
+    assert model.head.training
+    assert changed(model.backbones, backbones) == set()
+    assert changed(model.head, head) == set(head)
+
+
+def test_thawed_backbones_learn_and_take_statistics(model, x):
+    model.freeze(True)
+    step(model, x)
+    model.freeze(False)
+    before = values(model)
+    step(model, x)
+    assert changed(model, before) == set(before)
+
+
+def test_the_head_alone_learns(model):
+    x = torch.randn(20, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # take these images' statistics at once: without them random features vanish
+    model(x)
+    model.freeze(True)
+    losses = step(model, x, 15)
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_the_optimizer_holds_every_parameter_once_and_spares_vectors(model):
+    optimizer = build_optimizer(model, RECIPES["smoke"])
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert len(held) == len(set(held)) and set(held) == {id(p) for p in model.parameters()}
+    backbone = {id(p) for p in model.backbones.parameters()}
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            assert group["part"] == ("backbone" if id(p) in backbone else "head")
+            assert group["weight_decay"] == (RECIPES["smoke"].weight_decay if p.ndim > 1 else 0)
+
+
+def test_parameters_by_hand_and_operations_as_torchvision_states_them(name, model):
+    classification = {"resnet18": 512 * 1000 + 1000, "mobilenet_v2": 1280 * 1000 + 1000}
+    meta = {b: torchvision.models.get_model_weights(b).IMAGENET1K_V1.meta for b in BACKBONES}
+    backbones = {b: meta[b]["num_params"] - classification[b] for b in BACKBONES}
+    parameters = {
+        "resnet18": backbones["resnet18"] + 512 * 10 + 10,
+        "mobilenet_v2": backbones["mobilenet_v2"] + 1280 * 10 + 10,
+        "fusion": sum(backbones.values()) + 2 * 1792 + (1792 * 16 + 16) + (16 * 10 + 10),
+    }
+    costs = count_costs(model, 224)
+    assert costs["parameters"] == parameters[name]
+    assert costs["macs"] == pytest.approx(1e9 * sum(meta[b]["_ops"] for b in model.backbones), rel=0.01)
+    assert model.training  # as before
+
+
+def test_an_unknown_model_is_refused():
+    with pytest.raises(UserError, match="unknown model 'resnet50': choose from resnet18, mobilenet_v2, fusion"):
+        build_model("resnet50")
+
+
+# --- start weights ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def states() -> dict[str, dict[str, torch.Tensor]]:
+    """State dicts as torchvision's downloads are: with the classification layers of ImageNet."""
+    torch.manual_seed(1)
+    return {b: torchvision.models.get_model(b, weights=None).state_dict() for b in BACKBONES}
+
+
+@pytest.fixture
+def weights(states, tmp_path):
+    for name, state in states.items():
+        save_file(state, tmp_path / f"{name}.safetensors")
+    return tmp_path
+
+
+def test_start_weights_reach_every_backbone(name, weights, states):
+    model = build_model(name, str(weights))
+    for backbone_name, backbone in model.backbones.items():
+        assert changed(backbone, states[backbone_name]) == set()
+
+
+def test_imagenet_weights_are_torchvisions_files(states, tmp_path, monkeypatch):
+    """Files that lie in torch.hub's folder are used as they are; torchvision checks their hash on download."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    for name, state in states.items():
+        torch.save(state, tmp_path / "checkpoints" / torchvision.models.get_model_weights(name).IMAGENET1K_V1.url.split("/")[-1])
+    model = build_model("fusion", "imagenet")
+    for backbone_name, backbone in model.backbones.items():
+        assert changed(backbone, states[backbone_name]) == set()
+    assert describe_start_weights("imagenet")["resnet18"]["name"] == "torchvision IMAGENET1K_V1"
+
+
+def test_no_network_for_imagenet_weights(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(UserError, match=r"resnet18 weights could not be downloaded .*--start-weights"):
+        build_model("resnet18", "imagenet")
+
+
+def test_what_was_used_is_described(weights):
+    described = describe_start_weights(str(weights))
+    for name in BACKBONES:
+        sha256 = hashlib.sha256((weights / f"{name}.safetensors").read_bytes()).hexdigest()
+        assert described[name] == {"name": f"state dict {name}.safetensors", "file": f"{name}.safetensors", "sha256": sha256}
+    assert describe_start_weights("none")["resnet18"] == {"name": "random", "file": None, "sha256": None}
+
+
+def test_half_precision_is_widened(states, tmp_path):
+    module = build_backbone("mobilenet_v2")
+    state = {key: value.half() for key, value in states["mobilenet_v2"].items() if not key.startswith("classifier.")}
+    save_file(state, tmp_path / "half.safetensors")
+    load_weights(module, tmp_path / "half.safetensors")
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    torch.testing.assert_close(module.features[0][0].weight, state["features.0.0.weight"].float())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda state: state.pop("layer1.0.conv1.weight"), r"lacks layer layer1\.0\.conv1\.weight \(1 missing, 0 unknown\)"),
+        (lambda state: state.update({"layer9.weight": torch.zeros(1)}), r"has an unknown layer layer9\.weight"),
+        (
+            lambda state: state.update({"conv1.weight": torch.zeros(8, 3, 3, 3)}),
+            r"conv1\.weight has shape \(8, 3, 3, 3\), .*\(64, 3, 7, 7\)",
+        ),
+    ],
+)
+def test_weights_of_another_architecture_are_refused(states, weights, damage, message):
+    state = dict(states["resnet18"])
+    damage(state)
+    save_file(state, weights / "resnet18.safetensors")
+    with pytest.raises(UserError, match=message) as error:
+        build_model("fusion", str(weights))
+    assert str(weights / "resnet18.safetensors") in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("kept", [0, 1_000])
+def test_a_truncated_weights_file_is_refused(states, tmp_path, suffix, kept):
+    path = tmp_path / f"resnet18{suffix}"
+    save_file(states["resnet18"], path) if suffix == ".safetensors" else torch.save(states["resnet18"], path)
+    with open(path, "r+b") as file:
+        file.truncate(kept)
+    with pytest.raises(UserError, match=rf"resnet18{suffix} cannot be read as weights"):
+        load_weights(build_backbone("resnet18"), path, "fc")
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"resnet18\.safetensors is missing: --start-weights takes imagenet, none, or a folder"):
+        build_model("resnet18", str(tmp_path / "nowhere"))

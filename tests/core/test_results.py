@@ -1,0 +1,338 @@
+"""The results contract: what is written comes back, and every kind of damage is named with the command that repairs it."""
+
+import errno
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from core import results
+from core.config import MODELS, UserError
+from core.results import load_embedding, load_history, load_predictions, load_run, load_test_images, publish, write_whole
+from tests.fake_run import make_run
+
+LABELS = np.random.default_rng(0).permutation(np.arange(200) % 10)
+MODEL = "resnet18"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("made") / "results", "run", n_test=200, labels=LABELS)
+
+
+@pytest.fixture
+def run(made, tmp_path) -> Path:
+    """A whole run to be damaged."""
+    return shutil.copytree(made, tmp_path / "results" / "run")
+
+
+# --- whole files or none ----------------------------------------------------------------------------------------------
+
+
+def test_a_file_appears_whole_and_replaces_the_old(tmp_path):
+    path = tmp_path / "new" / "file"
+    write_whole(path, lambda aside: aside.write_text("old"))
+    write_whole(path, lambda aside: aside.write_text("new"))
+    assert path.read_text() == "new" and os.listdir(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def test_a_failed_write_leaves_the_old_file(tmp_path, error):
+    def write(aside: Path) -> None:
+        aside.write_text("half")
+        raise error
+
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(UserError, match=r"file could not be written .*: free or unlock its disk"):
+        write_whole(path, write)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+full_disk = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+
+
+@full_disk
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: results.write_run(path, {"seed": 0}),
+        lambda path: results.write_history(path, []),
+        lambda path: results.write_embedding(path, np.arange(3), np.zeros((3, 2))),
+        lambda path: results.write_weights(path, {"weight": np.zeros(100_000, np.float32)}, set()),
+        lambda path: write_whole(path, lambda aside: torch.save({"weight": torch.zeros(100_000)}, aside)),
+    ],
+    ids=["json", "csv", "parquet", "safetensors", "checkpoint"],
+)
+def test_a_full_disk_leaves_the_old_file(tmp_path, write):
+    path = tmp_path / "file"
+    path.write_text("old")
+    (tmp_path / ".file.partial").symlink_to("/dev/full")  # where write_whole writes first
+    with pytest.raises(UserError, match="could not be written"):
+        write(path)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "taken").write_text("a file, not a folder")
+    with pytest.raises(UserError, match=r"taken/run/run\.json could not be written"):
+        results.write_run(tmp_path / "taken" / "run" / "run.json", {})
+
+
+# --- round trips ------------------------------------------------------------------------------------------------------
+
+
+def test_predictions_come_back_bit_by_bit(tmp_path, run):
+    logits = np.random.default_rng(1).standard_normal((400, 10)).astype(np.float32)
+    splits = {
+        "val": (np.arange(200) * 7, LABELS, logits[:200]),
+        "test": (np.arange(200), LABELS[::-1], logits[200:]),
+    }
+    results.write_predictions(run / MODEL / "predictions.parquet", splits)
+    for split, (index, labels, expected) in splits.items():
+        got = load_predictions(load_run(run), MODEL, split)
+        assert np.array_equal(got.index, index) and np.array_equal(got.labels, labels)
+        assert np.array_equal(got.logits, expected) and got.logits.dtype == np.float32
+    frame = pd.read_parquet(run / MODEL / "predictions.parquet")
+    assert tuple(frame.columns) == results.PREDICTION_COLUMNS and list(frame["split"].unique()) == ["val", "test"]
+
+
+def test_history_and_embedding_come_back(run):
+    rows = [dict.fromkeys(results.HISTORY_COLUMNS, 1 / 3) | {"epoch": e + 1, "phase": "frozen"} for e in range(load_run(run).recipe.epochs)]
+    results.write_history(run / MODEL / "history.csv", rows)
+    pd.testing.assert_frame_equal(load_history(load_run(run), MODEL), pd.DataFrame(rows))
+    xy = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
+    results.write_embedding(run / MODEL / "embedding.parquet", np.arange(200), xy)
+    assert np.array_equal(load_embedding(load_run(run), MODEL)[["x", "y"]].to_numpy(), xy)
+
+
+def test_the_record_comes_back(run):
+    loaded = load_run(run)
+    assert (loaded.name, loaded.models, loaded.recipe.name) == ("run", list(MODELS), "cpu-96")
+    assert loaded.record == json.loads((run / "run.json").read_text())
+    assert not loaded.has_weights
+
+
+def test_weights_are_halved_but_for_statistics(run):
+    path = run / MODEL / "weights.safetensors"
+    state = {"weight": np.array([1 / 3], np.float32), "running_mean": np.array([1e6], np.float32), "batches": np.array(7)}
+    results.write_weights(path, state, {"weight"})
+    got = load_file(path)
+    assert {key: value.dtype for key, value in got.items()} == {"weight": np.float16, "running_mean": np.float32, "batches": np.int64}
+    assert got["weight"] == np.float16(1 / 3) and got["running_mean"] == 1e6 and got["batches"] == 7
+    assert results.find_weights(load_run(run), MODEL) == path
+    with pytest.raises(UserError, match="weight does not fit float16: the training diverged"):
+        results.write_weights(path, {"weight": np.array([1e6], np.float32)}, {"weight"})
+
+
+def test_test_images_come_back_pixel_by_pixel(tmp_path):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)[np.arange(10_000) % 3]
+    labels = generator.integers(0, 10, 10_000)
+    results.write_test_images(tmp_path / "test_images.parquet", images, labels)
+    got = load_test_images(tmp_path)
+    assert np.array_equal(got.labels, labels)
+    assert all(np.array_equal(got.decode(i), images[i]) for i in (0, 1, 2, 9_999))
+
+
+def test_runs_with_weights_come_first(tmp_path):
+    assert results.find_runs(tmp_path / "nowhere") == []
+    for name in ("a", "b", "c", ".b.partial"):
+        (tmp_path / name / MODEL).mkdir(parents=True)
+    (tmp_path / "test_images.parquet").touch()
+    (tmp_path / "b" / MODEL / "weights.safetensors").touch()
+    assert results.find_runs(tmp_path) == ["b", "a", "c"]
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def edit(change):
+    """Damage a parquet file by changing its frame."""
+    return lambda path: change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+def put(column: str, row: int, value):
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        frame.loc[row, column] = value
+        return frame
+
+    return edit(change)
+
+
+DAMAGED_PREDICTIONS = {  # the first 200 rows are the validation split's, the others the test split's
+    "missing": (Path.unlink, "cannot be read"),
+    "truncated": (truncate, "cannot be read"),
+    "empty": (lambda path: path.write_bytes(b""), "cannot be read"),
+    "column missing": (edit(lambda f: f.drop(columns="logit_3")), "lacks column logit_3"),
+    "words for numbers": (edit(lambda f: f.astype({"logit_0": str})), r"column logit_0 holds \w+, which is not its type"),
+    "broken labels": (edit(lambda f: f.astype({"label": float})), "column label holds float64"),
+    "not a number": (put("logit_9", 250, np.nan), "column logit_9 has values that are not finite"),
+    "infinite": (put("logit_9", 250, np.inf), "column logit_9 has values that are not finite"),
+    "rows missing": (edit(lambda f: f.iloc[:-1]), "has 199 test rows, not 200"),
+    "rows shuffled": (edit(lambda f: f.sample(frac=1, random_state=0)), "rows are not in the order of the images"),
+    "row twice": (put("index", 250, 49), "rows are not in the order of the images"),
+    "negative index": (put("index", 200, -3), "rows are not in the order of the images"),
+    "wrong labels": (put("label", 399, (LABELS[199] + 1) % 10), "its labels are not those of the images"),
+    "impossible label": (put("label", 399, 10), "its labels are not those of the images"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_PREDICTIONS)
+def test_damaged_predictions_are_named(run, damage):
+    path = run / MODEL / "predictions.parquet"
+    load_predictions(load_run(run), MODEL, "test", LABELS)
+    spoil, message = DAMAGED_PREDICTIONS[damage]
+    spoil(path)
+    with pytest.raises(UserError, match=message) as error:
+        load_predictions(load_run(run), MODEL, "test", LABELS)
+    assert str(path) in str(error.value) and str(error.value).endswith("run python scripts/evaluate.py results/run")
+
+
+@pytest.mark.parametrize(
+    ("name", "load", "spoil", "message"),
+    [
+        ("embedding.parquet", load_embedding, Path.unlink, "cannot be read"),
+        ("embedding.parquet", load_embedding, truncate, "cannot be read"),
+        ("embedding.parquet", load_embedding, put("x", 5, np.nan), "column x has values that are not finite"),
+        ("embedding.parquet", load_embedding, edit(lambda f: f.iloc[::-1]), "does not hold the test images in order"),
+        ("embedding.parquet", load_embedding, edit(lambda f: f.iloc[:5]), "does not hold the test images in order"),
+        ("history.csv", load_history, Path.unlink, "cannot be read"),
+        ("history.csv", load_history, lambda p: p.write_text(""), "cannot be read"),
+        ("history.csv", load_history, lambda p: p.write_bytes(b"\xff" * 50), "cannot be read"),
+        ("history.csv", load_history, lambda p: p.write_text(p.read_text().replace("val_loss", "loss")), "lacks column val_loss"),
+        ("history.csv", load_history, lambda p: p.write_text(p.read_text().rsplit("\n", 2)[0]), "does not hold epochs 1 to 5"),
+        ("history.csv", load_history, lambda p: p.write_text(p.read_text().replace("5,finetune,", "5,finetune,x")), "column lr_head holds"),
+    ],
+)
+def test_damaged_embeddings_and_histories_are_named(run, name, load, spoil, message):
+    load(load_run(run), MODEL)
+    spoil(run / MODEL / name)
+    with pytest.raises(UserError, match=message) as error:
+        load(load_run(run), MODEL)
+    assert str(run / MODEL / name) in str(error.value) and str(error.value).endswith("run python scripts/evaluate.py results/run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (None, "cannot be read"),
+        ("", "cannot be read"),
+        ('{"recipe": ', "cannot be read"),
+        ("[]", "it is not an object"),
+        ({"seed": ...}, "lacks seed"),
+        ({"models": {}}, "its models are not some of resnet18"),
+        ({"models": {"vgg": {}}}, "its models are not some of resnet18"),
+        ({"models": None}, "its models are not some of resnet18"),
+        ({"recipe": {"colour": 1}}, "does not know: colour"),
+        ({"recipe": {"name": "short"}}, "recipe is incomplete"),
+        ({"recipe": "cpu-96"}, "recipe is not an object"),
+    ],
+)
+def test_a_damaged_record_is_named(run, change, message):
+    path = run / "run.json"
+    if change is None:
+        path.unlink()
+    elif isinstance(change, str):
+        path.write_text(change)
+    else:
+        record = json.loads(path.read_text()) | change
+        path.write_text(json.dumps({key: value for key, value in record.items() if value is not ...}))
+    with pytest.raises(UserError, match=message) as error:
+        load_run(run)
+    assert str(path) in str(error.value) and str(error.value).endswith("run python scripts/evaluate.py results/run")
+
+
+def test_damaged_test_images_are_named(tmp_path):
+    repair = "run python scripts/evaluate.py --images"
+    with pytest.raises(UserError, match=rf"test_images\.parquet cannot be read .*: {repair}"):
+        load_test_images(tmp_path)
+    results.write_test_images(tmp_path / "test_images.parquet", np.zeros((5, 32, 32, 3), np.uint8), np.arange(5))
+    with pytest.raises(UserError, match=rf"does not hold the 10,000 test images in order: {repair}"):
+        load_test_images(tmp_path)
+
+
+def test_missing_weights_name_their_command(run):
+    with pytest.raises(UserError, match=r"fusion/weights\.safetensors is missing: run python scripts/evaluate\.py results/run"):
+        results.find_weights(load_run(run), "fusion")
+
+
+@pytest.mark.parametrize("name", ["resnet18/predictions.parquet", "resnet18/embedding.parquet", "resnet18/history.csv", "run.json"])
+def test_no_changed_byte_escapes_as_another_error(run, name):
+    """Random bytes in random places: the file is refused in one line, or it is read."""
+    generator = np.random.default_rng(0)
+    content = (run / name).read_bytes()
+    refused = 0
+    for _ in range(60):
+        spoiled = bytearray(content)
+        for place in generator.integers(len(spoiled), size=3):
+            spoiled[place] = generator.integers(256)
+        (run / name).write_bytes(spoiled)
+        try:
+            loaded = load_run(run)
+            load_predictions(loaded, MODEL), load_embedding(loaded, MODEL), load_history(loaded, MODEL)
+        except UserError as error:
+            refused += 1
+            assert re.search(r"results/run/(resnet18/)?\w+\.\w+", str(error)) and "\n" not in str(error)
+    assert refused > 0
+
+
+# --- publishing -------------------------------------------------------------------------------------------------------
+
+
+def stage(run: Path, models: tuple[str, ...], seed: int = 0, note: str = "new") -> Path:
+    """A staged run beside `run` whose models' folders hold a note."""
+    staged = make_run(run.parent, f".{run.name}.partial", n_test=20, seed=seed, models=models, labels=LABELS[:20])
+    for model in models:
+        (staged / model / "note").write_text(note)
+    return staged
+
+
+def test_a_new_run_appears_whole(tmp_path):
+    run = tmp_path / "run"
+    publish(stage(run, MODELS), run)
+    assert load_run(run).models == list(MODELS) and os.listdir(tmp_path) == ["run"]
+
+
+def test_models_are_added_and_replaced_one_by_one(tmp_path):
+    run = tmp_path / "run"
+    publish(stage(run, ("resnet18", "mobilenet_v2"), note="old"), run)
+    publish(stage(run, ("mobilenet_v2", "fusion")), run)
+    assert load_run(run).models == list(MODELS)
+    assert [(run / model / "note").read_text() for model in MODELS] == ["old", "new", "new"]
+    assert sorted(os.listdir(run)) == ["fusion", "mobilenet_v2", "resnet18", "run.json"] and os.listdir(tmp_path) == ["run"]
+
+
+def test_models_of_another_seed_are_not_mixed_in(tmp_path):
+    run = tmp_path / "run"
+    publish(stage(run, ("resnet18",), note="old"), run)
+    with pytest.raises(UserError, match=r"run\.json is of another seed"):
+        publish(stage(run, MODELS, seed=1), run)
+    assert load_run(run).models == ["resnet18"] and (run / "resnet18" / "note").read_text() == "old"
+
+
+def test_publishing_repairs_a_damaged_record(tmp_path):
+    run = tmp_path / "run"
+    publish(stage(run, MODELS), run)
+    (run / "run.json").write_text("{")
+    publish(stage(run, MODELS), run)
+    assert load_run(run).models == list(MODELS)
+
+
+def test_a_place_that_cannot_be_published_to_is_named(tmp_path):
+    staged = stage(tmp_path / "run", MODELS)
+    (tmp_path / "taken").write_text("a file, not a folder")
+    with pytest.raises(UserError, match=r"taken/run could not be written .*; the whole result lies in .*\.run\.partial"):
+        publish(staged, tmp_path / "taken" / "run")
+    assert load_run(staged).models == list(MODELS)

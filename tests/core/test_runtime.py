@@ -1,0 +1,66 @@
+"""Device, precision, seeds and the record of the environment. Two processes are tested in test_train.py."""
+
+import random
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+import torch
+
+from core import runtime
+from core.runtime import autocast_dtype, describe_environment, open_world, seed_everything
+
+
+def test_alone_nothing_is_exchanged(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    rows = torch.arange(6.0).reshape(3, 2)
+    with open_world("cpu") as world:
+        assert (world.rank, world.size, world.is_main, world.device.type) == (0, 1, True, "cpu")
+        assert torch.equal(world.gather_rows(rows), rows) and torch.equal(world.average(rows), rows)
+        world.barrier()
+
+
+def test_bfloat16_only_where_wanted_and_native(monkeypatch):
+    cpu = torch.device("cpu")
+    for native in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
+        assert autocast_dtype(cpu, True) == (torch.bfloat16 if native else torch.float32)
+        assert autocast_dtype(cpu, False) == torch.float32
+
+
+def test_one_seed_for_all_generators():
+    def draw() -> tuple[float, float, float]:
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    seed_everything(2**32 + 5)  # larger than NumPy takes
+    first = draw()
+    seed_everything(2**32 + 5)
+    assert draw() == first
+    seed_everything(6)
+    assert all(a != b for a, b in zip(draw(), first, strict=True))
+
+
+def test_the_record_names_versions_device_and_commit(world, tmp_path, monkeypatch):
+    record = describe_environment(world)
+    assert record["libraries"]["torch"] == version("torch")
+    assert record["device"].startswith("CPU, ") and record["processes"] == 1
+    monkeypatch.setattr(runtime, "ROOT", tmp_path)
+    assert describe_environment(world)["code_commit"] == "unknown: not a git checkout"
+
+
+def test_the_commit_tells_uncommitted_code(world, tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core" / "a.py").write_text("a = 1\n")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        runtime.subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(runtime, "ROOT", tmp_path)
+    clean = describe_environment(world)["code_commit"]
+    assert len(clean) == 40
+    (tmp_path / "core" / "a.py").write_text("a = 2\n")
+    assert describe_environment(world)["code_commit"] == f"{clean}+uncommitted"
+
+
+def test_an_unknown_device_fails_loudly():
+    with pytest.raises(RuntimeError), open_world("toaster"):
+        raise AssertionError("not reached")

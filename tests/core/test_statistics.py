@@ -1,0 +1,230 @@
+"""The statistics among the metrics against scipy, scikit-learn, statsmodels or values by hand, and what they give at the edges."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.calibration
+import sklearn.metrics
+import statsmodels.stats.contingency_tables
+import statsmodels.stats.multitest
+
+from core import metrics
+
+YES, NO = np.ones(50, bool), np.zeros(50, bool)
+
+
+@pytest.fixture
+def generator() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def labels(generator) -> np.ndarray:
+    return generator.integers(0, 10, 400)
+
+
+@pytest.fixture
+def logits(generator, labels) -> np.ndarray:
+    """(400, 10): about half of them right."""
+    return (generator.standard_normal((400, 10)) + 2 * np.eye(10)[labels]).astype(np.float32)
+
+
+def pair(both: int, only_first: int, only_second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two classifiers' correctness, shuffled together."""
+    order = np.random.default_rng(1).permutation(both + only_first + only_second + neither)
+    first = np.repeat([True, True, False, False], [both, only_first, only_second, neither])[order]
+    return first, np.repeat([True, False, True, False], [both, only_first, only_second, neither])[order]
+
+
+# --- one classifier --------------------------------------------------------------------------------------------------
+
+
+def test_an_ensemble_of_certain_models_stays_finite():
+    certain = np.array([[5000.0, 0.0, 0.0]])
+    assert np.isfinite(metrics.ensemble_logits(certain, certain)).all()
+
+
+def test_class_accuracy_is_recall_and_nan_where_a_class_is_absent(labels, logits):
+    correct = logits.argmax(axis=1) == labels
+    expected = sklearn.metrics.recall_score(labels, logits.argmax(axis=1), average=None)
+    np.testing.assert_allclose(metrics.class_accuracy(labels, correct), expected)
+    sparse = metrics.class_accuracy(np.array([0, 0, 2]), np.array([True, False, True]), classes=4)
+    np.testing.assert_array_equal(sparse, [0.5, np.nan, 1, np.nan])
+
+
+# --- two classifiers -------------------------------------------------------------------------------------------------
+
+
+def test_outcomes_are_counted_by_who_is_right():
+    first, second = pair(5, 3, 2, 1)
+    np.testing.assert_array_equal(metrics.count_outcomes(first, second), [[1, 2], [3, 5]])
+    assert metrics.count_outcomes(YES, NO, YES)[1, 0, 1] == 50
+
+
+@pytest.mark.parametrize("table", [(90, 5, 1, 4), (9_000, 451, 293, 256), (10, 3, 3, 4), (0, 0, 9, 0), (0, 40, 60, 0)])
+def test_mcnemar(table):
+    both, only_first, only_second, neither = table
+    expected = statsmodels.stats.contingency_tables.mcnemar([[both, only_first], [only_second, neither]], exact=True).pvalue
+    assert metrics.mcnemar(*pair(*table)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_by_hand_and_where_answers_never_differ():
+    assert metrics.mcnemar(*pair(0, 5, 1, 0)) == pytest.approx(2 * (1 + 6) / 2**6)
+    assert metrics.mcnemar(YES, YES) == metrics.mcnemar(NO, NO) == 1
+
+
+def test_holm(generator):
+    for p in (np.array([0.01, 0.04, 0.03]), generator.random(10) ** 3, np.array([0.2]), np.array([0.02, 0.02, 1.0])):
+        np.testing.assert_allclose(metrics.holm(p), statsmodels.stats.multitest.multipletests(p, method="holm")[1])
+    np.testing.assert_allclose(metrics.holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
+
+
+def test_difference_interval_is_that_of_drawing_images():
+    first, second = pair(700, 120, 60, 120)
+    difference, interval = metrics.accuracy_difference(first, second)
+    assert difference == pytest.approx(0.06)
+    slow = scipy.stats.bootstrap(
+        (first.astype(float), second.astype(float)), lambda a, b, axis: (a - b).mean(axis=axis),
+        paired=True, vectorized=True, n_resamples=4_000, batch=500, method="percentile", rng=np.random.default_rng(3),
+    ).confidence_interval  # fmt: skip
+    assert interval == pytest.approx((slow.low, slow.high), abs=0.003)
+
+
+def test_difference_interval_at_the_edges():
+    assert metrics.accuracy_difference(YES, YES) == (0.0, (0.0, 0.0))
+    assert metrics.accuracy_difference(YES, NO) == (1.0, (1.0, 1.0))
+    low, high = metrics.accuracy_difference(*pair(0, 25, 25, 0))[1]
+    assert low == pytest.approx(-high, abs=0.05) and low < 0
+
+
+def test_ten_thousand_resamples_of_ten_thousand_images_take_less_than_two_seconds():
+    first, second = pair(9_000, 451, 293, 256)
+    start = time.process_time()
+    metrics.accuracy_difference(first, second)
+    assert time.process_time() - start < 2
+
+
+def test_class_differences_are_tested_class_by_class():
+    labels = np.repeat([0, 1, 3], 60)
+    pairs = [pair(40, 15, 1, 4), pair(40, 8, 8, 4), pair(30, 2, 18, 10)]
+    first, second = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    table = metrics.class_differences(labels, first, second, classes=5)
+    assert table["n"].tolist() == [60, 60, 0, 60, 0]
+    np.testing.assert_allclose(table["difference"], [14 / 60, 0, np.nan, -16 / 60, np.nan])
+    p = [metrics.mcnemar(*one) for one in pairs]
+    np.testing.assert_allclose(table["p"], [p[0], p[1], 1, p[2], 1])
+    np.testing.assert_allclose(table["p_holm"][[0, 1, 3]], statsmodels.stats.multitest.multipletests(p, method="holm")[1])
+    assert table["low"][0] > 0 > table["high"][3] and np.isnan(table["low"][2]) and table["p_holm"][2] == 1
+
+
+def test_worst_classes_are_each_classifiers_own():
+    labels = np.repeat([0, 1], 100)
+    first = np.concatenate([pair(90, 0, 0, 10)[0], np.ones(100, bool)])
+    second = np.concatenate([np.ones(100, bool), pair(60, 0, 0, 40)[0]])
+    difference, (low, high) = metrics.worst_class_difference(labels, first, second)
+    assert difference == pytest.approx(0.9 - 0.6)
+    error = np.sqrt((0.9 * 0.1 + 0.6 * 0.4) / 100)  # the worst classes are never in doubt and independent
+    assert (low, high) == pytest.approx((0.3 - 1.96 * error, 0.3 + 1.96 * error), abs=0.02)
+    assert metrics.worst_class_difference(labels, first, first) == (0.0, (0.0, 0.0))
+
+
+def test_seeds():
+    result = metrics.seed_test(np.array([1.0, 2.0, 3.0]))
+    expected = scipy.stats.t.interval(0.95, 2, loc=2, scale=1 / np.sqrt(3))
+    assert (result["mean"], result["std"], result["n"]) == (2, 1, 3)
+    assert (result["low"], result["high"]) == pytest.approx(expected)
+    assert result["p"] == pytest.approx(2 * scipy.stats.t.sf(2 * np.sqrt(3), 2))
+
+
+def test_too_few_or_equal_seeds():
+    one, two = metrics.seed_test(np.array([0.5])), metrics.seed_test(np.array([0.5, 0.7]))
+    assert one["mean"] == 0.5 and np.isnan([one["std"], one["p"], one["low"]]).all()
+    assert two["std"] == pytest.approx(np.sqrt(0.02)) and np.isnan([two["p"], two["low"]]).all()
+    equal, zero = metrics.seed_test(np.full(3, 0.5)), metrics.seed_test(np.zeros(4))
+    assert (equal["std"], equal["low"], equal["high"], equal["p"]) == (0, 0.5, 0.5, 0)
+    assert zero["p"] == 1
+
+
+# --- probabilities ---------------------------------------------------------------------------------------------------
+
+
+def test_brier(labels, logits):
+    expected = sklearn.metrics.brier_score_loss(labels, metrics.softmax(logits), labels=range(10), scale_by_half=False)
+    assert metrics.brier_scores(labels, logits).mean() == pytest.approx(expected)
+    np.testing.assert_allclose(metrics.brier_scores(np.array([0, 1]), np.array([[900.0, 0], [900.0, 0]])), [0, 2])
+
+
+@pytest.mark.parametrize(("equal_mass", "strategy"), [(True, "quantile"), (False, "uniform")])
+def test_reliability(labels, logits, equal_mass, strategy):
+    confidence, correct = metrics.softmax(logits).max(axis=1), logits.argmax(axis=1) == labels
+    diagram = metrics.reliability(confidence, correct, bins=8, equal_mass=equal_mass)
+    accuracy, mean = sklearn.calibration.calibration_curve(correct, confidence, n_bins=8, strategy=strategy)
+    np.testing.assert_allclose(diagram["accuracy"], accuracy)
+    np.testing.assert_allclose(diagram["confidence"], mean)
+    assert diagram["n"].sum() == 400
+    assert (diagram["low"] <= diagram["confidence"]).all() and (diagram["confidence"] <= diagram["high"]).all()
+    if equal_mass:
+        assert diagram["n"].tolist() == [50] * 8
+
+
+def test_calibration_error_by_hand():
+    confidence = np.array([0.15, 0.25, 0.85, 0.95])
+    correct = np.array([False, True, True, True])
+    assert metrics.calibration_error(confidence, correct, bins=2, equal_mass=False) == pytest.approx((0.3 + 0.1) / 2)
+    assert metrics.calibration_error(confidence, correct, bins=2) == pytest.approx((0.3 + 0.1) / 2)
+    assert metrics.calibration_error(confidence, correct, bins=4) == pytest.approx((0.15 + 0.75 + 0.15 + 0.05) / 4)
+
+
+@pytest.mark.parametrize("equal_mass", [True, False])
+def test_calibration_error_at_the_edges(equal_mass):
+    certain = np.ones(50)
+    assert metrics.calibration_error(certain, YES, equal_mass=equal_mass) == 0
+    assert metrics.calibration_error(certain, NO, equal_mass=equal_mass) == 1
+    tied = np.full(50, 0.9)  # equal confidences share a bin, in whatever order
+    assert metrics.calibration_error(tied, np.arange(50) < 25, equal_mass=equal_mass) == pytest.approx(0.4)
+    assert metrics.calibration_error(np.array([0.7]), np.array([True]), equal_mass=equal_mass) == pytest.approx(0.3)
+
+
+def test_calibration_error_difference(generator):
+    confidence = generator.uniform(0.5, 1, 4_000)
+    honest = generator.random(4_000) < confidence
+    overconfident = generator.random(4_000) < confidence - 0.2
+    difference, (low, high) = metrics.calibration_error_difference((confidence, honest), (confidence, overconfident))
+    assert difference == metrics.calibration_error(confidence, honest) - metrics.calibration_error(confidence, overconfident)
+    assert low < difference < high < 0 and high - low < 0.06
+    same = metrics.calibration_error_difference((confidence, honest), (confidence, honest))
+    assert same == (0.0, (0.0, 0.0))
+
+
+def test_temperature_undoes_scaled_logits(generator):
+    logits = 2 * generator.standard_normal((20_000, 10))
+    labels = np.array([generator.choice(10, p=row) for row in metrics.softmax(logits)])
+    assert metrics.fit_temperature(labels, logits) == pytest.approx(1, abs=0.05)
+    fitted = metrics.fit_temperature(labels, 3 * logits)
+    assert fitted == pytest.approx(3, abs=0.15)
+    losses = [metrics.cross_entropy(labels, 3 * logits / t).mean() for t in (fitted, 0.98 * fitted, 1.02 * fitted)]
+    assert min(losses) == losses[0]
+
+
+def test_temperature_stays_in_its_range():
+    logits = np.eye(10)
+    assert metrics.fit_temperature(np.arange(10), logits) == pytest.approx(0.05, rel=0.01)
+    assert metrics.fit_temperature((np.arange(10) + 1) % 10, logits) == pytest.approx(20, rel=0.01)
+
+
+def test_risk_coverage_by_hand():
+    coverage, risk = metrics.risk_coverage(np.array([0.6, 0.9, 0.7, 0.8]), np.array([False, True, True, False]))
+    np.testing.assert_allclose(coverage, [0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(risk, [0, 1 / 2, 1 / 3, 2 / 4])
+    assert metrics.risk_coverage(np.linspace(0, 1, 50), YES)[1].max() == 0
+    assert metrics.risk_coverage(np.linspace(0, 1, 50), NO)[1].min() == 1
+
+
+def test_ties_give_the_mean_risk_over_their_orders():
+    confidence, correct = np.array([0.9, 0.5, 0.5, 0.5, 0.1]), np.array([True, False, True, True, False])
+    orders = [[0, *middle, 4] for middle in itertools.permutations((1, 2, 3))]
+    expected = np.mean([np.cumsum(~correct[order]) / np.arange(1, 6) for order in orders], axis=0)
+    np.testing.assert_allclose(metrics.risk_coverage(confidence, correct)[1], expected)

@@ -1,0 +1,223 @@
+"""The schedule and the step by hand, exact resumption, and gradients shared by two processes."""
+
+import math
+import os
+import socket
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+
+from core import results
+from core import train as core_train
+from core.config import RECIPES, Recipe, UserError
+from core.models import build_model
+from core.runtime import World, open_world
+from core.train import describe_run, fit, learning_rates, load_checkpoint, train_step
+
+RECIPE = RECIPES["smoke"]
+
+
+# --- schedule and step ------------------------------------------------------------------------------------------------
+
+
+def test_learning_rates_by_hand():
+    """1 + 3 epochs of 10 steps, a tenth of the 40 steps warm-up: 4 steps for the head from 0, for the backbones from 10."""
+    recipe = Recipe("by hand", 32, frozen_epochs=1, finetune_epochs=3, batch_size=1, lr_head=0.8, lr_backbone=0.4, warmup_fraction=0.1)
+    rates = [learning_rates(step, 10, recipe) for step in range(40)]
+    head, backbone = zip(*rates, strict=True)
+    assert head[0] == pytest.approx(0.8 * 1 / 4)
+    assert head[1] == pytest.approx(0.8 * 2 / 4 * (1 + math.cos(math.pi / 40)) / 2)
+    assert head[10] == pytest.approx(0.8 * (1 + math.sqrt(0.5)) / 2)  # cos(45°)
+    assert head[20] == pytest.approx(0.8 / 2)
+    assert backbone[:10] == (0,) * 10
+    assert backbone[10] == pytest.approx(0.4 * 1 / 4 * (1 + math.sqrt(0.5)) / 2)
+    assert backbone[13:] == pytest.approx([rate / 2 for rate in head[13:]])  # warmed up: the same cosine
+    assert all(later < earlier for earlier, later in pairwise(head[3:]))
+    assert head[39] == pytest.approx(0.8 * (1 - math.cos(math.pi / 40)) / 2)
+
+
+def test_a_step_by_hand():
+    """Two classes' worth of known logits: the smoothed loss, the clipped gradient and plain SGD's update."""
+    recipe = replace(RECIPE, label_smoothing=0.1, clip_norm=0.5)
+    model = nn.Linear(1, 2, bias=False)
+    nn.init.zeros_(model.weight)
+    x, labels = torch.tensor([[3.0]]), torch.tensor([1])
+    loss, right = train_step(model, torch.optim.SGD(model.parameters(), lr=1.0), x, labels, recipe, torch.float32)
+    assert loss.item() == pytest.approx(math.log(2))
+    assert right.item() == 0  # of equal logits the first wins
+    # d loss / d logits = (0.5, 0.5) - (0.05, 0.95), times x = (1.35, -1.35), of norm 1.35 * sqrt(2), clipped to 0.5
+    assert model.weight.flatten().tolist() == pytest.approx([-0.5 / math.sqrt(2), 0.5 / math.sqrt(2)], rel=1e-4)
+    assert model.weight.grad is None  # ready for the next step
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(data, world) -> dict:
+    return describe_run(RECIPE, 0, "none", data, world)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    """Make train_epoch raise KeyboardInterrupt once `epochs` epochs are done."""
+    train_epoch = core_train.train_epoch
+
+    def train_epoch_or_stop(model, optimizer, split, recipe, seed, epoch, *rest):
+        if epoch == epochs:
+            raise KeyboardInterrupt
+        return train_epoch(model, optimizer, split, recipe, seed, epoch, *rest)
+
+    monkeypatch.setattr(core_train, "train_epoch", train_epoch_or_stop)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])  # at the end of the frozen phase, and within the fine-tuning
+def test_a_resumed_training_ends_in_the_same_bits(epochs, trained, data, run, world, tmp_path, monkeypatch):
+    path = tmp_path / "mobilenet_v2.pt"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, epochs)
+        fit("mobilenet_v2", RECIPE, "none", data, run, world, path)
+    assert len(load_checkpoint(path)["history"]) == epochs
+    fit("mobilenet_v2", RECIPE, "none", data, run, world, path)
+    resumed, whole = load_checkpoint(path), load_checkpoint(checkpoint_of(trained, "mobilenet_v2"))
+    assert resumed["model"].keys() == whole["model"].keys()
+    assert [key for key in whole["model"] if not torch.equal(resumed["model"][key], whole["model"][key])] == []
+    for resumed_state, whole_state in zip(resumed["optimizer"]["state"].values(), whole["optimizer"]["state"].values(), strict=True):
+        assert all(torch.equal(resumed_state[key], whole_state[key]) for key in whole_state)
+    for resumed_row, whole_row in zip(resumed["history"], whole["history"], strict=True):
+        times = {key: whole_row[key] for key in ("images_per_second", "time_seconds")}
+        assert resumed_row | times == whole_row
+
+
+def checkpoint_of(run: Path, model: str) -> Path:
+    return run.parent.parent / "checkpoints" / run.name / f"{model}.pt"
+
+
+def test_a_whole_training_is_left_alone(trained, data, run, world, tmp_path):
+    path = tmp_path / "resnet18.pt"
+    path.write_bytes(checkpoint_of(trained, "resnet18").read_bytes())
+    fit("resnet18", RECIPE, "none", data, run, world, path)
+    assert path.read_bytes() == checkpoint_of(trained, "resnet18").read_bytes()
+
+
+def test_history_rows_tell_the_two_phases(trained):
+    for model in ("resnet18", "mobilenet_v2", "fusion"):
+        rows = load_checkpoint(checkpoint_of(trained, model))["history"]
+        assert [row["epoch"] for row in rows] == [1, 2, 3]
+        assert [row["phase"] for row in rows] == ["frozen", "finetune", "finetune"]
+        assert rows[0]["lr_backbone"] == 0 < rows[1]["lr_backbone"]
+        assert tuple(rows[0]) == results.HISTORY_COLUMNS
+        steps = 200 // RECIPE.batch_size
+        assert rows[0]["lr_head"] == pytest.approx(sum(learning_rates(s, steps, RECIPE)[0] for s in range(steps)) / steps)
+
+
+def test_training_learns(trained):
+    rows = load_checkpoint(checkpoint_of(trained, "resnet18"))["history"]
+    assert rows[-1]["train_accuracy"] > rows[0]["train_accuracy"] + 0.2
+
+
+def test_a_loss_that_is_not_a_number_keeps_the_last_checkpoint(data, run, world, tmp_path, monkeypatch):
+    def diverge(model, *rest):
+        loss, right = train_step(model, *rest)
+        return (loss if model.frozen else loss * math.nan), right
+
+    monkeypatch.setattr(core_train, "train_step", diverge)
+    path = tmp_path / "mobilenet_v2.pt"
+    with pytest.raises(UserError, match=r"mobilenet_v2 2/3: the loss became nan; the last checkpoint is kept"):
+        fit("mobilenet_v2", RECIPE, "none", data, run, world, path)
+    checkpoint = load_checkpoint(path)
+    assert len(checkpoint["history"]) == 1
+    assert all(value.isfinite().all() for value in checkpoint["model"].values())
+    assert [p.name for p in tmp_path.iterdir()] == ["mobilenet_v2.pt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "another seed"),
+        ({"recipe": {"name": "other"}}, "another recipe"),
+        ({"start_weights": {}}, "another start weights"),
+        ({"data_md5": {}}, "another data md5"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(change, message, trained, data, run, world):
+    path = checkpoint_of(trained, "resnet18")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=rf"resnet18\.pt is of {message}: give it the same, or another --out"):
+        fit("resnet18", RECIPE, "none", data, run | change, world, path)
+    assert path.read_bytes() == before
+
+
+def test_checkpoints_that_cannot_be_read_are_named(trained, tmp_path):
+    with pytest.raises(UserError, match=r"none\.pt does not exist: train it with python scripts/train\.py"):
+        load_checkpoint(tmp_path / "none.pt")
+    content = checkpoint_of(trained, "mobilenet_v2").read_bytes()
+    for kept in (0, 100, len(content) - 1_000):
+        (tmp_path / "cut.pt").write_bytes(content[:kept])
+        with pytest.raises(UserError, match=r"cut\.pt cannot be read .*: delete it and train again"):
+            load_checkpoint(tmp_path / "cut.pt")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match=r"other\.pt is not a checkpoint"):
+        load_checkpoint(tmp_path / "other.pt")
+
+
+# --- two processes ----------------------------------------------------------------------------------------------------
+
+
+def test_processes_that_cannot_share_a_batch_are_refused(data, run, tmp_path):
+    with pytest.raises(UserError, match="3 processes cannot share a batch of 32: choose a divisor"):
+        fit("resnet18", RECIPE, "none", data, run, World(0, 3, torch.device("cpu")), tmp_path / "resnet18.pt")
+
+
+def example() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    model = build_model("mobilenet_v2", "none", dropout=0.0).train()
+    return model, torch.randn(8, 3, 32, 32), torch.arange(8)
+
+
+class Keep(torch.optim.Optimizer):
+    """Updates nothing and keeps the gradients it is given."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__(model.parameters(), {})
+        self.model = model
+
+    def step(self) -> None:
+        self.gradients = {name: p.grad.clone() for name, p in self.model.named_parameters()}
+
+
+def one_step(rank: int, port: int, folder: Path) -> None:
+    """What one of two processes does: a training step on its rows, as fit() would, and a gather."""
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+    torch.set_num_threads(1)
+    model, x, labels = example()
+    with open_world("cpu") as world:
+        optimizer = Keep(model)
+        shared = nn.parallel.DistributedDataParallel(model)
+        train_step(shared, optimizer, x[rank::2], labels[rank::2], replace(RECIPE, clip_norm=math.inf), torch.float32)
+        rows, mean = world.gather_rows(x[rank::2]), world.average(torch.tensor([float(rank)]))
+        torch.save({"gradients": optimizer.gradients, "rows": rows, "mean": mean}, folder / f"{rank}.pt")
+
+
+def test_two_processes_average_their_gradients(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    mp.spawn(one_step, (port, tmp_path), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    halves = []
+    for rank in (0, 1):
+        model, x, labels = example()
+        optimizer = Keep(model)
+        train_step(model, optimizer, x[rank::2], labels[rank::2], replace(RECIPE, clip_norm=math.inf), torch.float32)
+        halves.append(optimizer.gradients)
+    for name, gradient in first["gradients"].items():
+        torch.testing.assert_close(gradient, (halves[0][name] + halves[1][name]) / 2, atol=1e-5, rtol=1e-3, msg=name)
+        assert torch.equal(gradient, second["gradients"][name])
+    for result in (first, second):
+        assert torch.equal(result["rows"], x)  # gathered in order
+        assert result["mean"].item() == 0.5

@@ -1,0 +1,91 @@
+"""Figures say what the data say: labels, values, and what a click reports."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.config import CLASSES
+from dashboard import figures, theme
+
+
+def luminance(color: str) -> float:
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG 2.2 contrast ratio."""
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("surface", [theme.LIGHT, theme.DARK])
+@pytest.mark.parametrize("model", theme.STYLES)
+def test_model_colours_stand_out_on_both_themes(surface, model):
+    assert contrast(theme.STYLES[model].color, surface.background) >= 3
+
+
+def test_no_two_models_share_colour_or_marker():
+    styles = theme.STYLES.values()
+    assert len({s.color for s in styles}) == len({s.marker for s in styles}) == len({s.label for s in styles}) == len(theme.STYLES)
+
+
+def test_confusion_cells_report_true_predicted_and_count_in_the_chosen_order():
+    counts = np.arange(100).reshape(10, 10)
+    order = list(range(10))[::-1]
+    figure = figures.confusion_figure(counts, counts, "?", "#2f7fc1", order, percent=False)
+    cells = {(true, predicted): n for true, predicted, n in figure.data[-1].customdata}
+    assert cells == {(CLASSES[t], CLASSES[p]): counts[t, p] for t in range(10) for p in range(10)}
+    assert list(figure.data[0].x) == [CLASSES[i] for i in order]
+
+
+def test_confusion_colour_grades_errors_only():
+    counts = np.full((10, 10), 3) + 900 * np.eye(10, dtype=int)
+    heatmap = figures.confusion_figure(counts, counts, "?", "#2f7fc1", list(range(10)), percent=False).data[0]
+    assert heatmap.zmax == 3
+    assert np.isnan(np.diag(heatmap.z)).all()
+
+
+def test_difference_is_green_where_fewer_errors_or_more_right():
+    difference = np.zeros((10, 10))
+    difference[0, 0], difference[0, 1], difference[2, 3] = 4, -4, 2
+    heatmap = figures.confusion_difference_figure(np.zeros((10, 10), int), difference, "?", list(range(10)), percent=False).data[0]
+    assert heatmap.z[0][0] == 4 and heatmap.z[0][1] == 4 and heatmap.z[2][3] == -2
+    assert (heatmap.zmin, heatmap.zmax) == (-4, 4)
+
+
+def test_training_figure_averages_seeds_and_draws_their_range():
+    seeds = [pd.DataFrame({"epoch": [1, 2], "val_accuracy": [0.5 + d, 0.6 + d], "train_accuracy": [0.4, 0.5]}) for d in (0, 0.2)]
+    figure = figures.training_figure({"fusion": seeds}, "accuracy", frozen_epochs=1)
+    curve = next(t for t in figure.data if t.name == "Fusion, validation")
+    np.testing.assert_allclose(curve.y, [60, 70])
+    band = [t for t in figure.data if t.fill == "toself"][1]
+    np.testing.assert_allclose(band.y, [70, 80, 60, 50])
+
+
+def test_smoothing_keeps_a_constant_and_follows_pandas():
+    np.testing.assert_allclose(figures.smooth(pd.Series([2.0, 2.0, 2.0]), 0.9), 2)
+    np.testing.assert_allclose(figures.smooth(pd.Series([1.0, 0.0]), 0.5), [1, 1 / 3])
+
+
+def test_accuracy_figure_spans_the_interval():
+    table = pd.DataFrame({"model": ["fusion"], "accuracy": [0.95], "low": [0.94], "high": [0.96]})
+    trace = figures.accuracy_figure(table).data[0]
+    np.testing.assert_allclose([trace.x[0], trace.error_x.array[0], trace.error_x.arrayminus[0]], [95, 1, 1])
+
+
+def test_top_classes_marks_the_true_class():
+    logits = np.zeros(10)
+    logits[[3, 5, 7]] = 3, 2, 1
+    bars = figures.top_classes_figure({"fusion": logits}, true=5).data[0]
+    assert list(bars.y) == ["cat", "dog ✓", "horse"]
+    assert bars.x[0] == pytest.approx(100 * np.exp(3) / np.exp(logits).sum())
+
+
+@pytest.mark.parametrize("quantity", figures.CURVES)
+def test_every_chart_asks_a_question_and_names_its_axes(quantity):
+    history = pd.DataFrame({"epoch": [1], **{c: [0.5] for c in figures.CURVES[quantity][2]}})
+    figure = figures.training_figure({"resnet18": [history]}, quantity, frozen_epochs=1)
+    assert figure.layout.title.text.endswith("?")
+    assert figure.layout.xaxis.title.text == "epoch" and figure.layout.yaxis.title.text

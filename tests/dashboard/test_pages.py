@@ -1,0 +1,162 @@
+"""Every page opens through Home.py and shows what it should; broken results are named, never a traceback."""
+
+import base64
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core import results
+from core.config import CLASSES, ROOT
+from dashboard import data
+
+
+def figure(app: AppTest, position: int = 0) -> dict:
+    return json.loads(app.get("plotly_chart")[position].proto.spec)
+
+
+def values(axis: list | dict) -> np.ndarray:
+    """An axis of a figure's JSON, which holds arrays as base64."""
+    return np.frombuffer(base64.b64decode(axis["bdata"]), axis["dtype"]) if isinstance(axis, dict) else np.array(axis)
+
+
+def test_overview_shows_the_accuracies_of_the_predictions(visit, fake_results):
+    app = visit()
+    summary = results.load_summary(results.load_run(fake_results / "imagenet-96-seed0"))
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Fusion"] == f"{summary.set_index('model').loc['fusion', 'accuracy']:.2%}"
+    assert set(shown) == {"ResNet18", "MobileNetV2", "Fusion", "Ensemble", "Oracle"}
+    assert app.title[0].value == "Does fusing two CNN backbones beat either alone?"
+
+
+def test_overview_draws_the_network_with_its_real_dimensions(visit):
+    html = "".join(block.proto.body for block in visit().get("html"))
+    for text in ("512 features", "1,280 features", "= 1,792 features", "linear 1,792 → 512", "resized to 96×96"):
+        assert text in html
+
+
+def test_training_curves_mark_the_phase_boundary_and_follow_the_history(visit, fake_results):
+    loss = figure(visit("training"))
+    history = results.load_history(results.load_run(fake_results / "imagenet-96-seed0"), "fusion")
+    curve = next(trace for trace in loss["data"] if trace["name"] == "Fusion, validation")
+    np.testing.assert_allclose(values(curve["y"]), history["val_loss"])
+    assert loss["layout"]["shapes"][0]["x0"] == 1.5
+    assert loss["layout"]["hovermode"] == "x unified"
+
+
+def test_training_shows_the_spread_of_all_seeds(visit):
+    bands = [trace for trace in figure(visit("training", seeds="true"))["data"] if trace.get("fill") == "toself"]
+    assert len(bands) == 6  # three models, training and validation
+
+
+def test_hiding_a_model_hides_its_curves(visit):
+    names = {trace["name"] for trace in figure(visit("training", models=["fusion"]))["data"]}
+    assert names == {"Fusion, training", "Fusion, validation"}
+
+
+def test_a_cell_chosen_in_the_url_shows_its_images(visit, fake_results):
+    app = visit("confusion", true_class="cat", predicted_class="dog")
+    answers = results.load_answers(results.load_run(fake_results / "imagenet-96-seed0"))
+    n = int(((answers["label"] == CLASSES.index("cat")) & (answers["fusion_predicted"] == CLASSES.index("dog"))).sum())
+    assert any(f"**{n:,}** images of true class **cat**" in block.value for block in app.markdown)
+
+
+@pytest.mark.parametrize("show", ["one model", "side by side", "difference"])
+def test_confusion_figures_hold_every_cell_for_clicks(visit, show):
+    app = visit("confusion", show=show, normalised="true", order="by similarity")
+    clickable = figure(app)["data"][-1]
+    assert len(clickable["customdata"]) == 100
+    if show != "difference":
+        assert sum(cell[2] for cell in clickable["customdata"]) == 10_000
+
+
+def test_errors_filter_by_class_and_model(visit, fake_results):
+    app = visit("errors", model="resnet18", true=["cat", "dog"], outcome="model wrong")
+    answers = results.load_answers(results.load_run(fake_results / "imagenet-96-seed0"))
+    wanted = answers[answers["label"].isin([3, 5]) & ~answers["resnet18_correct"]]
+    assert any(f"**{len(wanted):,}** of 10,000" in block.value for block in app.markdown)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"model": "vgg"},
+        {"true": "<script>alert(1)</script>"},
+        {"image": "99999"},
+        {"image": "-1"},
+        {"image": "x"},
+        {"page": "99999"},
+        {"page": "-3"},
+        {"per_page": "7"},
+        {"confidence": "2"},
+        {"outcome": "x" * 2000},
+        {"run": "../../etc"},
+        {"models": "nothing"},
+        {"sort": "'; drop table"},
+    ],
+)
+@pytest.mark.parametrize("view", ["errors", "confusion"])
+def test_a_nonsense_url_falls_back(visit, view, parameters):
+    app = visit(view, **parameters)
+    assert app.title[0].value.lower().startswith(view)
+    assert not app.error
+
+
+def test_no_results_says_how_to_make_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run()
+    assert not app.exception
+    assert app.title[0].value == "No results yet"
+    assert "scripts/train.py --recipe" in app.markdown[0].value
+
+
+def test_a_damaged_run_is_named_and_the_others_open(made_results, tmp_path, monkeypatch):
+    shutil.copytree(made_results, tmp_path / "results")
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    damaged = tmp_path / "results" / "imagenet-96-seed0" / "fusion" / "predictions.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run()
+    assert not app.exception
+    assert "fusion/predictions.parquet" in app.sidebar.warning[0].value
+    assert "python scripts/evaluate.py" in app.sidebar.warning[0].value
+    assert app.sidebar.selectbox[0].options == ["imagenet-96-seed1"]
+
+
+def test_missing_test_images_are_named_with_the_command(made_results, tmp_path, monkeypatch):
+    shutil.copytree(made_results, tmp_path / "results")
+    (tmp_path / "results" / "test_images.parquet").unlink()
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run()
+    assert not app.exception
+    assert "test_images.parquet" in app.error[0].value
+    assert "scripts/evaluate.py --images" in app.error[0].value
+
+
+def test_the_pages_open_without_torch(made_results):
+    """A process of its own: torch is in this one already."""
+    code = (
+        "import sys; from pathlib import Path; from core import results; results.RESULTS = Path(sys.argv[1])\n"
+        "from streamlit.testing.v1 import AppTest\n"
+        "app = AppTest.from_file('dashboard/Home.py', default_timeout=60).run()\n"
+        "for view in ('training', 'confusion', 'errors'): app.switch_page(f'views/{view}.py').run()\n"
+        "assert not app.exception and app.title[0].value == 'Errors'\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(made_results)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_select_images_combines_every_choice(fake_results):
+    answers = data.load_answers(data.open_run("imagenet-96-seed0"))
+    rows = data.select_images(answers, "fusion", ["cat"], ["dog"], "only fusion wrong", (0.5, 1.0), "models disagree", "least confident first")
+    assert len(rows) > 0
+    expected = answers[
+        (answers["label"] == 3) & (answers["fusion_predicted"] == 5) & answers["resnet18_correct"] & answers["mobilenet_v2_correct"]
+        & (answers["fusion_confidence"] >= 0.5)
+    ]  # fmt: skip
+    assert set(rows["index"]) == set(expected["index"])
+    assert rows["fusion_confidence"].is_monotonic_increasing

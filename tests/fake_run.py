@@ -1,0 +1,141 @@
+"""A whole run from made-up logits, written through core.results: what a reader of results needs, without any training.
+
+The answers resemble real ones: models agree on which images are hard, and they take cats for dogs, not for ships.
+"""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from core import results
+from core.config import CLASSES, MODELS, RECIPES
+
+CONFUSED_WITH = {  # class: the classes it is taken for, with how often; any other is as likely as the last
+    "airplane": ("ship", 4, "bird", 3, "truck", 1),
+    "automobile": ("truck", 8, "ship", 1),
+    "bird": ("deer", 3, "frog", 3, "airplane", 2, "dog", 2, "cat", 2),
+    "cat": ("dog", 9, "frog", 2, "deer", 2, "bird", 2),
+    "deer": ("horse", 3, "bird", 3, "cat", 2, "frog", 1),
+    "dog": ("cat", 9, "horse", 2, "bird", 1),
+    "frog": ("bird", 3, "cat", 3, "deer", 1),
+    "horse": ("deer", 3, "dog", 3, "cat", 1),
+    "ship": ("airplane", 5, "automobile", 2, "truck", 1),
+    "truck": ("automobile", 8, "airplane", 1, "ship", 1),
+}
+EASE = np.array([0.1, 0.6, -0.5, -1.1, 0.0, -0.7, 0.4, 0.3, 0.4, 0.3])  # a class's margin over the mean, in logits
+STRENGTH = {"resnet18": 3.9, "mobilenet_v2": 3.8, "fusion": 4.2}  # mean margin of the right class, in logits
+COSTS = {
+    "resnet18": {"parameters": 11_181_642, "macs": 333_108_224},
+    "mobilenet_v2": {"parameters": 2_236_682, "macs": 55_021_952},
+    "fusion": {"parameters": 14_327_114, "macs": 389_034_880},
+}
+SPEED = {"resnet18": 220.0, "mobilenet_v2": 260.0, "fusion": 110.0}  # training images a second
+
+
+def confuser_shares() -> np.ndarray:
+    """(10, 10): the share of each class (column) among what a class (row) is taken for."""
+    shares = np.full((10, 10), 0.3)
+    for name, pairs in CONFUSED_WITH.items():
+        for other, weight in zip(pairs[::2], pairs[1::2], strict=True):
+            shares[CLASSES.index(name), CLASSES.index(other)] = weight
+    np.fill_diagonal(shares, 0)
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def make_logits(labels: np.ndarray, models: tuple[str, ...], seed: int) -> dict[str, np.ndarray]:
+    """Each model's float32 logits (N, 10) for labels (N,): about 93 to 95 % right."""
+    generator = np.random.default_rng(seed)
+    rows, n = np.arange(len(labels)), len(labels)
+    shared = 2.0 * generator.standard_normal(n)  # how easy an image is for any model
+    shares = confuser_shares()
+    confuser = np.array([generator.choice(10, p=shares[label]) for label in labels])
+    logits = {}
+    for model in MODELS:  # always all, so that a model's logits do not depend on which others are asked for
+        own = 1.5 * generator.standard_normal(n)
+        values = 0.7 * generator.standard_normal((n, 10)) - 1
+        values[rows, labels] = 4.5
+        values[rows, confuser] = 4.5 - (STRENGTH[model] + EASE[labels] + shared + own)
+        logits[model] = values.astype(np.float32)
+    return {model: logits[model] for model in models}
+
+
+def make_history(model: str, recipe, loss: float, accuracy: float) -> list[dict]:
+    """history.csv's rows: curves that end at the given validation loss and accuracy."""
+    rows, images = [], recipe.images_per_split or 44_928
+    for epoch in range(1, recipe.epochs + 1):
+        frozen, left = epoch <= recipe.frozen_epochs, (recipe.epochs - epoch) / recipe.epochs  # left: 0.8 ... 0
+        rows.append(
+            {
+                "epoch": epoch,
+                "phase": "frozen" if frozen else "finetune",
+                "lr_head": recipe.lr_head * left,
+                "lr_backbone": 0.0 if frozen else recipe.lr_backbone * left,
+                "train_loss": loss - 0.03 + 0.5 * left + 0.3 * frozen,
+                "train_accuracy": accuracy + 0.012 - 0.1 * left - 0.1 * frozen,
+                "val_loss": loss + 0.3 * left + 0.2 * frozen,
+                "val_accuracy": accuracy - 0.05 * left - 0.12 * frozen,
+                "images_per_second": SPEED[model] * (3 if frozen else 1),
+                "time_seconds": images / SPEED[model] / (3 if frozen else 1),
+            }
+        )
+    return rows
+
+
+def make_test_images(results_folder: Path, n: int = 10_000) -> np.ndarray:
+    """Write test_images.parquet with made-up labels and one of 50 patterns an image; return the labels (n,)."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(n) % 10
+    generator.shuffle(labels)
+    patterns = generator.integers(0, 256, (50, 4, 4, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)  # (50, 32, 32, 3)
+    results.write_test_images(results_folder / "test_images.parquet", patterns[labels * 5 + np.arange(n) % 5], labels)
+    return labels
+
+
+def make_run(
+    results_folder: Path, name: str, n_test: int = 10_000, seed: int = 0, models: tuple[str, ...] = MODELS, labels: np.ndarray | None = None
+) -> Path:
+    """Write the run `name` with `models`, and made-up test images where the folder has none; return its folder.
+
+    With fewer than 10,000 test images the recipe says so (images_per_split), and validation has half as many.
+    `labels` are the test labels (n,); by default those of test_images.parquet.
+    """
+    if labels is None:
+        path = results_folder / "test_images.parquet"
+        labels = results.load_test_images(results_folder).labels if path.exists() else make_test_images(results_folder)
+    recipe, n_val = RECIPES["cpu-96"], 5_000
+    if n_test < 10_000:
+        recipe, n_val = replace(recipe, images_per_split=n_test, batch_size=min(128, n_test)), min(n_test, 5_000)
+    generator = np.random.default_rng(seed)
+    val_index = np.sort(generator.permutation(50_000)[:n_val])
+    val_labels = generator.permutation(np.arange(n_val) % 10)
+    test_labels = labels[:n_test]
+    all_labels = np.concatenate([val_labels, test_labels])
+    run = results_folder / name
+    for model, logits in make_logits(all_labels, models, seed).items():
+        val, test = logits[:n_val], logits[n_val:]
+        splits = {"val": (val_index, val_labels, val), "test": (np.arange(n_test), test_labels, test)}
+        results.write_predictions(run / model / "predictions.parquet", splits)
+        log_probabilities = val - np.log(np.exp(val).sum(axis=1, keepdims=True))
+        smooth = recipe.label_smoothing
+        loss = -((1 - smooth) * log_probabilities[np.arange(n_val), val_labels] + smooth * log_probabilities.mean(axis=1)).mean()
+        history = make_history(model, recipe, float(loss), float((val.argmax(axis=1) == val_labels).mean()))
+        results.write_history(run / model / "history.csv", history)
+        angle = 2 * np.pi * (0.7 * test_labels + 0.3 * test.argmax(axis=1)) / 10  # a blob a class; wrong answers between two
+        xy = 40 * np.stack([np.cos(angle), np.sin(angle)], axis=1) + 4 * generator.standard_normal((n_test, 2))
+        results.write_embedding(run / model / "embedding.parquet", np.arange(n_test), xy.astype(np.float32))
+    weights = {backbone: {"name": "made up", "file": None, "sha256": None} for backbone in ("resnet18", "mobilenet_v2")}
+    record = {
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "start_weights": weights,
+        "precision": "bfloat16",
+        "data_md5": {},
+        "code_commit": "none: made-up answers, not a training",
+        "libraries": {"python": "3.12.0"},
+        "device": "made up",
+        "processes": 1,
+        "models": {model: COSTS[model] for model in models},
+    }
+    results.write_run(run / "run.json", record)
+    return run

@@ -1,0 +1,101 @@
+"""Who may import whom. Read from the sources, so that nothing has to be installed or run."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from core.config import ROOT
+
+TORCH = ("torch", "torchvision", "captum", "safetensors.torch")  # seconds to import
+TORCH_FREE = ("core/config.py", "core/results.py", "core/metrics.py", "core/findings.py")
+ALLOWED = {  # of the project's own modules, by the folder or file that imports them
+    "core": ("core",),
+    "scripts": ("core",),
+    "dashboard/data.py": ("core",),
+    "dashboard/theme.py": ("core.config",),
+    "dashboard/figures.py": ("core.config", "theme"),
+    "dashboard/components.py": ("core.config", "data", "figures", "theme"),
+    "dashboard/views": ("core.config", "components", "data", "figures", "theme"),
+    "dashboard/Home.py": ("core.config", "components", "data", "figures", "theme"),
+}
+
+
+def sources(place: str) -> list[Path]:
+    path = ROOT / place
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+def imports(path: Path, everywhere: bool = True) -> set[str]:
+    """Names of the modules a file imports, `from a import b` as a.b; only those that importing it loads, unless `everywhere`."""
+    names = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write whole module names"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            for child in ast.iter_child_nodes(node):
+                visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return names
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("place", ALLOWED)
+def test_project_modules_import_only_what_they_may(place):
+    own = ("core", "scripts", "tests", "dashboard", "views", "components", "data", "figures", "theme", "Home")
+    for path in sources(place):
+        wrong = [
+            n
+            for n in imports(path)
+            if within(n.removeprefix("dashboard."), own) and not within(n.removeprefix("dashboard."), ALLOWED[place])
+        ]
+        assert wrong == [], f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_core_and_scripts_know_no_dashboard_library():
+    for path in [*sources("core"), *sources("scripts")]:
+        assert not [n for n in imports(path) if within(n, ("streamlit", "plotly"))], path
+
+
+def test_pages_and_result_readers_load_without_torch():
+    for path in [*sources("dashboard"), *(ROOT / name for name in TORCH_FREE if (ROOT / name).exists())]:
+        assert not [n for n in imports(path, everywhere=False) if within(n, TORCH)], path
+
+
+def torch_free(name: str) -> bool:
+    """Does importing a core module leave torch out, its own imports included?"""
+    path = ROOT / (name.replace(".", "/") + ".py")
+    loaded = imports(path, everywhere=False)
+    if any(within(n, TORCH) for n in loaded):
+        return False
+    modules = {
+        m for n in loaded for m in (n, n.rpartition(".")[0]) if m.startswith("core.") and (ROOT / f"{m.replace('.', '/')}.py").exists()
+    }
+    return all(torch_free(m) for m in modules)
+
+
+def test_nothing_loads_torch_through_a_detour():
+    for name in TORCH_FREE:
+        if (ROOT / name).exists():
+            assert torch_free(name.removesuffix(".py").replace("/", ".")), name
+    for path in sources("dashboard"):
+        for name in imports(path, everywhere=False):
+            module = name if (ROOT / (name.replace(".", "/") + ".py")).exists() else name.rpartition(".")[0]
+            if module.startswith("core."):
+                assert torch_free(module), f"{path.relative_to(ROOT)} loads torch through {module}"
+
+
+def test_arrows_are_really_read(tmp_path):
+    """The reader sees every way of importing, and what lies in functions only when asked."""
+    path = tmp_path / "module.py"
+    path.write_text("import a.b\nfrom c import d, e\nif True:\n    import f as g\ndef h():\n    import torch\n")
+    assert imports(path) == {"a.b", "c.d", "c.e", "f", "torch"}
+    assert imports(path, everywhere=False) == {"a.b", "c.d", "c.e", "f"}

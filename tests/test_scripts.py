@@ -1,0 +1,238 @@
+"""The command lines on a made-up CIFAR-10: what they write, how they refuse bad input, and how they survive being killed."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core import results
+from core.config import MODELS, ROOT
+from core.evaluate import score
+from core.train import load_checkpoint
+
+
+def command(fake_cifar: Path, *arguments: object, processes: int = 1) -> list[str]:
+    """The command line of a script in processes of their own, on the made-up CIFAR-10."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes] if processes > 1 else []
+    return [str(part) for part in (sys.executable, *launcher, ROOT / "tests" / "fake_cifar.py", fake_cifar, *arguments)]
+
+
+def training(fake_cifar: Path, folder: Path, model: str, *more: object) -> list[object]:
+    options = ["--recipe", "smoke", "--model", model, "--data", fake_cifar, "--start-weights", "none"]
+    return ["scripts/train.py", *options, "--checkpoints", folder / "checkpoints", "--out", folder / "results" / "run", *more]
+
+
+def checkpoint_of(run: Path, model: str) -> Path:
+    return run.parent.parent / "checkpoints" / run.name / f"{model}.pt"
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+def test_a_training_leaves_a_whole_run(trained):
+    assert sorted(p.name for p in trained.parent.iterdir()) == ["run", "test_images.parquet"]
+    assert sorted(p.name for p in trained.iterdir()) == sorted([*MODELS, "run.json"])
+    for model in MODELS:
+        files = ["embedding.parquet", "history.csv", "predictions.parquet", "weights.safetensors"]
+        assert sorted(p.name for p in (trained / model).iterdir()) == files
+
+
+def test_killed_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(fake_cifar, trained, tmp_path):
+    arguments = training(fake_cifar, tmp_path, "resnet18")
+    process = subprocess.Popen(command(fake_cifar, *arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    told = ""
+    while "resnet18 2/3:" not in told:  # the bar of the second epoch
+        character = process.stderr.read(1)
+        assert character, told
+        told += character
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert len(load_checkpoint(checkpoint_of(tmp_path / "results" / "run", "resnet18"))["history"]) == 1
+    assert not (tmp_path / "results").exists()
+
+    subprocess.run(command(fake_cifar, *arguments, "--resume"), cwd=ROOT, check=True, capture_output=True)
+    resumed, whole = (load_checkpoint(checkpoint_of(run, "resnet18"))["model"] for run in (tmp_path / "results" / "run", trained))
+    assert [key for key in whole if not torch.equal(resumed[key], whole[key])] == []
+    predictions = Path("resnet18", "predictions.parquet")
+    assert (tmp_path / "results" / "run" / predictions).read_bytes() == (trained / predictions).read_bytes()
+
+
+def test_two_processes_write_whole_files_in_order(fake_cifar, data, script, tmp_path):
+    done = subprocess.run(
+        command(fake_cifar, *training(fake_cifar, tmp_path, "mobilenet_v2"), processes=2), cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"wrote {tmp_path / 'results' / 'run'}: mobilenet_v2"
+    alone = tmp_path / "alone" / "run"
+    options = ["--data", fake_cifar, "--checkpoints", tmp_path / "checkpoints"]
+    assert script("evaluate.py", alone, *options).out.splitlines()[-1] == f"wrote {alone}: mobilenet_v2"
+
+    shared, alone = results.load_run(tmp_path / "results" / "run"), results.load_run(alone)
+    assert shared.record["processes"] == 2
+    for split, images in (("val", data.val.first(200)), ("test", data.test.first(200))):
+        a, b = (results.load_predictions(run, "mobilenet_v2", split) for run in (shared, alone))
+        assert np.array_equal(a.index, images.index) and np.array_equal(a.labels, images.labels)
+        np.testing.assert_allclose(a.logits, b.logits, atol=1e-4, rtol=1e-3)
+        assert (a.logits.argmax(1) == b.logits.argmax(1)).all()
+    val = results.load_predictions(alone, "mobilenet_v2", "val")
+    loss, accuracy = score(torch.from_numpy(val.logits), torch.from_numpy(val.labels), shared.recipe.label_smoothing)
+    last = results.load_history(shared, "mobilenet_v2").iloc[-1]
+    assert (last["val_loss"], last["val_accuracy"]) == (pytest.approx(loss, rel=1e-4), pytest.approx(accuracy))
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--recipe", "cpu-97"], "argument --recipe: invalid choice: 'cpu-97'"),
+        (["--model", "vgg"], "argument --model: invalid choice: 'vgg'"),
+        (["--seed", "-1"], "error: --seed -1: seeds are 0 or more"),
+        (["--data", "nowhere"], "data_batch_1 is missing: --data must name the folder"),
+        (["--start-weights", "nowhere"], "nowhere/resnet18.safetensors is missing: --start-weights takes imagenet, none, or a folder"),
+    ],
+)
+def test_train_refuses_bad_options(change, message, fake_cifar, script, tmp_path):
+    _, *arguments = training(fake_cifar, tmp_path, "resnet18", *change)
+    finished = script("train.py", *arguments)
+    assert finished.code == 2 and message in finished.error.splitlines()[-1]
+    assert "Traceback" not in finished.error and files_below(tmp_path) == []
+
+
+def test_train_refuses_a_truncated_batch_file(fake_cifar, script, tmp_path):
+    copy = shutil.copytree(fake_cifar, tmp_path / "copy")
+    with open(copy / "cifar-10-batches-py" / "test_batch", "r+b") as file:
+        file.truncate(1_000)
+    _, *arguments = training(copy, tmp_path / "out", "resnet18")
+    finished = script("train.py", *arguments)
+    assert (finished.code, finished.out) == (2, "")
+    assert finished.error == f"error: {copy}/cifar-10-batches-py/test_batch is damaged (its md5 is not CIFAR-10's): fetch it again\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_train_refuses_what_exists_and_what_differs(fake_cifar, script, trained):
+    """Neither the run nor its checkpoints are touched without --resume, nor by another seed or other start weights."""
+    folder = trained.parent.parent
+    before = {path: (folder / path).stat().st_mtime_ns for path in files_below(folder)}
+
+    def refusal(*change: object) -> str:
+        _, *arguments = training(fake_cifar, folder, "resnet18", *change)
+        finished = script("train.py", *arguments)
+        assert finished.code == 2 and finished.error.count("\n") == 1
+        return finished.error
+
+    assert refusal() == f"error: {trained} exists: choose another --out, or continue it with --resume\n"
+    elsewhere = folder / "elsewhere" / "run"
+    assert refusal("--out", elsewhere) == (f"error: {checkpoint_of(trained, 'resnet18')} exists: continue it with --resume, or delete it\n")
+    assert "resnet18.pt is of another seed" in refusal("--out", elsewhere, "--resume", "--seed", 1)
+    assert "run.json is of another seed" in refusal("--resume", "--seed", 1)
+    assert {path: (folder / path).stat().st_mtime_ns for path in files_below(folder)} == before
+
+
+def test_train_names_a_disk_that_takes_nothing(fake_cifar, script, tmp_path):
+    (tmp_path / "checkpoints").write_text("a file, not a folder")
+    _, *arguments = training(fake_cifar, tmp_path, "mobilenet_v2")
+    finished = script("train.py", *arguments)
+    assert finished.code == 2
+    assert "checkpoints/run/mobilenet_v2.pt could not be written" in finished.error.splitlines()[-1]
+    assert files_below(tmp_path) == ["checkpoints"]
+
+
+# --- evaluation -----------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_repairs_a_run(fake_cifar, script, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "results" / "run")
+    (run / "run.json").write_text("{")
+    (run / "fusion" / "predictions.parquet").unlink()
+    checkpoints = checkpoint_of(trained, "fusion").parent.parent
+    finished = script("evaluate.py", run, "--model", "fusion", "--data", fake_cifar, "--checkpoints", checkpoints)
+    assert (finished.code, finished.out) == (0, f"fusion: embedding 200 test images (PCA, t-SNE)\nwrote {run}: fusion\n"), finished.error
+    repaired, original = (results.load_predictions(results.load_run(r), "fusion") for r in (run, trained))
+    assert np.array_equal(repaired.logits, original.logits)
+
+
+def test_evaluate_checks_shipped_weights(fake_cifar, script, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    before = files_below(run)
+    finished = script("evaluate.py", run, "--check", "--model", "resnet18", "--data", fake_cifar)
+    assert finished.code in (0, 1)  # of 200 images one may turn
+    assert "resnet18" in finished.out + finished.error
+    shutil.copy(trained / "resnet18" / "history.csv", run / "resnet18" / "history.csv")
+    p = {split: results.load_predictions(results.load_run(run), "resnet18", split) for split in ("val", "test")}
+    splits = {split: (q.index, q.labels, -q.logits) for split, q in p.items()}
+    results.write_predictions(run / "resnet18" / "predictions.parquet", splits)
+    finished = script("evaluate.py", run, "--check", "--model", "resnet18", "--data", fake_cifar)
+    assert finished.code == 1
+    assert finished.error.splitlines()[-1].startswith(f"error: {run}: shipped weights and predictions agree on ")
+    assert finished.error.splitlines()[-1].endswith(" (resnet18): fewer than 99.9%")
+    assert files_below(run) == before
+
+
+def test_evaluate_refuses_what_is_not_there(fake_cifar, script, trained, tmp_path):
+    def refusal(*arguments: object) -> str:
+        finished = script("evaluate.py", *arguments, "--data", fake_cifar)
+        assert finished.code == 2
+        return finished.error.splitlines()[-1]
+
+    assert refusal().endswith("error: name a run folder, or pass --images")
+    assert "holds no checkpoints: train them with python scripts/train.py" in refusal("results/none", "--checkpoints", tmp_path)
+    assert "fusion.pt does not exist" in refusal("results/none", "--checkpoints", tmp_path, "--model", "fusion")
+    assert "run.json cannot be read" in refusal(tmp_path / "none", "--check")
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "fusion" / "weights.safetensors").unlink()
+    assert "fusion/weights.safetensors is missing" in refusal(run, "--check", "--model", "fusion")
+
+    checkpoint = load_checkpoint(checkpoint_of(trained, "resnet18"))
+    (tmp_path / "checkpoints" / "run").mkdir(parents=True)
+    torch.save(checkpoint | {"history": checkpoint["history"][:2]}, tmp_path / "checkpoints" / "run" / "resnet18.pt")
+    told = refusal(tmp_path / "new" / "run", "--checkpoints", tmp_path / "checkpoints")
+    assert told.endswith("resnet18.pt has 2 of 3 epochs: finish it with python scripts/train.py --resume")
+    assert not (tmp_path / "new").exists()
+
+
+def test_evaluate_writes_the_test_images_alone(fake_cifar, script, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    finished = script("evaluate.py", "--images", "--data", fake_cifar)
+    assert (finished.code, finished.out) == (0, f"wrote {tmp_path / 'test_images.parquet'}: 300 images\n")
+    monkeypatch.setitem(results.SPLIT_SIZES, "test", 300)
+    images = results.load_test_images(tmp_path)
+    assert np.array_equal(images.labels, data.test.labels)
+    assert np.array_equal(images.decode(299), data.test.images[299].permute(1, 2, 0))
+
+
+# --- benchmark ------------------------------------------------------------------------------------------------------
+
+
+def test_benchmark_measures_training(fake_cifar, script, tmp_path):
+    out = tmp_path / "benchmark.json"
+    options = ["--recipe", "smoke", "--model", "mobilenet_v2", "--data", fake_cifar, "--steps", 2, "--out", out]
+    finished = script("benchmark.py", "train", *options)
+    assert finished.code == 0, finished.error
+    assert finished.out.splitlines()[-1] == f"wrote {out}: mobilenet_v2"
+    measured = json.loads(out.read_text())["mobilenet_v2"]
+    assert 0.2 < measured["share_of_ready_made"] < 5  # the bar is for quiet machines
+    assert measured["times_usual"] == measured["images_per_second"] / measured["images_per_second_usual"] > 0
+    assert 0.1 < measured["peak_memory_gib"] < 20
+    assert script("benchmark.py", "train", "--recipe", "smoke", "--steps", 0).error == "error: --steps 0: time at least 1\n"
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))
+def test_help_reads_well(name, script, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    finished = script(name, "--help")
+    assert finished.code == 0
+    assert f"python scripts/{name}" in finished.out  # a command to copy
+    assert max(map(len, finished.out.splitlines())) <= 140
