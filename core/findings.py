@@ -414,7 +414,7 @@ def compare_with_people(evidence: Evidence, votes: np.ndarray, scope: str) -> Fi
     numbers = {"agreement_right": agreement[right].mean() if right.any() else np.nan}
     numbers["agreement_wrong"] = agreement[~right].mean() if not right.all() else np.nan
     numbers["shared_by_someone"] = (votes[rows, predicted] > 0)[~right].mean() if not right.all() else np.nan
-    if right.all() or not right.any() or np.ptp(agreement) == 0:
+    if right.all() or not right.any() or np.ptp(agreement) == 0 or np.ptp(confidence) == 0:
         text, verdict, p, numbers["auc"] = "Whether fusion errs where people disagree cannot be asked: nothing to compare", OPEN, 1.0, 0.5
     else:
         test = mannwhitneyu(agreement[right], agreement[~right], method="asymptotic")

@@ -12,6 +12,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 import safetensors.numpy
 from PIL import Image
+from safetensors import SafetensorError
 
 from core import metrics
 from core.config import BACKBONES, CLASSES, MODELS, ROOT, Recipe, UserError
@@ -52,8 +54,9 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        aside.unlink(missing_ok=True)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save reports a full disk as a RuntimeError
+        with suppress(OSError):  # the first error is the one to tell
+            aside.unlink()
         raise UserError(f"{path} could not be written ({error}): free or unlock its disk") from None
 
 
@@ -89,7 +92,9 @@ def write_embedding(path: Path, index: np.ndarray, xy: np.ndarray) -> None:
 
 def write_weights(path: Path, state: dict[str, np.ndarray], parameters: set[str]) -> None:
     """weights.safetensors: `parameters` as float16, all other values (BatchNorm statistics) as they are."""
-    halved = {key: value.astype(np.float16) if key in parameters else value for key, value in state.items()}
+    # safetensors writes memory as it lies: filters that torch keeps channels_last must be put in row order first
+    ordered = {key: np.asarray(value, order="C") for key, value in state.items()}
+    halved = {key: value.astype(np.float16) if key in parameters else value for key, value in ordered.items()}
     overflown = [key for key in halved if not np.isfinite(halved[key]).all()]
     if overflown:
         raise UserError(f"{path}: {overflown[0]} does not fit float16: the training diverged")
@@ -395,7 +400,8 @@ class Attributions:
 
 def load_attributions(run: Run, model: str) -> Attributions:
     """attributions.npz. Raises UserError."""
-    path, repair = run.path / model / "attributions.npz", f"python scripts/explain.py {run.path} --model {model} --errors"
+    path = run.path / model / "attributions.npz"
+    repair = f"python scripts/explain.py {run.path.parent.name}/{run.path.name} --model {model} --errors"
     try:
         with np.load(path) as file:
             arrays = dict(file)

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve their neighbours
-
 import numpy as np
 import torch
 import torch.distributed as dist

@@ -18,6 +18,8 @@ st.set_page_config(page_title="CNN fusion laboratory", page_icon="🔬", layout=
 PAGES = {
     "Findings": {
         "overview": "Overview",
+        "present": "Present",
+        "report": "Report",
     },
     "Explore": {
         "training": "Training curves",
@@ -26,6 +28,7 @@ PAGES = {
         "rescued": "Rescued and broken",
         "attributions": "Attributions",
         "embedding": "Embedding",
+        "try_image": "Try an image",
     },
 }
 page = st.navigation(

@@ -4,7 +4,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.config import CLASSES
+from core.config import CLASSES, UserError
+from core.results import rebuild_command
 from dashboard import data, figures, theme
 from dashboard.data import Finding, Run
 
@@ -185,3 +186,54 @@ def show_findings(findings: list[Finding]) -> None:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.caption(f"{finding.test}; n = {finding.n:,}", width="stretch")
                 st.page_link(f"views/{finding.view}.py", label="See it")
+
+
+def filter_images(run: Run, answers: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+    """The filter of the Errors page, bound to the URL: the model whose answers count, and the images that fit, in order."""
+    model = pick_model(run)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        outcome = st.selectbox("Outcome", data.available_outcomes(answers), index=1, key="outcome", bind="query-params", width=210)
+        true = pick_classes("True class", "true")
+        predicted = pick_classes("Predicted class", "predicted")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        sort = st.selectbox("Order", data.SORTS, key="sort", bind="query-params", width=210)
+        agreement = st.selectbox("Agreement", data.AGREEMENTS, key="agreement", bind="query-params", width=170)
+        confidence = st.slider("Confidence", 0.0, 1.0, (0.0, 1.0), 0.01, key="confidence", bind="query-params", width=280)
+    return model, data.select_images(answers, model, true, predicted, outcome, confidence, agreement, sort)
+
+
+def require_weights(run: Run) -> None:
+    """Stop the page with a word on what to do where the run does not ship its models' weights."""
+    if not run.has_weights:
+        shipping = [f"`{name}`" for name in data.check_runs()[0] if data.open_run(name).has_weights]
+        st.info(
+            "This page needs the models' weights, and this run does not ship them. "
+            + (f"Choose one that does in the sidebar ({', '.join(shipping)}), or write" if shipping else "Write")
+            + f" them from the run's checkpoints: `{rebuild_command(run.path)}`."
+        )
+        st.stop()
+
+
+def show_branches(run: Run, answers: pd.DataFrame, index: int | None) -> None:
+    """What each branch of the fusion carries over the whole test set, and without it for one image; the command where not computed."""
+    try:
+        branches = data.load_branches(run)
+    except UserError as error:
+        st.info(str(error))
+        return
+    by = pick_one("Over the whole test set, by", ["class", "outcome"], "carried")
+    table = data.share_branches(answers, branches["contribution"], by)
+    show_figure(
+        figures.branch_shares_figure(table, "Which branch carries the fusion's answers?"),
+        "branch_shares",
+        "Mean logits a branch adds for the predicted class, from the mean features on. Rescued, broken: against both baselines.",
+        table,
+    )
+    kept = {branch: float((logits.argmax(axis=1) == answers["label"]).mean()) for branch, logits in branches["ablated"].items()}
+    text = ", ".join(f"without {theme.label(branch)} {share:.2%}" for branch, share in kept.items())
+    here = (
+        ""
+        if index is None
+        else "; this image: " + ", ".join(f"without {theme.label(b)} {CLASSES[v[index].argmax()]}" for b, v in branches["ablated"].items())
+    )
+    st.caption(f"Accuracy with a branch's features replaced by their mean: {text}{here}.")

@@ -2,8 +2,14 @@
 
 import base64
 import io
+import threading
+import time
 import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -172,6 +178,13 @@ def image_uri(index: int) -> str:
     return "data:image/png;base64," + base64.b64encode(load_images().png[index]).decode()
 
 
+def pixels_uri(pixels: np.ndarray) -> str:
+    """A uint8 image (H, W, 3) as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 def nearest_images(run: Run, model: str, index: int, n: int = 6) -> np.ndarray:
     """Positions (n,) of the test images nearest to image `index` on a model's 2-D embedding map."""
     xy = load_embedding(run, model)[["x", "y"]].to_numpy()
@@ -259,3 +272,142 @@ def load_findings(run: Run) -> tuple[str, list[Finding]]:
     """The headline, and every statement that may be made of a run and its sibling seeds."""
     seeds = tuple(sibling.path for sibling in sibling_runs(run))
     return _load_findings(run.path, seeds, stamp(results.RESULTS))
+
+
+INFERENCE = threading.Lock()  # one visitor's prediction at a time: two would share the cores, and hooks on a shared model do not mix
+
+
+@st.cache_resource(show_spinner="Loading the models …", max_entries=6)
+def _load_model(path: Path, model: str, stamp: tuple):
+    from core.evaluate import load_shipped_model
+
+    return load_shipped_model(results.load_run(path), model)
+
+
+def load_model(run: Run, model: str):
+    """A model (core.models.Classifier) with the run's shipped weights, on the CPU, shared by all visitors. Raises UserError."""
+    return _load_model(run.path, model, stamp(run.path / model))
+
+
+@st.cache_data(show_spinner="The models look …", max_entries=32)
+def _predict_image(path: Path, image: np.ndarray, stamp: tuple) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    import torch
+
+    from core.evaluate import predict
+    from core.runtime import World
+
+    run = results.load_run(path)
+    models = {name: load_model(run, name) for name in run.models}
+    images = torch.from_numpy(image).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
+    logits, seconds = {}, {}
+    for name, model in models.items():
+        with INFERENCE:
+            start = time.perf_counter()
+            logits[name] = predict(model, images, run.recipe.image_size, World(0, 1, torch.device("cpu")))[0].numpy()[0]
+            seconds[name] = time.perf_counter() - start
+    if set(BACKBONES) <= set(logits):
+        logits["ensemble"] = metrics.ensemble_logits(*(logits[name][None] for name in BACKBONES))[0]
+    return logits, seconds
+
+
+def predict_image(run: Run, image: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """What the run's models, and the ensemble where both baselines are there, make of a uint8 image (32, 32, 3).
+
+    Logits (10,) a model, and the seconds each trained model took. Raises UserError where weights are missing.
+    """
+    return _predict_image(run.path, image, stamp(run.path))
+
+
+@st.cache_data(show_spinner=False)
+def _load_agreement(root: Path, labels: np.ndarray, stamp: float) -> np.ndarray:
+    votes = results.load_human_votes(root)
+    return votes[np.arange(len(labels)), labels] / votes.sum(axis=1)
+
+
+def load_agreement() -> np.ndarray:
+    """The share of people (10000,) who chose each test image's label (CIFAR-10H). Raises UserError where the votes are missing."""
+    path = results.RESULTS / "human_votes.parquet"
+    return _load_agreement(results.RESULTS, load_images().labels, path.stat().st_mtime if path.exists() else 0)
+
+
+@st.cache_resource(show_spinner=False)
+def _remembered() -> OrderedDict:
+    """What `remember` holds, for all visitors."""
+    return OrderedDict()
+
+
+def remember(key: tuple, compute: Callable[[], Any], most: int = 500) -> Any:
+    """`compute()`, kept under `key`. Unlike st.cache_data it lets a computation that takes long show its progress."""
+    kept = _remembered()
+    try:
+        return kept[key]
+    except KeyError:
+        value = kept[key] = compute()
+        while len(kept) > most:
+            kept.popitem(last=False)
+        return value
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an attribution is asked: why this score of this model for this image?"""
+
+    run: Run
+    model: str
+    image: np.ndarray  # (32, 32, 3) uint8
+    target: int  # class
+    minus: int | None = None  # explain how far the target's logit exceeds this class's
+
+    @property
+    def key(self) -> tuple:
+        return self.run.path, stamp(self.run.path / self.model), self.model, self.image.tobytes(), self.target, self.minus
+
+    def ask(self, name: str, progress: Callable[[float], None] | None = None, **options) -> Any:
+        """core.explain.`name` on this question, remembered. Raises UserError where weights are missing."""
+        from core import explain
+
+        def compute() -> Any:
+            import torch
+
+            images = torch.from_numpy(self.image.copy()).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
+            settings = {"image_size": self.run.recipe.image_size, "minus": self.minus, **options}
+            if progress:
+                settings["progress"] = progress
+            model = load_model(self.run, self.model)
+            with INFERENCE:
+                return getattr(explain, name)(model, images, target=self.target, **settings)
+
+        hashable = tuple((k, v.tobytes() if isinstance(v, np.ndarray) else v) for k, v in sorted(options.items()))
+        return remember((self.key, name, hashable), compute)
+
+
+@st.cache_data(show_spinner=False)
+def _load_branches(path: Path, stamp: tuple) -> dict[str, dict[str, np.ndarray]]:
+    branches = results.load_attributions(results.load_run(path), "fusion").branches
+    if not branches:
+        command = f"python scripts/explain.py {path.parent.name}/{path.name} --model fusion --errors --branches"
+        raise UserError(f"What each branch carries over the test set is not computed: run {command}")
+    return branches
+
+
+def load_branches(run: Run) -> dict[str, dict[str, np.ndarray]]:
+    """`contribution` (10000,) and `ablated` logits (10000, 10) of each branch of the fusion. Raises UserError where not computed."""
+    return _load_branches(run.path, stamp(run.path / "fusion"))
+
+
+def share_branches(answers: pd.DataFrame, contributions: dict[str, np.ndarray], by: str) -> pd.DataFrame:
+    """Mean contribution of each branch: a row a class, or an outcome (rescued, broken, other right, other wrong)."""
+    if by == "class":
+        group = answers["label"].map(dict(enumerate(CLASSES)))
+    else:
+        right, both = answers["fusion_correct"], answers[[f"{b}_correct" for b in BACKBONES]]
+        group = right.map({True: "other right", False: "other wrong"})
+        group = group.mask(right & ~both.any(axis=1), "rescued").mask(~right & both.all(axis=1), "broken")
+    return pd.DataFrame(contributions).groupby(group.to_numpy()).mean().rename_axis("group").reset_index()
+
+
+def load_methods() -> dict:
+    """core.explain.METHODS; imports torch and captum."""
+    from core import explain
+
+    return explain.METHODS

@@ -1,11 +1,13 @@
-"""Drawn HTML blocks: the fusion network with its real dimensions, and a sheet of sample images."""
+"""Drawn HTML blocks: the fusion network with its real dimensions, a sheet of sample images, attribution maps."""
 
 from html import escape
+
+import numpy as np
 
 from core.config import BACKBONES, FEATURES
 from core.results import Run
 from dashboard import data
-from dashboard.theme import NEUTRAL, STYLES
+from dashboard.theme import AGAINST, FOR, NEUTRAL, STYLES
 
 CSS = """<style>
 .net { display: flex; align-items: stretch; gap: 6px; flex-wrap: wrap; font-size: 14px; }
@@ -14,6 +16,8 @@ CSS = """<style>
 .net .box b { display: block; } .net .box small { opacity: .8; display: block; line-height: 1.35; }
 .net .arrow { align-self: center; font-size: 20px; opacity: .7; flex: 0 0 auto; }
 @media (max-width: 700px) { .net { flex-direction: column; } .net .arrow { transform: rotate(90deg); } .net .stage { flex: none; } }
+.maps { display: flex; flex-wrap: wrap; gap: 12px; font-size: 13px; } .maps figure { margin: 0; flex: 1 1 120px; max-width: 190px; }
+.maps img { width: 100%; image-rendering: pixelated; border-radius: 6px; }
 .sheet { display: grid; grid-template-columns: auto 1fr; gap: 4px 12px; align-items: center; font-size: 14px; }
 .sheet .row { display: flex; gap: 4px; flex-wrap: wrap; }
 .sheet span.thumb { width: 48px; height: 48px; display: inline-block; image-rendering: pixelated; border-radius: 3px; }
@@ -82,3 +86,21 @@ def sample_html(indices: list[int], classes: tuple[str, ...]) -> str:
     background = f"background-image: url(data:image/png;base64,{sprite}); background-size: {48 * columns}px auto"
     rule = f"<style>.sheet span.thumb {{ {background} }}</style>"
     return CSS + rule + f'<div class="sheet">{"".join(rows)}</div>'
+
+
+def overlay_map(image: np.ndarray, attribution: np.ndarray, scale: float, opacity: float) -> np.ndarray:
+    """An attribution (32, 32) over its greyed image (32, 32, 3): FOR where positive, AGAINST where negative; uint8 (32, 32, 3)."""
+    channels = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (AGAINST, FOR)]
+    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
+    strength = opacity * np.clip(np.abs(attribution) / scale, 0, 1)[..., None] if scale > 0 else 0.0
+    color = np.array(channels)[(attribution > 0).astype(int)]  # (32, 32, 3)
+    return np.round((1 - strength) * grey + strength * color).astype(np.uint8)
+
+
+def maps_html(cells: list[tuple[np.ndarray, str]]) -> str:
+    """Pictures (32, 32, 3) side by side, each with its caption."""
+    figures = "".join(
+        f'<figure><img src="{data.pixels_uri(pixels)}" alt="{escape(text)}"><figcaption>{escape(text)}</figcaption></figure>'
+        for pixels, text in cells
+    )
+    return CSS + f'<div class="maps">{figures}</div>'

@@ -7,7 +7,7 @@ from plotly.subplots import make_subplots
 
 from core.config import CLASSES
 from core.metrics import softmax
-from dashboard.theme import BAD, CLASS_COLORS, GOOD, LIGHT, NEUTRAL, STYLES, Surface, label, mix
+from dashboard.theme import BAD, CLASS_COLORS, GOOD, LIGHT, NEUTRAL, STYLES, Style, Surface, label, mix
 
 MARGIN = {"l": 8, "r": 8, "t": 64, "b": 8}
 
@@ -172,14 +172,14 @@ def _matrix_figure(counts, shown, graded, title, order, template, number, colors
     return figure
 
 
-def top_classes_figure(logits: dict[str, np.ndarray], true: int, surface: Surface = LIGHT, n: int = 3) -> go.Figure:
-    """Each model's `n` likeliest classes of one image, as bars; logits (10,) a model."""
+def top_classes_figure(logits: dict[str, np.ndarray], true: int | None, surface: Surface = LIGHT, n: int = 3) -> go.Figure:
+    """Each model's `n` likeliest classes of one image, as bars; logits (10,) a model. The `true` class, if known, stands out."""
     figure = make_subplots(rows=len(logits), cols=1, subplot_titles=[label(m) for m in logits], vertical_spacing=0.12)
     for row, (model, values) in enumerate(logits.items(), start=1):
         probabilities = softmax(values[None])[0]
         top = np.argsort(-probabilities)[:n]
         names = [CLASSES[i] + (" ✓" if i == true else "") for i in top]
-        colors = [STYLES[model].color if i == true else mix(STYLES[model].color, surface.background, 0.45) for i in top]
+        colors = [STYLES[model].color if true in (i, None) else mix(STYLES[model].color, surface.background, 0.45) for i in top]
         figure.add_bar(
             x=100 * probabilities[top], y=names, orientation="h", marker={"color": colors}, row=row, col=1, showlegend=False,
             text=[f"{100 * p:.1f} %" for p in probabilities[top]], textposition="auto",
@@ -193,12 +193,12 @@ def top_classes_figure(logits: dict[str, np.ndarray], true: int, surface: Surfac
 
 
 def transition_figure(
-    counts: np.ndarray, states: list[str], flows: list[str], names: tuple[str, str], title: str, surface: Surface = LIGHT
+    counts: np.ndarray, states: list[str], flows: list[str], chosen: set[str], names: tuple[str, str], title: str, surface: Surface = LIGHT
 ) -> go.Figure:
     """Images by what was right before (S states, from all right to all wrong) and whether fusion is right; counts (S, 2).
 
-    `flows` (2 S) are what a click on a tile selects, as customdata; `names` are the axes: before, after. Tiles are of one
-    size, since the rare flows are the ones to click; colour grades rescued and broken images, words say which is which.
+    `flows` (2 S) are what a click on a tile selects, as customdata; those in `chosen` are outlined; `names` are the axes:
+    before, after. Tiles are of one size, since the rare flows are the ones to click; words say what colour grades.
     """
     last, total = len(counts) - 1, counts.sum()
     changed = [(row, column) for row, column in np.ndindex(*counts.shape) if not (row, column) in ((0, 0), (last, 1))]
@@ -216,13 +216,13 @@ def transition_figure(
                 colors.append(mix(NEUTRAL, surface.background, 0.18))
             texts.append(f"<b>{n:,}</b> {word}<br>{n / max(of_row, 1):.1%} of row")
         figure.add_bar(
-            orientation="h", x=np.ones(len(counts)), base=column, y=list(range(len(counts))), width=0.94,
-            marker={"color": colors, "line": {"width": 0}},
+            orientation="h", x=np.full(len(counts), 0.98), base=column, y=list(range(len(counts))), width=0.94,
+            marker={"color": colors, "line": {"color": surface.text, "width": [3 * (flow in chosen) for flow in flows[column::2]]}},
             text=texts, textposition="inside", insidetextanchor="middle", textangle=0, textfont={"size": 13, "color": surface.text},
             constraintext="none", customdata=np.array(flows).reshape(-1, 2)[:, [column]], name=f"fusion {end}", showlegend=False,
-            hovertext=[f"{flow}: {n:,} images, {n / total:.2%} of all" for flow, n in zip(flows[column::2], counts[:, column], strict=True)],
+            hovertext=[f"{s}, {names[1]} {end}: {n:,} images, {n / total:.2%} of all" for s, n in zip(states, counts[:, column], strict=True)],
             hovertemplate="%{hovertext}<extra></extra>",
-            unselected={"marker": {"opacity": 0.45}},
+            unselected={"marker": {"opacity": 1}},
         )  # fmt: skip
     layout(figure, title, 130 + 62 * len(counts), barmode="overlay", dragmode=False, clickmode="event+select")
     ends = [f"right<br>{counts[:, 0].sum():,}", f"wrong<br>{counts[:, 1].sum():,}"]
@@ -236,23 +236,25 @@ def transition_figure(
     return figure
 
 
-def class_transitions_figure(table: pd.DataFrame, title: str, surface: Surface = LIGHT) -> go.Figure:
+def class_transitions_figure(table: pd.DataFrame, chosen: set[tuple[str, str]], title: str, surface: Surface = LIGHT) -> go.Figure:
     """Images rescued (right of zero) and broken (left) a class, with the net and its interval, largest net on top.
 
-    Table columns: class, rescued, broken, net, low, high. A click on a bar selects customdata [class, rescued or broken].
+    Table columns: class, rescued, broken, net, low, high. A click on a bar selects customdata [class, rescued or broken];
+    those in `chosen` are outlined.
     """
     table = table.sort_values(["net", "class"])
     figure = go.Figure()
     for kind, sign, color in (("rescued", 1, GOOD), ("broken", -1, BAD)):
+        outlined = np.array([(name, kind) in chosen for name in table["class"]])
         figure.add_bar(
             orientation="h", x=sign * table[kind], y=table["class"], name=kind, customdata=[[name, kind] for name in table["class"]],
-            marker={"color": mix(color, surface.background, 0.5), "line": {"width": 1, "color": color}},
-            hovertext=[f"{n} {kind}, net {net:+g} [{low:+g}, {high:+g}]" for n, net, low, high in table[[kind, "net", "low", "high"]].to_numpy()],
-            hovertemplate="%{y}: %{hovertext}<extra></extra>",
+            marker={"color": mix(color, surface.background, 0.5), "line": {"width": 1 + 2 * outlined, "color": np.where(outlined, surface.text, color)}},
+            hovertext=[f"{n:.0f} {kind}, net {net:+g} [{low:+g}, {high:+g}]" for n, net, low, high in table[[kind, "net", "low", "high"]].to_numpy()],
+            hovertemplate="%{y}: %{hovertext}<extra></extra>", unselected={"marker": {"opacity": 1}},
         )  # fmt: skip
     figure.add_scatter(
         x=table["net"], y=table["class"], name="net, 95 % interval", mode="markers", hoverinfo="skip",
-        marker={"symbol": "diamond", "size": 9, "color": surface.text},
+        marker={"symbol": "diamond", "size": 9, "color": surface.text}, unselected={"marker": {"opacity": 1}},
         error_x={"array": table["high"] - table["net"], "arrayminus": table["net"] - table["low"], "thickness": 1.5, "width": 4},
     )  # fmt: skip
     layout(figure, title, 380, barmode="relative", dragmode=False, clickmode="event+select", bargap=0.3)
@@ -302,9 +304,108 @@ def embedding_figure(points: pd.DataFrame, title: str, colour_by: str, chosen: n
             **points.loc[points["index"] == image, ["x", "y"]].to_dict("list"), mode="markers", hoverinfo="skip", showlegend=False,
             marker={"symbol": "circle-open", "size": 20, "color": surface.text, "line": {"width": 3}},
         )  # fmt: skip
-    layout(figure, title, 640, dragmode="lasso", hovermode="closest")
+    layout(figure, title, 640, dragmode="lasso", clickmode="event+select", hovermode="closest")
     figure.update_layout(legend={"y": -0.08, "itemsizing": "constant"})
     bare = {"showticklabels": False, "zeroline": False, "showgrid": False}
     figure.update_xaxes(title="first map axis (t-SNE, no unit)", **bare)
     figure.update_yaxes(title="second map axis (t-SNE, no unit)", scaleanchor="x", **bare)
+    return figure
+
+
+def difference_figure(table: pd.DataFrame, title: str, axis: str, margin: float | None = None) -> go.Figure:
+    """Differences around a line at none, a row each; table columns: name, difference, low, high (NaN: no interval), in the axis's unit.
+
+    `margin`: what still counts as comparable, shaded on both sides of the line.
+    """
+    figure = go.Figure(
+        go.Scatter(
+            x=table["difference"], y=table["name"], mode="markers", showlegend=False, customdata=table[["low", "high"]],
+            marker={"color": STYLES["fusion"].color, "symbol": "diamond", "size": 12},
+            error_x={
+                "array": table["high"] - table["difference"], "arrayminus": table["difference"] - table["low"], "thickness": 2, "width": 6,
+            },
+            hovertemplate="%{y}: %{x:+.2f} [%{customdata[0]:+.2f}, %{customdata[1]:+.2f}]<extra></extra>",
+        )
+    )  # fmt: skip
+    layout(figure, title, 150 + 34 * len(table))
+    figure.add_vline(0, line={"color": NEUTRAL, "width": 2})
+    if margin:
+        figure.add_vrect(-margin, margin, fillcolor=NEUTRAL, opacity=0.2, line_width=0, layer="below")
+    figure.update_xaxes(title=axis, zeroline=False)
+    figure.update_yaxes(autorange="reversed", dtick=1)
+    return figure
+
+
+def reliability_figure(diagrams: dict[str, dict[str, np.ndarray]], title: str) -> go.Figure:
+    """Accuracy over confidence, a curve a model, from core.metrics.reliability; on the diagonal confidence is what it says."""
+    figure = go.Figure()
+    dotted = {"color": NEUTRAL, "dash": "dot"}
+    figure.add_scatter(x=[0, 100], y=[0, 100], mode="lines", line=dotted, name="as confident as right", hoverinfo="skip")
+    for model, diagram in diagrams.items():
+        style = STYLES[model]
+        figure.add_scatter(
+            x=100 * diagram["confidence"], y=100 * diagram["accuracy"], mode="lines+markers", name=style.label, customdata=diagram["n"],
+            line={"color": style.color, "dash": style.dash}, marker={"symbol": style.marker, "size": 9},
+            hovertemplate="confidence %{x:.1f} %, right %{y:.1f} % of %{customdata:,} images",
+        )  # fmt: skip
+    layout(figure, title, 460)
+    low = min([100.0, *(100 * min(d["confidence"].min(), d["accuracy"].min()) for d in diagrams.values())])
+    figure.update_xaxes(title="mean confidence of the images in a bin (%)", range=[low - 3, 101])
+    figure.update_yaxes(title="share of them answered right (%)", range=[low - 3, 101])
+    return figure
+
+
+def branch_figure(sums: dict[str, float], title: str) -> go.Figure:
+    """What each branch adds to a score, in logits, as bars."""
+    figure = go.Figure(
+        go.Bar(
+            x=list(sums.values()), y=[label(branch) for branch in sums], orientation="h",
+            marker={"color": [STYLES[branch].color for branch in sums]},
+            text=[f"{value:+.2f}" for value in sums.values()], hovertemplate="%{y}: %{x:+.3f} logits<extra></extra>",
+        )
+    )  # fmt: skip
+    layout(figure, title, 240)
+    figure.update_xaxes(title="contribution (logits)", zeroline=True)
+    return figure
+
+
+def branch_shares_figure(table: pd.DataFrame, title: str) -> go.Figure:
+    """Mean contribution of each branch by group; table columns: group, then one a branch, in logits."""
+    figure = go.Figure()
+    for branch in table.columns.drop("group"):
+        figure.add_bar(
+            x=table["group"], y=table[branch], name=label(branch),
+            marker={"color": STYLES[branch].color, "pattern": {"shape": "" if branch == "resnet18" else "/"}},
+            hovertemplate="%{x}: %{y:+.2f} logits",
+        )  # fmt: skip
+    layout(figure, title, 330, barmode="group", hovermode="x unified")
+    figure.update_yaxes(title="mean contribution (logits)")
+    return figure
+
+
+def randomization_figure(stages: list[str], correlation: list[float], style: Style) -> go.Figure:
+    """Likeness of a map to the trained model's as weights are drawn anew from the top down."""
+    figure = go.Figure(
+        go.Scatter(
+            x=stages, y=correlation, mode="lines+markers", line={"color": style.color, "dash": style.dash},
+            marker={"symbol": style.marker, "size": 9}, hovertemplate="%{x}: %{y:.2f}<extra></extra>",
+        )
+    )  # fmt: skip
+    layout(figure, "Does the map notice when the weights are random?", 320)
+    figure.update_xaxes(title="randomised down to (side of the layer's output, of the input's)", type="category")
+    figure.update_yaxes(title="rank correlation with the trained map", range=[-0.3, 1.05])
+    return figure
+
+
+def curves_figure(fraction: np.ndarray, deletion: np.ndarray, insertion: np.ndarray, style: Style) -> go.Figure:
+    """Probability of the target while the map's most important pixels are taken away, or put in first."""
+    figure = go.Figure()
+    for values, name, dash in ((deletion, "deletion", "dot"), (insertion, "insertion", "solid")):
+        figure.add_scatter(
+            x=100 * fraction, y=100 * values, name=name, mode="lines", line={"color": style.color, "dash": dash, "width": 2.5},
+            hovertemplate="%{y:.1f} %",
+        )  # fmt: skip
+    layout(figure, "Do the pixels it names matter?", 320, hovermode="x unified")
+    figure.update_xaxes(title="pixels taken away or put in, most important first (%)")
+    figure.update_yaxes(title="probability of the target (%)", range=[0, 102])
     return figure

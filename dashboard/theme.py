@@ -27,6 +27,7 @@ STYLES = {
     "ensemble": Style("Ensemble", "#8a7390", "dashdot", "x"),
     "oracle": Style("Oracle", "#7d8683", "longdash", "cross"),
 }
+FOR, AGAINST = "#ff8c1a", "#2f9bff"  # evidence on a grey picture
 GOOD, BAD, NEUTRAL = "#00936c", "#c2413a", "#7d8683"
 CLASS_COLORS = (  # in the order of core.config.CLASSES; those often confused are furthest apart, also when colour vision is deficient
     *("#606c30", "#9c9024", "#9084e4", "#186cfc", "#d8000c"),

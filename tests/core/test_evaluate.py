@@ -92,7 +92,7 @@ def test_shipped_weights_are_the_checkpoints_in_half_precision(name, trained, da
         assert torch.equal(value, expected.half().float()), key
     for (key, value), expected in zip(model.named_buffers(), original.buffers(), strict=True):
         assert torch.equal(value, expected), key
-    assert shipped_agreement(run, name, data, world) >= 0.98  # an image is 0.5 %
+    assert shipped_agreement(run, name, data, world) >= 0.99  # one image is 0.5 %
 
 
 def test_agreement_counts_images(trained, data, world, tmp_path):
@@ -101,7 +101,7 @@ def test_agreement_counts_images(trained, data, world, tmp_path):
     splits = {}
     for split in ("val", "test"):
         p = results.load_predictions(run, "resnet18", split)
-        splits[split] = (p.index, p.labels, p.logits)
+        splits[split] = (p.index, p.labels, p.logits.copy())
     before = shipped_agreement(run, "resnet18", data, world)
     splits["test"][2][:50] = -splits["test"][2][:50]
     results.write_predictions(run.path / "resnet18" / "predictions.parquet", splits)

@@ -170,6 +170,11 @@ def test_reliability(labels, logits, equal_mass, strategy):
         assert diagram["n"].tolist() == [50] * 8
 
 
+def test_a_bin_ends_with_its_upper_edge():
+    diagram = metrics.reliability(np.array([0.5, 0.6, 1.0]), np.array([True, False, True]), bins=2, equal_mass=False)
+    assert diagram["n"].tolist() == [1, 2] and diagram["high"].tolist() == [0.5, 1]
+
+
 def test_calibration_error_by_hand():
     confidence = np.array([0.15, 0.25, 0.85, 0.95])
     correct = np.array([False, True, True, True])

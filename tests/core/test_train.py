@@ -110,7 +110,7 @@ def test_history_rows_tell_the_two_phases(trained):
         assert [row["epoch"] for row in rows] == [1, 2, 3]
         assert [row["phase"] for row in rows] == ["frozen", "finetune", "finetune"]
         assert rows[0]["lr_backbone"] == 0 < rows[1]["lr_backbone"]
-        assert tuple(rows[0]) == results.HISTORY_COLUMNS
+        assert set(rows[0]) == set(results.HISTORY_COLUMNS)
         steps = 200 // RECIPE.batch_size
         assert rows[0]["lr_head"] == pytest.approx(sum(learning_rates(s, steps, RECIPE)[0] for s in range(steps)) / steps)
 

@@ -1,0 +1,74 @@
+"""Try an image: a visitor's own picture or a test image, as the models see it, and what each makes of it."""
+
+import random
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core.config import CLASSES
+from core.images import MAX_BYTES, decode_picture
+from core.metrics import softmax
+from dashboard import components, data, figures, theme
+
+run, _ = st.session_state["current"]
+
+st.title("Try an image")
+components.require_weights(run)
+
+images = data.load_images()
+left, right = st.columns([1, 1.3])
+with left:
+    upload = st.file_uploader("Your own image", ["png", "jpg", "jpeg", "webp"], max_upload_size=MAX_BYTES // 2**20)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        index = st.number_input(
+            "Or a test image", 0, len(images.png) - 1, value=None, key="image", bind="query-params",
+            placeholder=f"0–{len(images.png) - 1}", disabled=upload is not None, width=200,
+        )  # fmt: skip
+        st.button(
+            "Any test image",
+            on_click=lambda: st.session_state.update(image=random.randrange(len(images.png))),
+            disabled=upload is not None,
+        )
+    if upload is None and index is None:
+        st.info("Upload an image, or choose a test image, to see what each model makes of it.")
+        st.stop()
+    picture = decode_picture(upload.getvalue() if upload else images.png[index])
+    true = None if upload else int(images.labels[index])
+    shown = {"As the models see it: 32×32 pixels": picture.seen}
+    if upload:
+        width, height = picture.size
+        shown = {f"As uploaded: {width:,}×{height:,} pixels{', its first frame' * picture.animated}": np.asarray(picture.shown)} | shown
+    st.html(
+        '<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-end">'
+        + "".join(
+            f'<figure style="margin:0;flex:0 1 256px"><img src="{data.pixels_uri(pixels)}" alt="{label}" '
+            f'style="width:100%;border-radius:6px;image-rendering:{"pixelated" if pixels.shape[1] <= 64 else "auto"}">'
+            f"<figcaption>{label}</figcaption></figure>"
+            for label, pixels in shown.items()
+        )
+        + "</div>"
+    )
+    if upload:
+        st.caption("The middle square is cut out and shrunk to the size of the images the models were trained on.")
+    else:
+        st.markdown(f"True class: **{CLASSES[true]}**")
+        st.page_link("views/attributions.py", label="Why? See its attributions", query_params={"image": str(index)})
+
+logits, seconds = data.predict_image(run, picture.seen)
+with right:
+    probabilities = {model: softmax(values[None])[0] for model, values in logits.items()}
+    answers = {model: CLASSES[values.argmax()] for model, values in probabilities.items()}
+    if len(set(answers.values())) == 1:
+        st.markdown(f"### All answer **{answers[run.models[0]]}**")
+    else:
+        st.markdown("### " + ", ".join(f"{theme.label(model)}: **{name}**" for model, name in answers.items()))
+    components.show_figure(
+        figures.top_classes_figure(logits, true, components.surface()),
+        "answers",
+        f"The three likeliest classes of each. Answered in {1000 * sum(seconds.values()):.0f} ms on this machine: "
+        + ", ".join(f"{theme.label(model)} {1000 * time:.0f}" for model, time in seconds.items())
+        + ".",
+        pd.DataFrame(probabilities, index=CLASSES).rename_axis("class").reset_index(),
+    )
+    st.caption("The models know ten classes and must choose one: a picture of anything else gets a wrong answer, often a confident one.")

@@ -1,0 +1,123 @@
+"""Write the attributions of a selection of test images to results/RUN/MODEL/attributions.npz.
+
+python scripts/explain.py results/imagenet-96-seed0 --model fusion --errors                all that the model gets wrong
+python scripts/explain.py results/imagenet-96-seed0 --model fusion --errors --branches     and what each branch carries, over the test set
+python scripts/explain.py results/imagenet-96-seed0 --model resnet18 --index 3 17 --method grad_cam --target true
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from core import results
+from core.config import MODELS, UserError, exit_on_user_error
+from core.evaluate import load_shipped_model
+from core.explain import METHODS, ablate_branches, attribute, branch_contributions, extract_features, pick_images
+from core.models import Classifier
+from core.runtime import open_world, synchronize
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run folder, such as results/imagenet-96-seed0")
+    parser.add_argument("--model", required=True, choices=MODELS)
+    selection = parser.add_mutually_exclusive_group(required=True)
+    selection.add_argument("--errors", action="store_true", help="the test images that the model gets wrong")
+    selection.add_argument("--index", type=int, nargs="+", metavar="I", help="test images by position")
+    parser.add_argument("--method", nargs="+", default=list(METHODS), choices=METHODS, help="which methods (default: all)")
+    parser.add_argument(
+        "--target",
+        default="predicted",
+        choices=["predicted", "true", "difference"],
+        help="the logit explained; difference: predicted - true",
+    )
+    parser.add_argument("--branches", action="store_true", help="for fusion: also each branch's contribution to every test image")
+    return parser.parse_args()
+
+
+def select(args: argparse.Namespace, predictions: results.Predictions) -> dict[str, np.ndarray]:
+    """Positions of the chosen images, ascending, and the classes whose logits are explained."""
+    predicted = predictions.logits.argmax(axis=1)
+    if args.errors:
+        index = np.flatnonzero(predicted != predictions.labels)
+        if not len(index):
+            raise UserError(f"{args.model} gets all test images right: choose some with --index")
+    else:
+        index = np.unique(args.index)
+        outside = index[(index < 0) | (index >= len(predicted))]
+        if len(outside):
+            raise UserError(f"--index {outside[0]}: the run's test images are 0 to {len(predicted) - 1}")
+    true, predicted = predictions.labels[index], predicted[index]
+    if args.target == "difference" and (true == predicted).any():
+        raise UserError(f"--target difference: image {index[true == predicted][0]} is predicted rightly, so there is no difference")
+    return {
+        "index": index,
+        "target": true if args.target == "true" else predicted,
+        "minus": true if args.target == "difference" else np.full(len(index), -1),
+    }
+
+
+def explain_images(model: Classifier, images: torch.Tensor, method: str, image_size: int, rows: dict[str, np.ndarray], batch: int):
+    """One method's maps of all images, by part, and the images done a second."""
+    batches, start = [], time.perf_counter()
+    with tqdm(total=len(images), desc=method, unit="img", leave=False) as bar:
+        for first in range(0, len(images), batch):
+            part = slice(first, first + batch)
+            minus = rows["minus"][part] if (rows["minus"] >= 0).all() else None
+            batches.append(attribute(model, images[part], rows["target"][part], method, image_size, minus, batch))
+            bar.update(len(images[part]))
+    synchronize(images.device)
+    maps = {name: np.concatenate([one[name] for one in batches]) for name in batches[0]}
+    return maps, len(images) / (time.perf_counter() - start)
+
+
+def measure_branches(model: Classifier, images: torch.Tensor, image_size: int, predicted: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """What each branch adds to the predicted class's logit, from the mean features on, and the logits without it."""
+    with tqdm(total=len(images), desc="branches", unit="img", leave=False) as bar:
+        features = extract_features(model, images, image_size, progress=lambda done: bar.update(round(done * len(images)) - bar.n))
+    mean = features.mean(dim=0)
+    contributions = branch_contributions(model, features, mean, predicted)
+    return {
+        "contribution": dict(zip(model.backbones, contributions.T.astype(np.float32), strict=True)),
+        "ablated": ablate_branches(model, features, mean),
+    }
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.branches and args.model != "fusion":
+        raise UserError(f"--branches: {args.model} has no branches, only fusion has")
+    run = results.load_run(args.run)
+    if args.model not in run.models:
+        raise UserError(f"{args.run} has no {args.model}: choose from {', '.join(run.models)}")
+    test_images = results.load_test_images(args.run.parent)
+    predictions = results.load_predictions(run, args.model, "test", test_images.labels)
+    rows, size = select(args, predictions), run.recipe.image_size
+    with open_world() as world:
+        model = load_shipped_model(run, args.model).to(world.device)
+        images = pick_images(test_images, rows["index"]).to(world.device)
+        batch = 256 if world.device.type == "cuda" else 10
+        maps, record = {}, {"image_size": size, "target": args.target, "methods": {}}
+        for method in args.method:
+            maps[method], speed = explain_images(model, images, method, size, rows, batch)
+            record["methods"][method] = METHODS[method].parameters
+            print(f"{method}: {len(images):,} images, {speed:,.1f} images/s")
+        branches = {}
+        if args.branches:
+            predicted = predictions.logits.argmax(axis=1)
+            branches = measure_branches(model, pick_images(test_images, range(len(predicted))), size, predicted)
+    path = run.path / args.model / "attributions.npz"
+    results.write_attributions(path, rows, maps, branches, record)
+    print(f"wrote {path}: {len(images):,} images, {', '.join(args.method)}{', branches' if branches else ''}")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main()

@@ -1,0 +1,202 @@
+"""The presentation and the report say what the findings say, for any run, and the report needs nothing but itself."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from core import results
+from core.config import CLASSES
+from core.findings import find_findings, write_headline
+from dashboard import report
+from tests.fake_run import make_run
+
+
+@pytest.fixture(scope="module")
+def run(made_results):
+    return results.load_run(made_results / "imagenet-96-seed0")
+
+
+@pytest.fixture(scope="module")
+def findings(run):
+    return find_findings(run, [results.load_run(run.path.with_name("imagenet-96-seed1"))])
+
+
+@pytest.fixture(scope="module")
+def page(run, findings) -> str:
+    return report.build_report(run, results.load_test_images(run.path.parent), write_headline(run, findings), findings)
+
+
+class Reader(HTMLParser):
+    """Collects what a test asks of the report."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags, self.addresses, self.texts, self.ids, self.alts = [], [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self.addresses += [attributes[name] for name in ("src", "href", "action", "data") if name in attributes]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.alts += [attributes.get("alt")] if tag == "img" else []
+
+    def handle_data(self, text):
+        if self.tags and self.tags[-1] not in ("script", "style"):
+            self.texts.append(text)
+
+
+@pytest.fixture(scope="module")
+def read(page) -> Reader:
+    return Reader(page)
+
+
+def read_charts(page: str) -> list[tuple[dict, dict]]:
+    text = page[page.rindex("const CHARTS = ") + len("const CHARTS = ") :]
+    return json.JSONDecoder().raw_decode(text)[0]
+
+
+def test_the_report_holds_every_section_and_finding(read, findings):
+    text = " ".join(read.texts)
+    for title in report.SECTIONS:
+        assert title in text
+    for finding in findings:
+        assert finding.text in text and finding.claim in text and finding.test in text
+    assert [f"s{i}" for i in range(len(report.SECTIONS))] == [name for name in read.ids if re.fullmatch(r"s\d", name)]
+
+
+def test_the_report_asks_for_nothing_outside(page, read):
+    assert read.addresses and all(address.startswith(("data:image/png;base64,", "#s")) for address in read.addresses)
+    assert not {"link", "iframe", "object", "base"} & set(read.tags)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)[1]
+    assert policy.startswith("default-src 'none'") and "http" not in policy
+    assert page.count("* plotly.js v") == 1
+
+
+def test_every_image_says_what_it_shows(read, run):
+    answers = results.load_answers(run)
+    wrong = answers[~answers["fusion_correct"]].nlargest(1, "fusion_loss").iloc[0]
+    words = f"true {CLASSES[wrong['label']]}, predicted {CLASSES[wrong['fusion_predicted']]}, {wrong['fusion_confidence']:.2f}"
+    assert read.alts[0] == words
+    assert len(read.alts) == 3 * report.IMAGES and all(read.alts)
+
+
+def test_the_charts_come_in_light_and_dark_and_hold_the_predictions(page, read, run):
+    charts = read_charts(page)
+    assert [name for name in read.ids if name.startswith("chart")] == [f"chart{i}" for i in range(len(charts))]
+    titles = [light["layout"]["title"]["text"] for light, _ in charts]
+    assert titles == [dark["layout"]["title"]["text"] for _, dark in charts] and all("?" in title for title in titles)
+    assert {pair[i]["layout"]["paper_bgcolor"] for pair in charts for i in (0,)} == {"#ffffff"}
+    assert {dark["layout"]["paper_bgcolor"] for _, dark in charts} == {"#12171a"}
+    (cells,) = (light["data"][-1]["customdata"] for light, _ in charts if "does Fusion take" in light["layout"]["title"]["text"])
+    answers = results.load_answers(run)
+    for true, predicted, n in cells:
+        mine = (answers["label"] == CLASSES.index(true)) & (answers["fusion_predicted"] == CLASSES.index(predicted))
+        assert n == mine.sum()
+
+
+def test_the_tables_hold_the_summary(read, run):
+    text = " ".join(read.texts)
+    for row in results.load_summary(run).itertuples():
+        assert f"{row.accuracy:.2%}" in text and f"{100 * row.low:.2f}–{100 * row.high:.2f} %" in text
+    for value in ("label smoothing", "0.1", run.record["code_commit"]):
+        assert value in text
+
+
+def test_nothing_from_files_becomes_markup(made_results, run, findings, tmp_path):
+    hostile = "<script>alert(1)</script>"
+    folder = tmp_path / "<img src=x onerror=alert(1)>"
+    shutil.copytree(run.path, folder)
+    record = json.loads((folder / "run.json").read_text())
+    record |= {"device": hostile, "code_commit": hostile, "precision": hostile, "libraries": {hostile: hostile}, "data_md5": {hostile: hostile}}
+    record["start_weights"]["resnet18"]["name"] = hostile
+    (folder / "run.json").write_text(json.dumps(record))
+    page = report.build_report(results.load_run(folder), results.load_test_images(made_results), hostile, findings)
+    assert hostile not in page and "&lt;script&gt;alert(1)" in page
+    assert "<img src=x" not in page
+
+
+@pytest.mark.parametrize("models", [("resnet18",), ("resnet18", "mobilenet_v2"), ("mobilenet_v2", "fusion"), ("fusion",)])
+def test_a_run_without_all_models_still_has_a_report(tmp_path, made_results, models):
+    images = results.load_test_images(made_results)
+    run = results.load_run(make_run(tmp_path, "part", n_test=300, models=models, labels=images.labels))
+    headline = write_headline(run, [])
+    read = Reader(report.build_report(run, images, headline, find_findings(run)))
+    text = " ".join(read.texts)
+    assert headline in text and "Only the first 300 of 10,000 test images were answered." in text
+
+
+def test_limits_name_the_seeds_and_start_weights(run, findings):
+    alone = " ".join(report.list_limits(run, find_findings(run), 10_000))
+    assert "One seed (0) was trained" in alone and "ResNet18, made up" in alone and "96×96" in alone
+    assert "2 seeds were trained" in " ".join(report.list_limits(run, findings, 10_000))
+
+
+def test_the_report_page_offers_the_file(visit):
+    app = visit("report")
+    (button,) = app.get("download_button")
+    assert re.fullmatch(r"Download the report \(\d\.\d MB\)", button.proto.label)
+    assert all(title in app.markdown[1].value for title in report.SECTIONS)
+
+
+def statements(app) -> str:
+    return app.title[0].value
+
+
+def test_the_presentation_steps_through_question_findings_and_limits(visit, findings):
+    app = visit("present")
+    seen, said = [statements(app)], []
+    for _ in range(60):
+        said.append(" ".join(block.proto.body for block in app.get("html")))
+        next(button for button in app.button if button.label == "Next").click().run()
+        assert not app.exception, app.exception[0].value
+        if statements(app) == seen[-1]:
+            break
+        seen.append(statements(app))
+    assert seen[0] == report.QUESTION and seen[-1] == "What this does not say"
+    for finding in findings:
+        shown = finding.text.partition(": ")[0] in seen
+        assert shown != (finding.id in ("fusion-resnet18", "fusion-mobilenet_v2", "worst-class", "frozen"))
+        assert not shown or any(finding.verdict in block for block in said)
+    assert "Rescued: both baselines wrong, fusion right" in seen
+
+
+def test_a_step_in_the_url_opens_its_screen_and_back_goes_back(visit):
+    app = visit("present", step="3")
+    assert statements(app) == "Three models, one budget"
+    next(button for button in app.button if button.label == "Back").click().run()
+    assert statements(app) == "Ten classes of small pictures"
+    for _ in range(3):
+        next(button for button in app.button if button.label == "Back").click().run()
+    assert statements(app) == report.QUESTION
+
+
+@pytest.mark.parametrize("step", ["0", "-1", "999", "x", "<b>", ""])
+def test_a_nonsense_step_opens_the_first_screen(visit, step):
+    assert statements(visit("present", step=step)) == report.QUESTION
+
+
+def test_every_finding_has_a_chart_of_its_own(visit, findings):
+    first = json.loads(visit("present", step="4").get("plotly_chart")[0].proto.spec)
+    charts = {first["layout"]["title"]["text"]}
+    assert charts == {"How many test images does each model get right?"}
+    for step in range(5, 5 + len(findings) - 5):
+        for chart in visit("present", step=str(step)).get("plotly_chart"):
+            charts.add(json.loads(chart.proto.spec)["layout"]["title"]["text"])
+    assert len(charts) >= 6 and all(title.endswith("?") for title in charts)
+
+
+def test_a_run_without_all_models_can_be_presented(tmp_path, made_results, monkeypatch):
+    from streamlit.testing.v1 import AppTest
+
+    from core.config import ROOT
+
+    shutil.copy(made_results / "test_images.parquet", tmp_path)
+    make_run(tmp_path, "part", n_test=300, models=("resnet18",))
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run().switch_page("views/present.py").run()
+    assert not app.exception and app.title[0].value == report.QUESTION
+    assert any("This run lacks" in block.proto.body for block in app.get("html"))

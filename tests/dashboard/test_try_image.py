@@ -1,0 +1,131 @@
+"""Try an image: the page's answers are the model's own, hostile uploads get one line, missing weights name their remedy."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from core import results
+from core.config import CLASSES, MODELS, ROOT, Recipe
+from dashboard import data
+
+
+@pytest.fixture(scope="module")
+def tiny_results(made_results, tmp_path_factory):
+    """A made-up run that ships weights (random ones, 32 px), beside one that does not."""
+    torch = pytest.importorskip("torch")
+    from core.models import build_model
+
+    folder = tmp_path_factory.mktemp("weights") / "results"
+    shutil.copytree(made_results, folder)
+    run = folder / "imagenet-96-seed1"
+    record = results.load_run(run).record
+    record["recipe"] |= {"image_size": 32, "hidden": 16}
+    results.write_run(run / "run.json", record)
+    for i, model in enumerate(MODELS):
+        torch.manual_seed(i)
+        built = build_model(model, "none", 16, 0.0)
+        state = {key: value.numpy() for key, value in built.state_dict().items()}
+        results.write_weights(run / model / "weights.safetensors", state, {key for key, _ in built.named_parameters()})
+    return folder
+
+
+@pytest.fixture
+def open_page(tiny_results, monkeypatch):
+    """Open the page through Home.py with query parameters."""
+    monkeypatch.setattr(results, "RESULTS", tiny_results)
+
+    def visit(**parameters: str) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=120)
+        for key, value in parameters.items():
+            app.query_params[key] = value
+        app.run().switch_page("views/try_image.py").run()
+        assert not app.exception, app.exception[0].value
+        return app
+
+    return visit
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def logits_by_hand(folder, model: str, pixels: np.ndarray) -> np.ndarray:
+    import torch
+    from safetensors.torch import load_file
+
+    from core.data import to_input
+    from core.models import build_model
+
+    built = build_model(model, "none", 16, 0.0).eval()
+    built.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in load_file(folder).items()})
+    with torch.no_grad():
+        return built(to_input(torch.from_numpy(pixels).permute(2, 0, 1)[None], 32))[0].numpy()
+
+
+def test_a_test_image_is_answered_by_all_models_and_the_ensemble(open_page, tiny_results):
+    app = open_page(image="123")
+    pixels = results.load_test_images(tiny_results).decode(123)
+    run = results.load_run(tiny_results / "imagenet-96-seed1")
+    logits, seconds = data.predict_image(run, pixels)
+    assert list(logits) == [*MODELS, "ensemble"] and list(seconds) == list(MODELS) and min(seconds.values()) > 0
+    for model in MODELS:
+        np.testing.assert_allclose(logits[model], logits_by_hand(run.path / model / "weights.safetensors", model, pixels), atol=1e-4)
+    shares = [np.exp(logits[m]) / np.exp(logits[m]).sum() for m in ("resnet18", "mobilenet_v2")]
+    np.testing.assert_allclose(np.exp(logits["ensemble"]), np.mean(shares, axis=0), rtol=1e-4)
+    answers = {CLASSES[values.argmax()] for values in logits.values()}
+    assert all(any(f"**{answer}**" in block.value for block in app.markdown) for answer in answers)
+    label = results.load_test_images(tiny_results).labels[123]
+    assert any(f"True class: **{CLASSES[label]}**" in block.value for block in app.markdown)
+
+
+def test_an_upload_is_shown_as_it_came_and_as_the_models_see_it(open_page):
+    app = open_page()
+    app.file_uploader[0].set_value([("photo.png", png(np.full((60, 90, 3), 200, np.uint8)), "image/png")]).run()
+    assert not app.exception
+    html = " ".join(block.proto.body for block in app.get("html"))
+    assert "As uploaded: 90×60 pixels" in html and "As the models see it: 32×32 pixels" in html
+    assert len(app.get("plotly_chart")) == 1
+    assert not any("True class" in block.value for block in app.markdown)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"PK\x03\x04 a zip", "no PNG, JPEG or WebP"), (png(np.zeros((64, 64, 3), np.uint8))[:60], "damaged|no PNG"), (b"", "no PNG")],
+)
+def test_an_upload_that_is_no_image_gets_one_line(open_page, content, words):
+    app = open_page()
+    app.file_uploader[0].set_value([("photo.png", content, "image/png")]).run()
+    assert not app.exception and len(app.error) == 1
+    assert any(word in app.error[0].value for word in words.split("|"))
+
+
+@pytest.mark.parametrize("image", ["99999", "-1", "x", "<script>"])
+def test_a_nonsense_image_in_the_url_is_none(open_page, image):
+    app = open_page(image=image)
+    assert not app.error and any("Upload an image" in block.value for block in app.info)
+
+
+def test_without_weights_the_page_names_a_run_that_has_them_and_the_command(open_page):
+    app = open_page(run="imagenet-96-seed0")
+    (info,) = app.info
+    assert "`imagenet-96-seed1`" in info.value and "python scripts/evaluate.py results/imagenet-96-seed0" in info.value
+    assert not app.get("file_uploader")
+
+
+def test_damaged_weights_are_named(tiny_results, tmp_path, monkeypatch):
+    shutil.copytree(tiny_results, tmp_path / "results")
+    path = tmp_path / "results" / "imagenet-96-seed1" / "fusion" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=120)
+    app.query_params["image"] = "1"
+    app.run().switch_page("views/try_image.py").run()
+    assert not app.exception
+    assert "fusion/weights.safetensors" in app.error[0].value and "python scripts/evaluate.py" in app.error[0].value
+    assert Recipe.from_dict(results.load_run(path.parent.parent).record["recipe"]).image_size == 32
