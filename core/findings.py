@@ -391,8 +391,8 @@ def measure_headroom(evidence: Evidence, scope: str) -> Finding:
         id="headroom",
         claim="Fusion takes part of what a perfect choice between the baselines would gain",
         text=f"{start}: the better one alone is right on {percent(outcomes[1].mean())}, either of them on {percent(oracle)}; "
-        f"fusion's {percent(outcomes[0].mean())} is {100 * share:.0f} % of the way "
-        f"[{100 * interval[0]:.0f}, {100 * interval[1]:.0f}] ({scope}).",
+        f"fusion's {percent(outcomes[0].mean())} is {round(100 * share)} % of the way "
+        f"[{round(100 * interval[0])}, {round(100 * interval[1])}] ({scope}).",
         verdict=verdict,
         numbers={"fusion": outcomes[0].mean(), better: outcomes[1].mean(), "oracle": oracle, "share": share},
         test="bootstrap of the images",

@@ -1,5 +1,6 @@
 """Pictures from strangers, decoded with care: only PNG, JPEG and WebP, and measured before they are decoded. No torch here."""
 
+import base64
 import io
 from dataclasses import dataclass
 
@@ -49,6 +50,13 @@ def decode_picture(data: bytes) -> Picture:
     seen = np.asarray(ImageOps.fit(image, (SIZE, SIZE), Image.Resampling.LANCZOS))
     image.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
     return Picture(size[::-1] if turned else size, image, seen, animated)
+
+
+def pixels_uri(pixels: np.ndarray) -> str:
+    """A uint8 image (H, W, 3) as a data URI, for HTML."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -18,6 +18,8 @@ st.set_page_config(page_title="CNN fusion laboratory", page_icon="🔬", layout=
 PAGES = {
     "Findings": {
         "overview": "Overview",
+        "evidence": "Evidence",
+        "calibration": "Calibration",
         "present": "Present",
         "report": "Report",
     },

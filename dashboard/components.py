@@ -72,12 +72,12 @@ def pick_model(run: Run, key: str = "model", label: str = "Model", default: str 
     """A choice of one model, bound to the URL."""
     models = available_models(run)
     start = default if default in models else models[-1]
-    return st.segmented_control(label, models, default=start, required=True, key=key, bind="query-params")
+    return st.segmented_control(label, models, default=start, required=True, key=key, bind="query-params") or start  # "?model=" is None
 
 
 def pick_one(label: str, options: list[str], key: str) -> str:
     """A choice bound to the URL; the first option is the default."""
-    return st.segmented_control(label, options, default=options[0], required=True, key=key, bind="query-params")
+    return st.segmented_control(label, options, default=options[0], required=True, key=key, bind="query-params") or options[0]
 
 
 def pick_classes(label: str, key: str) -> list[str]:
@@ -173,13 +173,10 @@ def image_detail(run: Run, answers: pd.DataFrame) -> None:
         image_gallery(answers.iloc[neighbours], run.models[-1], "neighbours")
 
 
-VERDICTS = {"supported": ("✓", "green"), "not distinguishable": ("≈", "gray"), "contradicted": ("✗", "red")}
-
-
 def show_findings(findings: list[Finding]) -> None:
     """Statements, each with its verdict, its test and the way to the page that shows it."""
     for finding in findings:
-        mark, color = VERDICTS[finding.verdict]
+        mark, _, color = theme.VERDICTS[finding.verdict]
         with st.container(border=True):
             st.badge(f"{mark} {finding.verdict}", color=color)
             st.markdown(finding.text)

@@ -96,13 +96,38 @@ def load_histories(run: Run) -> dict[str, pd.DataFrame]:
 
 
 @st.cache_data(show_spinner=False)
-def _load_logits(path: Path, model: str, stamp: tuple) -> np.ndarray:
-    return results.load_predictions(results.load_run(path), model).logits
+def _load_logits(path: Path, stamp: tuple) -> dict[str, np.ndarray]:
+    return results.load_logits(results.load_run(path))[2]
 
 
 def load_logits(run: Run, model: str) -> np.ndarray:
-    """One model's logits (10000, 10) on the test images."""
-    return _load_logits(run.path, model, stamp(run.path))
+    """Logits (10000, 10) of a model, or of the ensemble, on the test images."""
+    return _load_logits(run.path, stamp(run.path))[model]
+
+
+@st.cache_data(show_spinner="Fitting temperatures …")
+def _load_calibration(path: Path, stamp: tuple) -> pd.DataFrame:
+    run = results.load_run(path)
+    _, labels, logits = results.load_logits(run)
+    _, val_labels, val_logits = results.load_logits(run, "val")
+    rows = {}
+    for model, values in logits.items():
+        temperature = metrics.fit_temperature(val_labels, val_logits[model])
+        correct = values.argmax(axis=1) == labels
+        row = {"temperature": temperature}
+        for when, scaled in (("", values), (" with temperature", values / temperature)):
+            confidence = metrics.softmax(scaled).max(axis=1)
+            row[f"calibration error{when}"] = metrics.calibration_error(confidence, correct)
+            row[f"NLL{when}"] = metrics.cross_entropy(labels, scaled).mean()
+        row["Brier"] = metrics.brier_scores(labels, values).mean()
+        row["AURC"] = metrics.risk_coverage(metrics.softmax(values).max(axis=1), correct)[1].mean()
+        rows[model] = row
+    return pd.DataFrame(rows).T
+
+
+def load_calibration(run: Run) -> pd.DataFrame:
+    """A row a model, the ensemble included: temperature, calibration error and NLL before and after, Brier, AURC."""
+    return _load_calibration(run.path, stamp(run.path))
 
 
 @st.cache_data(show_spinner=False)
@@ -178,13 +203,6 @@ def image_uri(index: int) -> str:
     return "data:image/png;base64," + base64.b64encode(load_images().png[index]).decode()
 
 
-def pixels_uri(pixels: np.ndarray) -> str:
-    """A uint8 image (H, W, 3) as a data URI."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def nearest_images(run: Run, model: str, index: int, n: int = 6) -> np.ndarray:
     """Positions (n,) of the test images nearest to image `index` on a model's 2-D embedding map."""
     xy = load_embedding(run, model)[["x", "y"]].to_numpy()
@@ -240,6 +258,17 @@ def load_transitions(run: Run, before: list[str]) -> pd.DataFrame:
     *start, after = (answers[f"{model}_correct"].to_numpy() for model in (*before, "fusion"))
     code = np.ravel_multi_index([(~one).astype(int) for one in (*start, after)], (2,) * (len(before) + 1))
     return answers.assign(flow=np.array(name_flows(before))[code], gain=metrics.transitions(after, *start))
+
+
+@st.cache_data(show_spinner=False)
+def _count_transitions(path: Path, before: tuple[str, ...], stamp: tuple) -> pd.DataFrame:
+    rows = load_transitions(results.load_run(path), list(before))
+    return pd.DataFrame({"class": CLASSES, **metrics.class_transitions(rows["label"].to_numpy(), rows["gain"].to_numpy())})
+
+
+def count_transitions(run: Run, before: list[str]) -> pd.DataFrame:
+    """Fusion against the models `before`, a row a class: class (name) and the columns of core.metrics.class_transitions."""
+    return _count_transitions(run.path, tuple(before), stamp(run.path))
 
 
 def pack_images(indices: list[int], n: int) -> str:
@@ -298,7 +327,7 @@ def _predict_image(path: Path, image: np.ndarray, stamp: tuple) -> tuple[dict[st
 
     run = results.load_run(path)
     models = {name: load_model(run, name) for name in run.models}
-    images = torch.from_numpy(image).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
+    images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
     logits, seconds = {}, {}
     for name, model in models.items():
         with INFERENCE:

@@ -5,8 +5,8 @@ from html import escape
 import numpy as np
 
 from core.config import BACKBONES, FEATURES
+from core.images import pixels_uri
 from core.results import Run
-from dashboard import data
 from dashboard.theme import AGAINST, FOR, NEUTRAL, STYLES
 
 CSS = """<style>
@@ -74,6 +74,8 @@ def architecture_html(run: Run) -> str:
 
 def sample_html(indices: list[int], classes: tuple[str, ...]) -> str:
     """A sheet of test images, a row a class; `indices` in class order, equally many a class."""
+    from dashboard import data  # and with it streamlit, which the written report does without
+
     columns = len(indices) // len(classes)
     sprite = data.make_sprite(tuple(indices), columns)
     rows = []
@@ -100,7 +102,7 @@ def overlay_map(image: np.ndarray, attribution: np.ndarray, scale: float, opacit
 def maps_html(cells: list[tuple[np.ndarray, str]]) -> str:
     """Pictures (32, 32, 3) side by side, each with its caption."""
     figures = "".join(
-        f'<figure><img src="{data.pixels_uri(pixels)}" alt="{escape(text)}"><figcaption>{escape(text)}</figcaption></figure>'
+        f'<figure><img src="{pixels_uri(pixels)}" alt="{escape(text)}"><figcaption>{escape(text)}</figcaption></figure>'
         for pixels, text in cells
     )
     return CSS + f'<div class="maps">{figures}</div>'

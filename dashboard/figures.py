@@ -201,7 +201,7 @@ def transition_figure(
     before, after. Tiles are of one size, since the rare flows are the ones to click; words say what colour grades.
     """
     last, total = len(counts) - 1, counts.sum()
-    changed = [(row, column) for row, column in np.ndindex(*counts.shape) if not (row, column) in ((0, 0), (last, 1))]
+    changed = [(row, column) for row, column in np.ndindex(*counts.shape) if (row, column) not in ((0, 0), (last, 1))]
     most = max(max(counts[cell] for cell in changed), 1)
     figure = go.Figure()
     for column, end in enumerate(("right", "wrong")):
@@ -214,25 +214,24 @@ def transition_figure(
             else:
                 word = "stay right" if row == 0 else "stay wrong"
                 colors.append(mix(NEUTRAL, surface.background, 0.18))
-            texts.append(f"<b>{n:,}</b> {word}<br>{n / max(of_row, 1):.1%} of row")
+            texts.append(f"<b>{n:,}</b><br>{word}<br>{100 * n / max(of_row, 1):.1f} %")
         figure.add_bar(
             orientation="h", x=np.full(len(counts), 0.98), base=column, y=list(range(len(counts))), width=0.94,
             marker={"color": colors, "line": {"color": surface.text, "width": [3 * (flow in chosen) for flow in flows[column::2]]}},
             text=texts, textposition="inside", insidetextanchor="middle", textangle=0, textfont={"size": 13, "color": surface.text},
             constraintext="none", customdata=np.array(flows).reshape(-1, 2)[:, [column]], name=f"fusion {end}", showlegend=False,
-            hovertext=[f"{s}, {names[1]} {end}: {n:,} images, {n / total:.2%} of all" for s, n in zip(states, counts[:, column], strict=True)],
+            hovertext=[f"{states[i]}, {names[1]} {end}: {n:,} images, {n / total:.2%} of all" for i, n in enumerate(counts[:, column])],
             hovertemplate="%{hovertext}<extra></extra>",
             unselected={"marker": {"opacity": 1}},
         )  # fmt: skip
     layout(figure, title, 130 + 62 * len(counts), barmode="overlay", dragmode=False, clickmode="event+select")
-    ends = [f"right<br>{counts[:, 0].sum():,}", f"wrong<br>{counts[:, 1].sum():,}"]
-    figure.update_xaxes(
-        title=f"after: {names[1]} (images)", tickvals=[0.5, 1.5], ticktext=ends, range=[0, 2], fixedrange=True, showgrid=False, zeroline=False
-    )
+    ends = [f"right: {counts[:, 0].sum():,}", f"wrong: {counts[:, 1].sum():,}"]
+    starts = [f"{state.replace(' right', '<br>right')}: {n:,}" for state, n in zip(states, counts.sum(axis=1), strict=True)]
+    bare = {"fixedrange": True, "showgrid": False, "zeroline": False}
+    figure.update_xaxes(title=f"after: {names[1]} (images)", tickvals=[0.5, 1.5], ticktext=ends, range=[0, 2], **bare)
     figure.update_yaxes(
-        title=f"before: {names[0]} (images)", tickvals=list(range(len(counts))), range=[last + 0.5, -0.5], fixedrange=True, showgrid=False,
-        ticktext=[f"{state}<br>{n:,}" for state, n in zip(states, counts.sum(axis=1), strict=True)], zeroline=False,
-    )  # fmt: skip
+        title=f"before: {names[0]} (images)", tickvals=list(range(len(counts))), ticktext=starts, range=[last + 0.5, -0.5], **bare
+    )
     return figure
 
 
@@ -246,10 +245,12 @@ def class_transitions_figure(table: pd.DataFrame, chosen: set[tuple[str, str]], 
     figure = go.Figure()
     for kind, sign, color in (("rescued", 1, GOOD), ("broken", -1, BAD)):
         outlined = np.array([(name, kind) in chosen for name in table["class"]])
+        numbers = table[[kind, "net", "low", "high"]].to_numpy()
         figure.add_bar(
             orientation="h", x=sign * table[kind], y=table["class"], name=kind, customdata=[[name, kind] for name in table["class"]],
-            marker={"color": mix(color, surface.background, 0.5), "line": {"width": 1 + 2 * outlined, "color": np.where(outlined, surface.text, color)}},
-            hovertext=[f"{n:.0f} {kind}, net {net:+g} [{low:+g}, {high:+g}]" for n, net, low, high in table[[kind, "net", "low", "high"]].to_numpy()],
+            marker={"color": mix(color, surface.background, 0.5),
+                    "line": {"width": 1 + 2 * outlined, "color": np.where(outlined, surface.text, color)}},
+            hovertext=[f"{n:.0f} {kind}, net {net:+g} [{low:+g}, {high:+g}]" for n, net, low, high in numbers],
             hovertemplate="%{y}: %{hovertext}<extra></extra>", unselected={"marker": {"opacity": 1}},
         )  # fmt: skip
     figure.add_scatter(
@@ -264,7 +265,9 @@ def class_transitions_figure(table: pd.DataFrame, chosen: set[tuple[str, str]], 
     return figure
 
 
-def embedding_figure(points: pd.DataFrame, title: str, colour_by: str, chosen: np.ndarray, image: int | None, surface: Surface = LIGHT) -> go.Figure:
+def embedding_figure(
+    points: pd.DataFrame, title: str, colour_by: str, chosen: np.ndarray, image: int | None, surface: Surface = LIGHT
+) -> go.Figure:
     """The map of a model's test features, a mark an image: circles are answered right, crosses wrong.
 
     `points` columns: index, x, y, label, predicted (class positions), confidence, correct. Coloured by `true class`,
@@ -280,6 +283,7 @@ def embedding_figure(points: pd.DataFrame, title: str, colour_by: str, chosen: n
     else:
         classes = points["label" if colour_by == "true class" else "predicted"].to_numpy()
         groups = [(name, CLASS_COLORS[i], classes == i) for i, name in enumerate(CLASSES)]
+    named = set()  # a legend entry a group, for both its traces
     for right in (True, False):  # the few wrong ones on top
         for name, color, mine in groups:
             mine = mine & (correct == right)
@@ -287,13 +291,14 @@ def embedding_figure(points: pd.DataFrame, title: str, colour_by: str, chosen: n
                 own = points[mine]
                 figure.add_scattergl(
                     x=own["x"].to_numpy(np.float32), y=own["y"].to_numpy(np.float32), customdata=own["index"].to_numpy(np.int32),
-                    text=text[mine], mode="markers", name=name, legendgroup=name, showlegend=right or colour_by == "right or wrong",
+                    text=text[mine], mode="markers", name=name, legendgroup=name, showlegend=name not in named,
                     marker={"color": color, "symbol": "circle" if right else "x", "size": 5 if right else 8,
                             "opacity": 0.7 if right else 1, "line": {"width": 0 if right else 1, "color": surface.background}},
                     selectedpoints=np.flatnonzero(bright[mine]) if bright.any() else None,
                     selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 0.12}},
                     hovertemplate="image %{customdata}: %{text}<extra></extra>",
                 )  # fmt: skip
+                named.add(name)
     for i, place in points.groupby("label")[["x", "y"]].median().iterrows():
         figure.add_annotation(
             x=place["x"], y=place["y"], text=f"<b>{CLASSES[i]}</b>", showarrow=False, bgcolor=surface.background, opacity=0.85, borderpad=2,
@@ -304,7 +309,7 @@ def embedding_figure(points: pd.DataFrame, title: str, colour_by: str, chosen: n
             **points.loc[points["index"] == image, ["x", "y"]].to_dict("list"), mode="markers", hoverinfo="skip", showlegend=False,
             marker={"symbol": "circle-open", "size": 20, "color": surface.text, "line": {"width": 3}},
         )  # fmt: skip
-    layout(figure, title, 640, dragmode="lasso", clickmode="event+select", hovermode="closest")
+    layout(figure, title, 580, hovermode="closest")
     figure.update_layout(legend={"y": -0.08, "itemsizing": "constant"})
     bare = {"showticklabels": False, "zeroline": False, "showgrid": False}
     figure.update_xaxes(title="first map axis (t-SNE, no unit)", **bare)
@@ -408,4 +413,19 @@ def curves_figure(fraction: np.ndarray, deletion: np.ndarray, insertion: np.ndar
     layout(figure, "Do the pixels it names matter?", 320, hovermode="x unified")
     figure.update_xaxes(title="pixels taken away or put in, most important first (%)")
     figure.update_yaxes(title="probability of the target (%)", range=[0, 102])
+    return figure
+
+
+def risk_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str) -> go.Figure:
+    """Share of wrong answers over the share of images answered, a curve a model, from core.metrics.risk_coverage."""
+    figure = go.Figure()
+    for model, (coverage, risk) in curves.items():
+        style, every = STYLES[model], slice(len(coverage) // 200, None, max(1, len(coverage) // 200))  # a screen shows no more
+        figure.add_scatter(
+            x=100 * coverage[every], y=100 * risk[every], mode="lines", name=style.label,
+            line={"color": style.color, "dash": style.dash, "width": 2.5}, hovertemplate="%{y:.2f} % wrong",
+        )  # fmt: skip
+    layout(figure, title, 460, hovermode="x unified")
+    figure.update_xaxes(title="images answered, most confident first (%)")
+    figure.update_yaxes(title="wrong among them (%)", rangemode="tozero")
     return figure

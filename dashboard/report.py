@@ -1,6 +1,7 @@
 """One HTML file about a run that needs nothing else: charts that answer the pointer, images, findings, provenance.
 
 It opens offline, in light and dark, and its own security policy forbids it any request. Whatever comes from files is escaped.
+No streamlit here: scripts/report.py writes it too.
 """
 
 import base64
@@ -15,12 +16,11 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from core import metrics, results
-from core.config import BACKBONES, CLASSES
+from core.config import BACKBONES, CLASSES, MODELS
 from core.findings import Finding
 from core.results import Run, TestImages
-from dashboard import data, diagram, figures, theme
-from dashboard.components import VERDICTS
-from dashboard.theme import BAD, DARK, GOOD, LIGHT, NEUTRAL, Surface
+from dashboard import diagram, figures, theme
+from dashboard.theme import DARK, LIGHT, Surface
 
 QUESTION = "Does fusing two CNN backbones beat either alone?"
 SECTIONS = {
@@ -53,7 +53,6 @@ th, td {{ text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px s
 .charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(500px, 100%), 1fr)); gap: 1.5rem; }}
 .charts > figure {{ margin: 0; min-width: 0; }}
 .finding {{ border-left: 4px solid var(--verdict); padding-left: 1rem; margin: 1.2rem 0; }} .finding p {{ margin: .2rem 0; }}
-.supported {{ --verdict: {GOOD}; }} .not {{ --verdict: {NEUTRAL}; }} .contradicted {{ --verdict: {BAD}; }}
 {CARDS_CSS}
 """
 SCRIPT = """
@@ -111,21 +110,25 @@ def cards_html(rows: pd.DataFrame, models: list[str], images: TestImages, size: 
             mark = "✓" if row[f"{model}_correct"] else "✗"
             lines.append(f"{mark} {theme.label(model)}: {CLASSES[row[f'{model}_predicted']]} {row[f'{model}_confidence']:.2f}")
         uri = "data:image/png;base64," + base64.b64encode(images.png[row["index"]]).decode()
-        cards.append(
-            f'<figure><img src="{uri}" alt="{data.describe_answer(row, models[-1])}" title="test image {row["index"]}">'
-            f"{'<br>'.join(lines)}</figure>"
-        )
+        predicted, confidence = CLASSES[row[f"{models[-1]}_predicted"]], row[f"{models[-1]}_confidence"]
+        alt = f"true {CLASSES[row['label']]}, predicted {predicted}, {confidence:.2f}"
+        cards.append(f'<figure><img src="{uri}" alt="{alt}" title="test image {row["index"]}">{"<br>".join(lines)}</figure>')
     return f'<div class="cards" style="--card:{size}px">{"".join(cards)}</div>'
 
 
 def pick_images(answers: pd.DataFrame, models: list[str], n: int) -> dict[str, pd.DataFrame]:
     """Images that tell most, at most `n` of a kind: title -> rows of the answers. A run without all three models has only errors."""
     model = models[-1]
-    kinds = {f"Hardest: where {theme.label(model)} is most wrong": ("model wrong", "highest loss first")}
-    if "only fusion wrong" in data.available_outcomes(answers):
-        kinds["Rescued: both baselines wrong, fusion right"] = ("only baselines wrong", "most confident first")
-        kinds["Broken: both baselines right, fusion wrong"] = ("only fusion wrong", "most confident first")
-    return {title: data.select_images(answers, model, outcome=outcome, sort=sort).head(n) for title, (outcome, sort) in kinds.items()}
+    wrong = answers[~answers[f"{model}_correct"]]
+    picked = {f"Hardest: where {theme.label(model)} is most wrong": wrong.nlargest(n, f"{model}_loss")}
+    if set(models) == set(MODELS):
+        right, baselines = answers["fusion_correct"], answers[[f"{baseline}_correct" for baseline in BACKBONES]]
+        kinds = {
+            "Rescued: both baselines wrong, fusion right": right & ~baselines.any(axis=1),
+            "Broken: both baselines right, fusion wrong": ~right & baselines.all(axis=1),
+        }
+        picked |= {title: answers[mine].nlargest(n, "fusion_confidence") for title, mine in kinds.items()}
+    return picked
 
 
 def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
@@ -168,9 +171,9 @@ def list_html(lines: Iterable[str]) -> str:
 
 
 def finding_html(finding: Finding) -> str:
-    mark, _ = VERDICTS[finding.verdict]
+    mark, color, _ = theme.VERDICTS[finding.verdict]
     return (
-        f'<div class="finding {finding.verdict}"><p><b>{escape(finding.claim)}</b>: {mark} {escape(finding.verdict)}</p>'
+        f'<div class="finding" style="--verdict:{color}"><p><b>{escape(finding.claim)}</b>: {mark} {escape(finding.verdict)}</p>'
         f'<p>{escape(finding.text)}</p><p class="small">{escape(finding.test)}; n = {finding.n:,}</p></div>'
     )
 

@@ -29,6 +29,11 @@ STYLES = {
 }
 FOR, AGAINST = "#ff8c1a", "#2f9bff"  # evidence on a grey picture
 GOOD, BAD, NEUTRAL = "#00936c", "#c2413a", "#7d8683"
+VERDICTS = {  # of a finding -> mark, colour, and what Streamlit calls that colour
+    "supported": ("✓", GOOD, "green"),
+    "not distinguishable": ("≈", NEUTRAL, "gray"),
+    "contradicted": ("✗", BAD, "red"),
+}
 CLASS_COLORS = (  # in the order of core.config.CLASSES; those often confused are furthest apart, also when colour vision is deficient
     *("#606c30", "#9c9024", "#9084e4", "#186cfc", "#d8000c"),
     *("#c06c78", "#9c48cc", "#006c90", "#f054b4", "#c00c84"),

@@ -1,7 +1,8 @@
-"""Write the README's result table and findings from results/, or check that they still say what the results give.
+"""Write the README's result table and findings from results/, check that they still say what the results give, or write a report.
 
 python scripts/report.py                 rewrite what stands between the README's result markers
 python scripts/report.py --check         exit with 1 and name every number that differs; write nothing
+python scripts/report.py --html FILE     write the run, its charts and images as one HTML file; leave the README alone
 """
 
 import argparse
@@ -25,7 +26,9 @@ MISSING = "–"
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare the README with the results instead of writing it")
+    task = parser.add_mutually_exclusive_group()
+    task.add_argument("--check", action="store_true", help="compare the README with the results instead of writing it")
+    task.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained HTML file instead")
     return parser.parse_args()
 
 
@@ -110,6 +113,16 @@ def write_block() -> str:
     )
 
 
+def write_html(path: Path) -> None:
+    """The dashboard's report on the default run, as a file. Raises UserError."""
+    from dashboard.report import build_report  # and with it plotly, which nothing else here needs
+
+    run, seeds = open_default_run()
+    findings = find_findings(run, seeds)
+    page = build_report(run, results.load_test_images(results.RESULTS), write_headline(run, findings), findings)
+    results.write_whole(path, lambda aside: aside.write_text(page, encoding="utf-8"))
+
+
 def split_readme(path: Path) -> tuple[str, str, str]:
     """The README before, between (markers included) and after its markers. Raises UserError."""
     try:
@@ -137,6 +150,10 @@ def find_differences(found: str, expected: str, first_line: int) -> list[str]:
 
 def main() -> None:
     args = parse_arguments()
+    if args.html:
+        write_html(args.html)
+        print(f"wrote {args.html}")
+        return
     path = ROOT / "README.md"
     before, found, after = split_readme(path)
     expected = write_block()

@@ -26,7 +26,6 @@ CSS = f"""<style>
 {report.CARDS_CSS} .cards figure {{ font-size: clamp(13px, 1vw, 18px); }}
 </style>"""
 LEFT_OUT = ("fusion-resnet18", "fusion-mobilenet_v2", "seeds", "worst-class", "frozen")  # another screen says as much
-COLORS = {"supported": theme.GOOD, "not distinguishable": theme.NEUTRAL, "contradicted": theme.BAD}
 CARDS = 8  # images on a screen
 
 run, _ = st.session_state["current"]
@@ -113,9 +112,9 @@ def find_disputed() -> pd.DataFrame:
 def make_screen(finding: Finding) -> Screen:
     """The finding's first words as the statement; its numbers, verdict and test beside its chart, or images for one on people."""
     statement, _, numbers = finding.text.partition(": ")
-    mark, _ = components.VERDICTS[finding.verdict]
+    mark, color, _ = theme.VERDICTS[finding.verdict]
     said = (
-        f'<p class="verdict" style="--verdict:{COLORS[finding.verdict]}">Claim: {escape(finding.claim)}<br>'
+        f'<p class="verdict" style="--verdict:{color}">Claim: {escape(finding.claim)}<br>'
         f"<b>{mark} {escape(finding.verdict)}</b></p>"
         f"<p>{escape(numbers[:1].upper() + numbers[1:])}</p><p><small>{escape(finding.test)}; n = {finding.n:,}</small></p>"
     )

@@ -4,8 +4,6 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import metrics
-from core.config import CLASSES
 from dashboard import components, data, figures, theme
 
 run, _ = st.session_state["current"]
@@ -21,7 +19,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     reference = components.pick_one("Fusion compared with", list(references), "reference")
     model = components.pick_model(run, label="Answers of")
 before = references[reference]
-answers = data.load_transitions(run, before)
+answers, by_class = data.load_transitions(run, before), data.count_transitions(run, before)
 flows = data.name_flows(before)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     flow = st.selectbox("Images shown", ["rescued", "broken", *flows], key="flow", bind="query-params", width=330)
@@ -43,7 +41,6 @@ def copy_click(key: str) -> None:
         st.session_state["flow"], st.session_state["true"], st.session_state["page"] = flow, true, 1
 
 
-by_class = pd.DataFrame({"class": CLASSES, **metrics.class_transitions(answers["label"].to_numpy(), answers["gain"].to_numpy())})
 sums = by_class[["rescued", "broken", "net"]].sum()
 whom = theme.label(reference) if len(before) == 1 else "a baseline"
 st.markdown(
@@ -53,22 +50,22 @@ st.markdown(
 fits = answers["flow"] == flow if flow in flows else answers["gain"] * {"rescued": 1, "broken": -1}[flow] > 0
 counts = answers["flow"].value_counts().reindex(flows, fill_value=0).to_numpy().reshape(-1, 2)
 of_state = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)).ravel()
+table = pd.DataFrame({"flow": flows, "images": counts.ravel(), "share": counts.ravel() / len(answers), "share_of_row": of_state})
 tiles, classes = st.columns(2)
 with tiles:
     states = [say(name.removesuffix(", fusion right")) for name in flows[::2]]
     names = ("baselines" if len(before) > 1 else whom, theme.label("fusion"))
-    figure = figures.transition_figure(
-        counts, states, flows, set(answers["flow"][fits]), names, "What becomes of right and wrong answers?", surface
-    )
+    figure = figures.transition_figure(counts, states, flows, set(answers["flow"][fits]), names, "What did fusion change?", surface)
     components.show_figure(
-        figure, "transitions", "Rescued: right where an answer before was wrong. Broken: wrong where one was right. Click a tile to see its images.",
-        pd.DataFrame({"flow": flows, "images": counts.ravel(), "share": counts.ravel() / len(answers), "share_of_row": of_state}),
-        on_select=lambda: copy_click("transitions"), selection_mode="points",
+        figure, "transitions",
+        "Rescued: right where an answer before was wrong. Broken: wrong where one was right. % of a row. Click a tile for its images.",
+        table, on_select=lambda: copy_click("transitions"), selection_mode="points",
     )  # fmt: skip
 with classes:
+    chosen = {(name, flow) for name in true}
     components.show_figure(
-        figures.class_transitions_figure(by_class, {(name, flow) for name in true}, "In which classes does fusion help on balance?", surface),
-        "class_transitions", "Largest net gain on top; intervals: bootstrap of the images. Click a bar to see its images.",
+        figures.class_transitions_figure(by_class, chosen, "Which classes gain from fusion?", surface), "class_transitions",
+        "Largest net gain on top; intervals: bootstrap of the images. Click a bar for its images.",
         by_class, on_select=lambda: copy_click("class_transitions"), selection_mode="points",
     )  # fmt: skip
 

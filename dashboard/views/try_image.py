@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES
-from core.images import MAX_BYTES, decode_picture
+from core.images import MAX_BYTES, decode_picture, pixels_uri
 from core.metrics import softmax
 from dashboard import components, data, figures, theme
 
@@ -42,7 +42,7 @@ with left:
     st.html(
         '<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-end">'
         + "".join(
-            f'<figure style="margin:0;flex:0 1 256px"><img src="{data.pixels_uri(pixels)}" alt="{label}" '
+            f'<figure style="margin:0;flex:0 1 256px"><img src="{pixels_uri(pixels)}" alt="{label}" '
             f'style="width:100%;border-radius:6px;image-rendering:{"pixelated" if pixels.shape[1] <= 64 else "auto"}">'
             f"<figcaption>{label}</figcaption></figure>"
             for label, pixels in shown.items()

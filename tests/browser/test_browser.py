@@ -7,10 +7,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from core import results
-from core.config import CLASSES
+from core.config import CLASSES, ROOT
 
 expect.set_options(timeout=60_000)  # a loaded machine is slow, not wrong
-VIEWS = ("", "training", "confusion", "errors")
+VIEWS = ("", *sorted(path.stem for path in (ROOT / "dashboard" / "views").glob("*.py") if path.stem != "overview"))
 
 
 def open_view(page: Page, path: str) -> None:
@@ -127,3 +127,40 @@ def test_a_script_in_the_url_stays_text(page):
         page, "errors?true=%3Cscript%3Ealert(1)%3C/script%3E&image=%3Cimg%20src=x%20onerror=alert(1)%3E&run=%3Csvg%20onload=alert(1)%3E"
     )
     expect(page.locator("button[data-index]").first).to_be_visible()
+
+
+def test_the_presentation_walks_to_its_end_and_back_by_keyboard(page):
+    open_view(page, "present")
+    pages = int(page.locator("[data-testid=stPagination]").inner_text().split()[-1])
+    statements = []
+    for _ in range(pages):
+        statements.append(page.locator("h1").first.inner_text())
+        page.keyboard.press("ArrowRight")
+        settle(page)
+    assert statements[0] == "Does fusing two CNN backbones beat either alone?"
+    assert statements[-1] == "What this does not say"
+    assert len(set(statements)) == pages >= 8
+    page.keyboard.press("ArrowLeft")
+    settle(page)
+    assert page.locator("h1").first.inner_text() == statements[-2]
+    expect(page.locator("[data-testid=stSidebar]")).to_be_hidden()
+
+
+def test_the_report_opens_offline_with_its_charts_and_numbers(page, chromium, shown_results, tmp_path):
+    open_view(page, "report")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the report").click()
+    path = tmp_path / "report.html"
+    download.value.save_as(path)
+    context = chromium.new_context(offline=True)
+    asked = []
+    context.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
+    report = context.new_page()
+    report.goto(path.as_uri())
+    expect(report.locator(".main-svg").first).to_be_visible()
+    assert report.locator(".js-plotly-plot").count() >= 8
+    summary = results.load_summary(results.load_run(shown_results / "imagenet-96-seed0")).set_index("model")
+    assert f"{summary.loc['fusion', 'accuracy']:.2%}" in report.locator("body").inner_text()
+    assert report.locator("img").evaluate_all("images => images.every(image => image.naturalWidth === 32)")
+    context.close()
+    assert asked == []

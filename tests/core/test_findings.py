@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
+from scipy.stats import ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep
@@ -64,12 +65,12 @@ def test_fusion_above_all_three():
     expected = dict(zip(tables, multipletests(p, method="holm")[1], strict=True))
     for other, table in tables.items():
         pair = found[f"fusion-{other}"]
-        assert pair.p == pytest.approx(expected[other])
+        assert pair.p == pytest.approx(expected[other], rel=1e-6, abs=0)
         assert (pair.numbers["only_fusion_right"], pair.numbers[f"only_{other}_right"]) == table[1:3]
         assert pair.verdict == SUPPORTED and pair.n == N
     headline = found["fusion-better-baseline"]
     assert headline.verdict == SUPPORTED and headline.numbers["mobilenet_v2"] == 0.93
-    assert headline.p == pytest.approx(max(expected["resnet18"], expected["mobilenet_v2"]))
+    assert headline.p == pytest.approx(max(expected["resnet18"], expected["mobilenet_v2"]), rel=1e-6, abs=0)
     assert "more often than both baselines, MobileNetV2 being the better one: +4.00 points" in headline.text
 
 
@@ -97,6 +98,12 @@ def test_comparable_accuracy_needs_the_whole_interval(fusion, verdict):
     comparable = findings.compare_within_margin({one.id.removeprefix("fusion-"): one for one in pairs}, "resnet18", SCOPE)
     assert comparable.verdict == verdict
     assert (comparable.interval[0] > -findings.COMPARABLE) == (verdict == SUPPORTED)
+
+
+def test_comparable_accuracy_needs_both_baselines():
+    _, *pairs = findings.compare_accuracies(build(BETTER, BETTER, EQUAL), SCOPE)
+    comparable = findings.compare_within_margin({one.id.removeprefix("fusion-"): one for one in pairs}, "resnet18", SCOPE)
+    assert comparable.verdict == OPEN and comparable.interval == (0, 0) and comparable.numbers["lowest"] < -findings.COMPARABLE
 
 
 # --- classes ---------------------------------------------------------------------------------------------------------
@@ -324,6 +331,9 @@ def test_seeds_are_tested_from_three_on(folder, monkeypatch):
     monkeypatch.setattr(findings, "seed_accuracies", lambda runs: table)
     found = by_id(findings.compare_over_seeds(open_seeds(folder, 4)))
     assert [found[f"seeds-{other}"].verdict for other in (*BACKBONES, "ensemble")] == [SUPPORTED, CONTRADICTED, OPEN]
+    p = [ttest_rel(table["fusion"], table[other]).pvalue for other in (*BACKBONES, "ensemble")]
+    corrected = multipletests(p, method="holm")[1]
+    assert [found[f"seeds-{other}"].p for other in (*BACKBONES, "ensemble")] == pytest.approx(corrected, rel=1e-6, abs=0)
     assert found["seeds-resnet18"].numbers["mean"] == pytest.approx(0.021)
     assert found["seeds-resnet18"].text.startswith("Over seeds 0, 1, 2, 3 fusion is right more often than ResNet18: +2.10 points ± 0.08")
 

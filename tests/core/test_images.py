@@ -1,5 +1,6 @@
 """Uploads: every kind of image becomes upright RGB, everything else one clear line."""
 
+import base64
 import io
 import struct
 import zipfile
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from core.config import UserError
-from core.images import MAX_BYTES, decode_picture
+from core.images import MAX_BYTES, decode_picture, pixels_uri
 
 STRIPES = np.repeat(np.array([[[255, 0, 0]], [[0, 255, 0]], [[0, 0, 255]]], np.uint8), 40, axis=1)  # (3, 40, 3)
 
@@ -113,6 +114,13 @@ def test_shrinking_averages_instead_of_skipping():
 def test_large_photos_are_shown_small():
     picture = decode_picture(save(Image.new("RGB", (3000, 1500), (10, 200, 30)), "JPEG"))
     assert picture.size == (3000, 1500) and picture.shown.size == (512, 256)
+
+
+def test_pixels_come_back_from_their_uri():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    kind, _, text = pixels_uri(pixels).partition(",")
+    assert kind == "data:image/png;base64"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))), pixels)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])

@@ -1,5 +1,6 @@
 """One made-up run for all dashboard tests, and the visit of a page through Home.py."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import results
-from core.config import ROOT
+from core.config import MODELS, ROOT
 from tests.fake_run import make_run
 
 
@@ -27,18 +28,47 @@ def fake_results(made_results, monkeypatch) -> Iterator[Path]:
     yield made_results
 
 
+@pytest.fixture(scope="session")
+def tiny_results(made_results, tmp_path_factory) -> Path:
+    """The made-up runs, seed 1 shipping weights (random ones, for 32 px), seed 0 none."""
+    import torch
+
+    from core.models import build_model
+
+    folder = tmp_path_factory.mktemp("weights") / "results"
+    shutil.copytree(made_results, folder)
+    run = folder / "imagenet-96-seed1"
+    record = results.load_run(run).record
+    record["recipe"] |= {"image_size": 32, "hidden": 16}
+    results.write_run(run / "run.json", record)
+    for i, model in enumerate(MODELS):
+        torch.manual_seed(i)
+        built = build_model(model, "none", 16, 0.0)
+        state = {key: value.numpy() for key, value in built.state_dict().items()}
+        results.write_weights(run / model / "weights.safetensors", state, {key for key, _ in built.named_parameters()})
+    return folder
+
+
+def open_page(view: str = "overview", **parameters: str | list[str]) -> AppTest:
+    """Open a page through Home.py with query parameters; fail on any exception it shows."""
+    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=120)
+    for key, value in parameters.items():
+        app.query_params[key] = value
+    app.run()
+    if view != "overview":
+        app.switch_page(f"views/{view}.py").run()
+    assert not app.exception, app.exception[0].value
+    return app
+
+
 @pytest.fixture
 def visit(fake_results) -> Callable[..., AppTest]:
-    """Open a page through Home.py with query parameters; fail on any exception it shows."""
+    """open_page on the made-up results."""
+    return open_page
 
-    def open_page(view: str = "overview", **parameters: str | list[str]) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60)
-        for key, value in parameters.items():
-            app.query_params[key] = value
-        app.run()
-        if view != "overview":
-            app.switch_page(f"views/{view}.py").run()
-        assert not app.exception, app.exception[0].value
-        return app
 
+@pytest.fixture
+def visit_tiny(tiny_results, monkeypatch) -> Callable[..., AppTest]:
+    """open_page on made-up results that ship weights."""
+    monkeypatch.setattr(results, "RESULTS", tiny_results)
     return open_page

@@ -3,14 +3,19 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 
+import numpy as np
+import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core import results
-from core.config import CLASSES
+from core.config import CLASSES, ROOT
 from core.findings import find_findings, write_headline
-from dashboard import report
+from dashboard import figures, report
 from tests.fake_run import make_run
 
 
@@ -89,7 +94,7 @@ def test_the_charts_come_in_light_and_dark_and_hold_the_predictions(page, read, 
     assert [name for name in read.ids if name.startswith("chart")] == [f"chart{i}" for i in range(len(charts))]
     titles = [light["layout"]["title"]["text"] for light, _ in charts]
     assert titles == [dark["layout"]["title"]["text"] for _, dark in charts] and all("?" in title for title in titles)
-    assert {pair[i]["layout"]["paper_bgcolor"] for pair in charts for i in (0,)} == {"#ffffff"}
+    assert {light["layout"]["paper_bgcolor"] for light, _ in charts} == {"#ffffff"}
     assert {dark["layout"]["paper_bgcolor"] for _, dark in charts} == {"#12171a"}
     (cells,) = (light["data"][-1]["customdata"] for light, _ in charts if "does Fusion take" in light["layout"]["title"]["text"])
     answers = results.load_answers(run)
@@ -111,7 +116,8 @@ def test_nothing_from_files_becomes_markup(made_results, run, findings, tmp_path
     folder = tmp_path / "<img src=x onerror=alert(1)>"
     shutil.copytree(run.path, folder)
     record = json.loads((folder / "run.json").read_text())
-    record |= {"device": hostile, "code_commit": hostile, "precision": hostile, "libraries": {hostile: hostile}, "data_md5": {hostile: hostile}}
+    record |= dict.fromkeys(("device", "code_commit", "precision"), hostile)
+    record |= {key: {hostile: hostile} for key in ("libraries", "data_md5")}
     record["start_weights"]["resnet18"]["name"] = hostile
     (folder / "run.json").write_text(json.dumps(record))
     page = report.build_report(results.load_run(folder), results.load_test_images(made_results), hostile, findings)
@@ -190,13 +196,50 @@ def test_every_finding_has_a_chart_of_its_own(visit, findings):
 
 
 def test_a_run_without_all_models_can_be_presented(tmp_path, made_results, monkeypatch):
-    from streamlit.testing.v1 import AppTest
-
-    from core.config import ROOT
-
     shutil.copy(made_results / "test_images.parquet", tmp_path)
     make_run(tmp_path, "part", n_test=300, models=("resnet18",))
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run().switch_page("views/present.py").run()
     assert not app.exception and app.title[0].value == report.QUESTION
     assert any("This run lacks" in block.proto.body for block in app.get("html"))
+
+
+def test_the_script_writes_the_same_report(made_results, tmp_path, monkeypatch, script, findings, page):
+    monkeypatch.setattr(results, "RESULTS", made_results)
+    finished = script("report.py", "--html", tmp_path / "report.html")
+    assert (finished.code, finished.error, finished.out) == (0, "", f"wrote {tmp_path / 'report.html'}\n")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+    assert script("report.py", "--html", tmp_path / "report.html" / "no" / "folder").code == 2
+    assert script("report.py", "--html", tmp_path / "x.html", "--check").code == 2
+
+
+def test_the_script_says_what_is_missing(made_results, tmp_path, monkeypatch, script):
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "empty")
+    finished = script("report.py", "--html", tmp_path / "report.html")
+    assert finished.code == 2 and "holds no run" in finished.error and not (tmp_path / "report.html").exists()
+
+
+def test_the_report_is_written_without_streamlit():
+    """A process of its own: streamlit is in this one already."""
+    code = "import sys, dashboard.report; assert not {'streamlit', 'torch'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_differences_span_their_intervals_in_the_order_given():
+    table = pd.DataFrame({"name": ["b", "a"], "difference": [1.0, -0.5], "low": [0.5, np.nan], "high": [2.0, np.nan]})
+    figure = figures.difference_figure(table, "?", "points", margin=0.5)
+    (trace,) = figure.data
+    assert list(trace.y) == ["b", "a"] and list(trace.x) == [1.0, -0.5]
+    np.testing.assert_allclose(trace.error_x.array, [1.0, np.nan])
+    np.testing.assert_allclose(trace.error_x.arrayminus, [0.5, np.nan])
+    assert figure.layout.yaxis.autorange == "reversed" and figure.layout.xaxis.title.text == "points"
+    assert [(shape.type, shape.x0, shape.x1) for shape in figure.layout.shapes] == [("line", 0, 0), ("rect", -0.5, 0.5)]
+
+
+def test_reliability_draws_each_models_bins_and_the_ideal():
+    diagram = {"confidence": np.array([0.6, 0.9]), "accuracy": np.array([0.5, 1.0]), "n": np.array([2, 8])}
+    ideal, curve = figures.reliability_figure({"fusion": diagram}, "?").data
+    assert list(ideal.x) == list(ideal.y) == [0, 100]
+    np.testing.assert_allclose(curve.x, [60, 90])
+    np.testing.assert_allclose(curve.y, [50, 100])
+    assert curve.name == "Fusion" and list(curve.customdata) == [2, 8]

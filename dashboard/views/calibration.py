@@ -1,0 +1,54 @@
+"""Calibration: is a model right as often as it is confident, and does it know which of its answers to doubt?"""
+
+import pandas as pd
+import streamlit as st
+
+from core import metrics
+from dashboard import components, data, figures, theme
+
+run, models = st.session_state["current"]
+_, findings = data.load_findings(run)
+answers, table = data.load_answers(run), data.load_calibration(run)
+
+st.title("Calibration")
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    scaled = components.pick_one("Confidence", ["as trained", "with fitted temperature"], "confidence_of") != "as trained"
+    equal_mass = components.pick_one("Bins", ["equal mass", "equal width"], "bins") == "equal mass"
+
+confident = {}
+for model in models:
+    temperature = table.loc[model, "temperature"] if scaled else 1.0
+    probabilities = metrics.softmax(data.load_logits(run, model) / temperature)
+    confident[model] = probabilities.max(axis=1), answers[f"{model}_correct"].to_numpy()
+diagrams = {model: metrics.reliability(*pair, equal_mass=equal_mass) for model, pair in confident.items()}
+curves = {model: metrics.risk_coverage(*pair) for model, pair in confident.items()}
+
+left, right = st.columns(2)
+with left:
+    components.show_figure(
+        figures.reliability_figure(diagrams, "Are the models as often right as they are confident?"),
+        "reliability",
+        "Above the line: too modest. Below: too sure. Label smoothing makes models modest on purpose.",
+        pd.concat([pd.DataFrame(diagram).assign(model=model) for model, diagram in diagrams.items()]),
+    )
+with right:
+    components.show_figure(
+        figures.risk_figure(curves, "If a model may skip its doubtful images, how often does it still err?"),
+        "risk_coverage",
+        "Images answered in order of confidence. The area under a curve is its AURC: low is good.",
+        pd.concat([pd.DataFrame({"model": m, "coverage": c[::100], "risk": r[::100]}) for m, (c, r) in curves.items()]),
+    )
+st.dataframe(
+    table.loc[models].assign(model=[theme.label(model) for model in models]),
+    hide_index=True,
+    column_order=["model", *table.columns],
+    column_config={
+        name: st.column_config.NumberColumn(format="%.4f" if name != "temperature" else "%.2f")
+        for name in table.columns
+    },
+)  # fmt: skip
+st.caption(
+    "Calibration error: expected |right − confident| over 15 bins. Temperature is fitted on validation and applied to test; a temperature "
+    "below 1 means that the model was too modest. NLL in nats; Brier from 0 (best) to 2."
+)
+components.show_findings([finding for finding in findings if finding.view == "calibration"])

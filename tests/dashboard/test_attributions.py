@@ -1,0 +1,150 @@
+"""Attributions: the page shows Captum's maps of the models at hand, steps through the filter, and says how far to trust them."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core import results
+from core.config import CLASSES, MODELS
+from dashboard import data, diagram, theme
+
+
+def html(app) -> str:
+    return "".join(block.proto.body for block in app.get("html"))
+
+
+def charts(app) -> dict[str, dict]:
+    """Plotly figures by title."""
+    figures = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+    return {figure["layout"]["title"]["text"]: figure for figure in figures}
+
+
+def values(axis: list | dict) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(axis["bdata"]), axis["dtype"]) if isinstance(axis, dict) else np.array(axis)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def answers(tiny_results):
+    return results.load_answers(results.load_run(tiny_results / "imagenet-96-seed1"))
+
+
+def test_every_model_gets_a_map_of_every_method(visit_tiny, answers):
+    app = visit_tiny("attributions", image="17", methods=["saliency", "grad_cam"])
+    score = {m: CLASSES[answers[f"{m}_predicted"][17]] for m in MODELS}
+    shown = html(app)
+    for text in (
+        f"ResNet18: {score['resnet18']}",
+        f"MobileNetV2: {score['mobilenet_v2']}",
+        f"Fusion: {score['fusion']}",
+        f"Fusion, ResNet18 branch: {score['fusion']}",
+        f"Fusion, MobileNetV2 branch: {score['fusion']}",
+    ):
+        assert f"<figcaption>{text}</figcaption>" in shown
+    assert any("It misleads" in caption.value for caption in app.caption)
+
+
+def test_the_branches_add_up_to_the_change_of_the_score(visit_tiny, tiny_results, answers):
+    from core import explain
+    from core.evaluate import load_shipped_model
+
+    app = visit_tiny("attributions", image="5", methods=["saliency"], explain="horse")
+    figure = charts(app)["How much does each branch add for horse?"]
+    run = results.load_run(tiny_results / "imagenet-96-seed1")
+    images = explain.pick_images(results.load_test_images(tiny_results), [5])
+    change = explain.score_change(load_shipped_model(run, "fusion"), images, CLASSES.index("horse"), 32)[0]
+    assert values(figure["data"][0]["x"]).sum() == pytest.approx(change, rel=0.02, abs=0.02)
+
+
+def test_predicted_minus_true_leaves_out_the_models_that_are_right(visit_tiny, answers):
+    index = int(answers.index[answers["resnet18_correct"] & ~answers["fusion_correct"]][0])
+    app = visit_tiny("attributions", image=str(index), methods=["saliency"], explain="predicted − true")
+    row = answers.iloc[index]
+    shown = html(app)
+    assert f"Fusion: {CLASSES[row['fusion_predicted']]} − {CLASSES[row['label']]}" in shown
+    assert "<figcaption>ResNet18:" not in shown
+
+
+def test_all_right_leaves_nothing_to_contrast(visit_tiny, answers):
+    index = int(answers.index[answers[[f"{m}_correct" for m in MODELS]].all(axis=1)][0])
+    app = visit_tiny("attributions", image=str(index), explain="predicted − true")
+    assert "Every model shown is right" in app.info[-1].value
+
+
+def test_next_and_previous_walk_through_the_filter(visit_tiny, answers):
+    app = visit_tiny("attributions", true=["cat"], methods=["saliency"], models=["fusion"])
+    order = data.select_images(answers, "fusion", ["cat"], outcome="model wrong", sort="most confident first")["index"].tolist()
+    image = next(box for box in app.number_input if box.key == "image")
+    assert image.value == order[0]
+    next(button for button in app.button if button.label.startswith("Next")).click().run()
+    assert next(box for box in app.number_input if box.key == "image").value == order[1]
+    for _ in range(2):
+        next(button for button in app.button if button.label == "Previous").click().run()
+    assert next(box for box in app.number_input if box.key == "image").value == order[-1]
+    assert not app.exception
+
+
+def test_the_checks_report_their_measures(visit_tiny):
+    app = visit_tiny("attributions", image="17", methods=["saliency"], models=["resnet18"], check="true")
+    figures = charts(app)
+    correlation = values(figures["Does the map notice when the weights are random?"]["data"][0]["y"])
+    assert len(correlation) == 7 and correlation[0] == pytest.approx(1)
+    deletion = next(trace for trace in figures["Do the pixels it names matter?"]["data"] if trace["name"] == "deletion")
+    assert len(values(deletion["y"])) == 33
+    assert {metric.label for metric in app.metric} == {"Infidelity", "Max-sensitivity"}
+
+
+def test_an_uploaded_image_is_explained(visit_tiny):
+    app = visit_tiny("attributions", methods=["saliency"], models=["fusion"])
+    app.get("file_uploader")[0].upload("mine.png", png(np.full((40, 60, 3), 90, np.uint8)), "image/png").run()
+    assert not app.exception
+    assert "your image at 32×32" in html(app)
+
+
+def test_a_run_without_weights_says_what_to_do(visit):
+    app = visit("attributions", image="17")
+    assert "python scripts/evaluate.py" in app.info[0].value
+
+
+@pytest.mark.parametrize("parameters", [{"image": "99999"}, {"image": "x"}, {"explain": "<b>"}, {"methods": "magic"}, {"opacity": "7"}])
+def test_a_nonsense_url_falls_back(visit_tiny, parameters):
+    app = visit_tiny("attributions", **({"methods": "saliency", "models": "resnet18"} | parameters))
+    assert app.title[0].value == "Attributions" and not app.error
+
+
+def test_what_branches_carry_over_the_test_set_names_its_command(visit_tiny):
+    app = visit_tiny("attributions", image="17", methods=["saliency"], models=["fusion"])
+    assert any("scripts/explain.py" in info.value and "--branches" in info.value for info in app.info)
+
+
+def test_branch_shares_group_by_class_and_by_outcome(answers):
+    contributions = {"resnet18": np.arange(10_000.0), "mobilenet_v2": np.ones(10_000)}
+    by_class = data.share_branches(answers, contributions, "class").set_index("group")
+    cats = np.flatnonzero(answers["label"] == CLASSES.index("cat"))
+    assert by_class.loc["cat", "resnet18"] == pytest.approx(cats.mean())
+    by_outcome = data.share_branches(answers, contributions, "outcome").set_index("group")
+    rescued = answers["fusion_correct"] & ~answers["resnet18_correct"] & ~answers["mobilenet_v2_correct"]
+    assert by_outcome.loc["rescued", "resnet18"] == pytest.approx(np.flatnonzero(rescued).mean())
+    assert set(by_outcome.index) == {"rescued", "broken", "other right", "other wrong"}
+
+
+def test_overlay_colours_what_speaks_for_and_against():
+    image = np.full((32, 32, 3), 100, np.uint8)
+    attribution = np.zeros((32, 32))
+    attribution[0, 0], attribution[1, 1] = 2.0, -2.0
+    overlaid = diagram.overlay_map(image, attribution, scale=2.0, opacity=1.0)
+
+    def rgb(color: str) -> list[int]:
+        return [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+
+    assert overlaid[0, 0].tolist() == rgb(theme.FOR) and overlaid[1, 1].tolist() == rgb(theme.AGAINST)
+    assert overlaid[5, 5].tolist() == [100, 100, 100]

@@ -1,0 +1,223 @@
+"""Rescued and broken, Embedding: transitions by hand, figures that say what the data say, pages that show exactly the chosen images."""
+
+import base64
+import json
+import zlib
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core import metrics, results
+from core.config import BACKBONES, CLASSES, UserError
+from dashboard import data, figures, theme
+from tests.dashboard.test_figures import contrast
+from tests.fake_run import make_run
+
+RUN = "imagenet-96-seed0"
+
+
+def gallery(app) -> list[int]:
+    """Indices of the thumbnails on the page, in order."""
+    return [item["index"] for item in json.loads(app.get("bidi_component")[0].proto.json)["items"]]
+
+
+def said(app) -> str:
+    return "\n".join(block.value for block in app.markdown)
+
+
+# --- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+def test_transitions_are_the_gain_over_the_mean_of_the_models_before():
+    first, second, after = np.array([[1, 1, 0, 0, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0, 1, 1], [1, 0, 1, 0, 1, 0, 1, 0]], bool)
+    assert metrics.transitions(after, first, second).tolist() == [0, -1, 1, 0, 0.5, -0.5, 0.5, -0.5]
+    assert metrics.transitions(after, first).tolist() == [0, -1, 1, 0, 0, -1, 1, 0]
+
+
+def test_class_transitions_count_by_hand():
+    labels = np.array([0, 0, 0, 2, 2, 2, 2])
+    table = metrics.class_transitions(labels, np.array([1, -0.5, 0, 1, 1, 0.5, 0]), classes=3)
+    assert {name: table[name].tolist() for name in ("n", "rescued", "broken", "net")} == {
+        **{"n": [3, 0, 4], "rescued": [1, 0, 3]},
+        **{"broken": [1, 0, 0], "net": [0.5, 0, 2.5]},
+    }
+    assert (table["low"][1], table["high"][1]) == (0, 0)
+    assert (table["low"] <= table["net"]).all() and (table["net"] <= table["high"]).all()
+
+
+def test_net_gains_agree_with_accuracies_and_their_intervals_with_the_normal_approximation():
+    generator = np.random.default_rng(0)
+    labels, before, after = generator.integers(0, 10, 8000), generator.random(8000) < 0.9, generator.random(8000) < 0.92
+    table = metrics.class_transitions(labels, metrics.transitions(after, before))
+    assert table["net"].sum() == after.sum() - before.sum()
+    share = (table["rescued"] + table["broken"]) / table["n"] - (table["net"] / table["n"]) ** 2
+    np.testing.assert_allclose(table["high"] - table["low"], 2 * 1.96 * np.sqrt(table["n"] * share), rtol=0.08)
+
+
+@pytest.mark.parametrize("before", [["resnet18"], ["resnet18", "mobilenet_v2"], ["ensemble"]])
+def test_every_flow_holds_the_images_its_name_says(fake_results, before):
+    answers = data.load_transitions(data.open_run(RUN), before)
+    assert set(answers["flow"]) == set(data.name_flows(before))
+    for flow, rows in answers.groupby("flow"):
+        state, end = flow.split(", fusion ")
+        assert (rows["fusion_correct"] == (end == "right")).all()
+        for model in before:
+            right = {"both right": True, "both wrong": False}.get(state, state in (f"{model} right", f"only {model} right"))
+            assert (rows[f"{model}_correct"] == right).all(), flow
+
+
+def test_chosen_images_survive_the_url_and_nonsense_is_refused():
+    for indices in ([], [0], [3, 9999], list(range(0, 10_000, 7))):
+        assert data.unpack_images(data.pack_images(indices, 10_000), 10_000).tolist() == indices
+    bomb = base64.urlsafe_b64encode(zlib.compress(bytes(10**7))).decode()
+    for text in ("", "x", "é", "<script>", "AAAA", data.pack_images([1], 200), bomb):
+        with pytest.raises(UserError, match="choose one anew"):
+            data.unpack_images(text, 10_000)
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_tiles_name_count_and_report_their_flow():
+    counts, flows = np.array([[80, 3], [6, 2], [5, 1], [1, 2]]), data.name_flows(list(BACKBONES))
+    states = ["both right", "only ResNet18 right", "only MobileNetV2 right", "both wrong"]
+    right, wrong = figures.transition_figure(counts, states, flows, {"both wrong, fusion right"}, ("baselines", "Fusion"), "?").data
+    words = [text.split("<br>")[1] for bar in (right, wrong) for text in bar.text]
+    assert words == ["stay right", *["rescued"] * 3, *["broken"] * 3, "stay wrong"]
+    assert [text.split("</b>")[0] for text in right.text] == ["<b>80", "<b>6", "<b>5", "<b>1"]
+    assert right.text[1].endswith("<br>75.0 %") and wrong.hovertext[3] == "both wrong, Fusion wrong: 2 images, 2.00% of all"
+    assert [name for pair in zip(right.customdata, wrong.customdata, strict=True) for (name,) in pair] == flows
+    assert (list(right.marker.line.width), list(wrong.marker.line.width)) == ([0, 0, 0, 3], [0, 0, 0, 0])
+
+
+def test_classes_are_sorted_by_net_and_bars_report_class_and_kind():
+    table = pd.DataFrame({"class": ["cat", "dog"], "rescued": [4, 9], "broken": [5, 1], "net": [-1, 8], "low": [-7, 3], "high": [5, 13]})
+    rescued, broken, net = figures.class_transitions_figure(table.iloc[::-1], {("dog", "rescued")}, "?").data
+    assert list(rescued.y) == ["cat", "dog"]  # plotly draws upwards: the largest is on top
+    assert (list(rescued.x), list(broken.x), list(net.x)) == ([4, 9], [-5, -1], [-1, 8])
+    assert [list(entry) for entry in broken.customdata] == [["cat", "broken"], ["dog", "broken"]]
+    np.testing.assert_array_equal([net.error_x.array, net.error_x.arrayminus], [[6, 5], [6, 5]])
+    assert (list(rescued.marker.line.width), list(broken.marker.line.width)) == ([1, 3], [1, 1])
+
+
+@pytest.fixture
+def points() -> pd.DataFrame:
+    """Six images on a map: two classes, one wrong answer each."""
+    columns = {"index": range(6), "x": [0, 1, 2, 10, 11, 12], "y": 0.0, "label": [3, 3, 3, 5, 5, 5], "predicted": [3, 3, 5, 5, 5, 0]}
+    frame = pd.DataFrame(columns).assign(confidence=0.5)
+    return frame.assign(correct=frame["label"] == frame["predicted"])
+
+
+def traces(figure) -> dict[tuple[str, str], list[int]]:
+    return {(trace.name, trace.marker.symbol): list(trace.customdata) for trace in figure.data if trace.customdata is not None}
+
+
+def test_the_map_colours_by_class_and_marks_wrong_answers_by_shape(points):
+    figure = figures.embedding_figure(points, "?", "true class", [], None)
+    assert traces(figure) == {("cat", "circle"): [0, 1], ("dog", "circle"): [3, 4], ("cat", "x"): [2], ("dog", "x"): [5]}
+    assert {trace.name: trace.marker.color for trace in figure.data} == {"cat": theme.CLASS_COLORS[3], "dog": theme.CLASS_COLORS[5]}
+    assert {note.text: note.x for note in figure.layout.annotations} == {"<b>cat</b>": 1, "<b>dog</b>": 11}
+    assert figure.data[-1].text[0] == "dog → airplane 0.50"
+
+
+def test_the_map_colours_by_prediction_or_correctness(points):
+    figure = figures.embedding_figure(points, "?", "predicted class", [], None)
+    assert traces(figure) == {("cat", "circle"): [0, 1], ("dog", "circle"): [3, 4], ("airplane", "x"): [5], ("dog", "x"): [2]}
+    assert {trace.name for trace in figure.data if trace.showlegend is not False} == {"cat", "dog", "airplane"}
+    figure = figures.embedding_figure(points, "?", "right or wrong", [], None)
+    assert traces(figure) == {("right", "circle"): [0, 1, 3, 4], ("wrong", "x"): [2, 5]}
+
+
+def test_the_map_brightens_the_chosen_and_rings_the_image(points):
+    figure = figures.embedding_figure(points, "?", "true class", np.array([1, 5]), 4)
+    bright = [int(trace.customdata[i]) for trace in figure.data[:-1] for i in trace.selectedpoints]
+    assert sorted(bright) == [1, 5]
+    ring = figure.data[-1]
+    assert (ring.marker.symbol, list(ring.x)) == ("circle-open", [11])
+    assert all(trace.selectedpoints is None for trace in figures.embedding_figure(points, "?", "true class", [], None).data)
+
+
+def test_class_colours_stand_out_on_both_themes_and_differ():
+    assert len(theme.CLASS_COLORS) == len(CLASSES)
+    for color in theme.CLASS_COLORS:
+        assert min(contrast(color, theme.LIGHT.background), contrast(color, theme.DARK.background)) >= 3
+    channels = [np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) for color in theme.CLASS_COLORS]
+    assert min(np.abs(a - b).max() for a, b in combinations(channels, 2)) >= 48
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_flow_shows_exactly_its_images(visit, fake_results):
+    flow = "only mobilenet_v2 right, fusion wrong"
+    app = visit("rescued", flow=flow, per_page="200")
+    answers = results.load_answers(results.load_run(fake_results / RUN))
+    expected = answers[~answers["resnet18_correct"] & answers["mobilenet_v2_correct"] & ~answers["fusion_correct"]]
+    assert 0 < len(expected) <= 200
+    assert gallery(app) == expected.sort_values("fusion_confidence", ascending=False, kind="stable")["index"].tolist()
+    assert f"**only MobileNetV2 right, Fusion wrong**: **{len(expected):,}** of 10,000" in said(app)
+
+
+def test_a_reference_a_class_and_a_kind_combine(visit, fake_results):
+    app = visit("rescued", reference="ensemble", flow="rescued", true=["cat"], per_page="200")
+    answers = results.load_answers(results.load_run(fake_results / RUN))
+    expected = answers[~answers["ensemble_correct"] & answers["fusion_correct"]]
+    net = int(answers["fusion_correct"].sum() - answers["ensemble_correct"].sum())
+    assert set(gallery(app)) == set(expected["index"][expected["label"] == CLASSES.index("cat")])
+    assert f"**rescued {len(expected):,}** images that Ensemble got wrong" in said(app)
+    assert f"**{net:+,}** on balance" in said(app)
+
+
+def test_a_run_without_fusion_says_what_is_missing(tmp_path, monkeypatch, visit):
+    make_run(tmp_path, "half", models=BACKBONES)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    app = visit("rescued")
+    assert "train the rest with `scripts/train.py --resume`" in app.info[0].value
+
+
+@pytest.mark.parametrize("parameters", [{"flow": "x"}, {"flow": "ensemble right, fusion wrong"}, {"reference": "<b>"}, {"true": "vgg"}])
+def test_rescued_falls_back_on_nonsense(visit, parameters):
+    app = visit("rescued", **parameters)
+    assert not app.error
+    assert app.selectbox(key="flow").value == "rescued"
+
+
+def test_chosen_images_are_shown_by_loss_on_any_models_map(visit, fake_results):
+    indices = list(range(0, 10_000, 30))
+    answers = results.load_answers(results.load_run(fake_results / RUN)).iloc[indices]
+    for model in ("fusion", "resnet18"):
+        app = visit("embedding", model=model, chosen=data.pack_images(indices, 10_000))
+        assert gallery(app) == answers.sort_values(f"{model}_loss", ascending=False, kind="stable")["index"].tolist()[:200]
+        assert f"**{len(indices)}** images chosen (3.34%), {int((~answers[f'{model}_correct']).sum())} wrong" in said(app)
+
+
+def test_clearing_leaves_no_image_chosen(visit):
+    app = visit("embedding", chosen=data.pack_images([1, 2], 10_000))
+    next(button for button in app.button if button.label == "Clear").click().run()
+    assert "chosen" not in app.query_params
+    assert "Draw around points" in app.info[0].value
+
+
+def test_the_map_holds_every_image_and_rings_the_one_of_the_link(visit, fake_results):
+    app = visit("embedding", image="7", mouse="click", colour="right or wrong")
+    spec = json.loads(app.get("plotly_chart")[0].proto.spec)
+    xy = results.load_embedding(results.load_run(fake_results / RUN), "fusion")
+    assert [trace["name"] for trace in spec["data"][:-1]] == ["right", "wrong"]
+    assert sum(len(trace["text"]) for trace in spec["data"][:-1]) == 10_000
+    assert spec["data"][-1]["x"] == [pytest.approx(xy["x"][7])]
+    assert spec["layout"]["dragmode"] == "pan"
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"chosen": "nonsense"}, {"model": "ensemble"}, {"model": ""}, {"image": "99999"}, {"colour": "x"}, {"mouse": ""}]
+)
+def test_embedding_falls_back_on_nonsense(visit, parameters):
+    app = visit("embedding", **parameters)
+    assert not app.error
+    assert [warning.value for warning in app.main.warning if "choose one anew" in warning.value] == (
+        ["The address names no selection of images that this run knows: choose one anew."] if "chosen" in parameters else []
+    )
+    spec = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert (spec["layout"]["title"]["text"], spec["layout"]["dragmode"]) == ("Which images are alike to Fusion?", "lasso")
