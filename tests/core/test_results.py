@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +58,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, error):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
     """No file of this process may grow beyond 100 bytes: every library then meets the error a full disk gives."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:  # before pytest writes on, perhaps to a file
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +80,10 @@ def full_disk():
     ],
     ids=["json", "csv", "parquet", "safetensors", "checkpoint"],
 )
-def test_a_full_disk_leaves_the_old_file(tmp_path, full_disk, write):
+def test_a_full_disk_leaves_the_old_file(tmp_path, write):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(UserError, match=r"file could not be written \(.*\): free or unlock its disk"):
+    with pytest.raises(UserError, match=r"file could not be written \(.*\): free or unlock its disk"), full_disk():
         write(path)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
 
