@@ -412,7 +412,8 @@ class Question:
 
 @st.cache_data(show_spinner=False)
 def _load_branches(path: Path, stamp: tuple) -> dict[str, dict[str, np.ndarray]]:
-    branches = results.load_attributions(results.load_run(path), "fusion").branches
+    computed = (path / "fusion" / "attributions.npz").exists()
+    branches = results.load_attributions(results.load_run(path), "fusion").branches if computed else {}
     if not branches:
         command = f"python scripts/explain.py {path.parent.name}/{path.name} --model fusion --errors --branches"
         raise UserError(f"What each branch carries over the test set is not computed: run {command}")

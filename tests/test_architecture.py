@@ -14,9 +14,12 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     "scripts": ("core",),
     "dashboard/data.py": ("core",),
     "dashboard/theme.py": ("core.config",),
-    "dashboard/figures.py": ("core.config", "theme"),
-    "dashboard/components.py": ("core.config", "data", "figures", "theme"),
-    "dashboard/views": ("core.config", "components", "data", "figures", "theme"),
+    "dashboard/figures.py": ("core.config", "core.metrics", "theme"),
+    "dashboard/components.py": ("core.config", "core.results", "data", "figures", "theme"),
+    "dashboard/views": (
+        *("core.config", "core.findings", "core.images", "core.metrics", "core.results"),
+        *("components", "data", "diagram", "figures", "report", "theme"),
+    ),
     "dashboard/Home.py": ("core.config", "components", "data", "figures", "theme"),
 }
 

@@ -216,7 +216,8 @@ def test_two_processes_average_their_gradients(tmp_path):
         train_step(model, optimizer, x[rank::2], labels[rank::2], replace(RECIPE, clip_norm=math.inf), torch.float32)
         halves.append(optimizer.gradients)
     for name, gradient in first["gradients"].items():
-        torch.testing.assert_close(gradient, (halves[0][name] + halves[1][name]) / 2, atol=1e-5, rtol=1e-3, msg=name)
+        mean = (halves[0][name] + halves[1][name]) / 2
+        assert (gradient - mean).norm() <= 1e-3 * mean.norm() + 1e-5, name
         assert torch.equal(gradient, second["gradients"][name])
     for result in (first, second):
         assert torch.equal(result["rows"], x)  # gathered in order
