@@ -1,5 +1,7 @@
 """Charts: data in, plotly Figure out. Every title asks the question its chart answers."""
 
+from textwrap import wrap
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -226,7 +228,7 @@ def transition_figure(
         )  # fmt: skip
     layout(figure, title, 130 + 62 * len(counts), barmode="overlay", dragmode=False, clickmode="event+select")
     ends = [f"right: {counts[:, 0].sum():,}", f"wrong: {counts[:, 1].sum():,}"]
-    starts = [f"{state.replace(' right', '<br>right')}: {n:,}" for state, n in zip(states, counts.sum(axis=1), strict=True)]
+    starts = ["<br>".join(wrap(f"{state}: {n:,}", 18)) for state, n in zip(states, counts.sum(axis=1), strict=True)]
     bare = {"fixedrange": True, "showgrid": False, "zeroline": False}
     figure.update_xaxes(title=f"after: {names[1]} (images)", tickvals=[0.5, 1.5], ticktext=ends, range=[0, 2], **bare)
     figure.update_yaxes(

@@ -58,7 +58,7 @@ with tiles:
     figure = figures.transition_figure(counts, states, flows, set(answers["flow"][fits]), names, "What did fusion change?", surface)
     components.show_figure(
         figure, "transitions",
-        "Rescued: right where an answer before was wrong. Broken: wrong where one was right. % of a row. Click a tile for its images.",
+        "Rescued: right where an answer before was wrong. Broken: the reverse. Shares are of a row. Click a tile for its images.",
         table, on_select=lambda: copy_click("transitions"), selection_mode="points",
     )  # fmt: skip
 with classes:

@@ -203,7 +203,10 @@ def one_step(rank: int, port: int, folder: Path) -> None:
         torch.save({"gradients": optimizer.gradients, "rows": rows, "mean": mean}, folder / f"{rank}.pt")
 
 
-def test_two_processes_average_their_gradients(tmp_path):
+def test_two_processes_average_their_gradients(request, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as torchrun gives each process: another order of summation is another rounding
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
