@@ -15,6 +15,7 @@ import pandas as pd
 from core import metrics, results
 from core.config import BACKBONES, CLASSES, MODELS
 from core.results import Run
+from core.robustness import group_conditions
 
 ALPHA = 0.05
 COMPARABLE = 0.005  # of accuracy: no worse than this counts as comparable
@@ -285,31 +286,29 @@ def compare_gaps(evidence: Evidence, scope: str) -> Finding:
     )
 
 
-def compare_frozen(evidence: Evidence, scope: str) -> Finding:
-    """A control: before any fine-tuning, do the concatenated features say more than those of one backbone?"""
-    from scipy.stats import norm
+def compare_probes(correct: dict[str, np.ndarray]) -> Finding:
+    """A control: without any fine-tuning, do both backbones' features tell a linear classifier more than one's?
 
-    last = evidence.run.recipe.frozen_epochs - 1
-    accuracy = {model: float(evidence.histories[model]["val_accuracy"].iloc[last]) for model in MODELS}
-    other = max(BACKBONES, key=accuracy.get)
-    n = len(evidence.val_labels)
-    difference = accuracy["fusion"] - accuracy[other]
-    error = np.sqrt(sum(accuracy[one] * (1 - accuracy[one]) / n for one in ("fusion", other)))
-    interval = (float(difference - norm.isf(ALPHA / 2) * error), float(difference + norm.isf(ALPHA / 2) * error))
-    verdict = judge_interval(interval)
+    `correct`: right answers (N,) of the probes on the test images, by model.
+    """
+    other = max(BACKBONES, key=lambda model: correct[model].mean())
+    p = metrics.mcnemar(correct["fusion"], correct[other])
+    difference, interval = metrics.accuracy_difference(correct["fusion"], correct[other])
+    verdict = judge(difference, p)
+    accuracy = {model: float(correct[model].mean()) for model in ("fusion", other)}
     return Finding(
-        id="frozen",
+        id="probe",
         claim="Two frozen backbones' features tell more than one's",
-        text=f"On frozen backbones, at the end of phase 1, fusion {relate(verdict, *RIGHT)} "
-        f"{NAMES[other]}: {percent(accuracy['fusion'])} against {percent(accuracy[other])} of the validation images, "
-        f"{points(difference)} {bracket(interval)}; its head has a hidden layer, the baselines' have none ({scope}).",
+        text=f"Before any fine-tuning, a linear classifier on both backbones' features {relate(verdict, *RIGHT)} one on "
+        f"{NAMES[other]}'s: {percent(accuracy['fusion'])} against {percent(accuracy[other])}, {points(difference)} {bracket(interval)} "
+        f"({show_p(p)}).",
         verdict=verdict,
-        numbers={"fusion": accuracy["fusion"], other: accuracy[other], "difference": difference},
-        test="normal interval, answers taken as independent",
-        p=float(2 * norm.sf(abs(difference) / error)) if error else float(difference == 0),
+        numbers={**accuracy, "difference": difference},
+        test="exact McNemar; paired bootstrap",
+        p=p,
         interval=interval,
-        n=n,
-        view="training",
+        n=len(correct["fusion"]),
+        view="evidence",
     )
 
 
@@ -408,7 +407,7 @@ def compare_with_people(evidence: Evidence, votes: np.ndarray, scope: str) -> Fi
     from scipy.stats import mannwhitneyu, spearmanr
 
     votes, rows = votes[evidence.index], np.arange(len(evidence.labels))
-    agreement = votes[rows, evidence.labels] / votes.sum(axis=1)
+    agreement = metrics.human_agreement(votes, evidence.labels)
     confidence, right = evidence.confident("fusion")
     predicted = evidence.logits["fusion"].argmax(axis=1)
     numbers = {"agreement_right": agreement[right].mean() if right.any() else np.nan}
@@ -476,6 +475,29 @@ def leave_out_relabelled(evidence: Evidence, label_errors: pd.DataFrame, scope: 
 
 
 # --- statements over seeds -------------------------------------------------------------------------------------------
+
+
+def compare_robustness(evidence: Evidence, scope: str) -> Finding:
+    """Fusion's mean corruption error against ResNet18's. Raises UserError."""
+    run = evidence.run
+    correct = {model: results.load_robustness(run, model) for model in ("resnet18", "fusion")}
+    error, interval = metrics.corruption_error(*(group_conditions(correct[model]) for model in ("fusion", "resnet18")))
+    verdict = judge_interval((1 - interval[1], 1 - interval[0]))
+    corrupted = {model: float(rows[1:].mean()) for model, rows in correct.items()}
+    return Finding(
+        id="robustness",
+        claim="Fusion withstands corrupted images better than ResNet18",
+        text=f"On corrupted images fusion's error {relate(verdict, *SMALLER)} ResNet18's: mean corruption error "
+        f"{100 * error:.1f} % of it [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]; right on {percent(corrupted['fusion'])} of them "
+        f"against {percent(corrupted['resnet18'])} ({scope}).",
+        verdict=verdict,
+        numbers={"mean_corruption_error": error, **corrupted},
+        test="paired bootstrap of the images, 8 corruptions in 5 severities",
+        p=None,
+        interval=interval,
+        n=correct["fusion"].shape[1],
+        view="robustness",
+    )
 
 
 def compare_over_seeds(runs: list[Run]) -> list[Finding]:
@@ -559,13 +581,17 @@ def find_findings(run: Run, seeds: Sequence[Run] = ()) -> list[Finding]:
         *compare_classes(evidence, scope),
         compare_gaps(evidence, scope),
     ]
-    if run.recipe.frozen_epochs:
-        findings.append(compare_frozen(evidence, scope))
+    if all((run.path / model / "probe.parquet").exists() for model in MODELS):
+        probes = {model: results.load_predictions(run, model, name="probe") for model in MODELS}
+        correct = {model: one.logits.argmax(axis=1) == evidence.labels for model, one in probes.items()}
+        findings.append(compare_probes(correct))
     findings += [*compare_calibration(evidence, scope), measure_headroom(evidence, scope)]
     if (folder / "human_votes.parquet").exists():
         findings.append(compare_with_people(evidence, results.load_human_votes(folder), scope))
     if (folder / "label_errors.parquet").exists():
         findings.append(leave_out_relabelled(evidence, results.load_label_errors(folder), scope))
+    if all((run.path / model / "robustness.csv").exists() for model in MODELS):
+        findings.append(compare_robustness(evidence, scope))
     return [finding for finding in findings if finding]
 
 

@@ -264,6 +264,29 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarr
 # --- what fusing changed: `after` (N,) bool, is fusion right?; `before` the same of the models it is compared with ------
 
 
+def human_agreement(votes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Share (N,) of the votes (N, 10) that go to the label (N,)."""
+    return votes[np.arange(len(labels)), labels] / votes.sum(axis=1)
+
+
+def corruption_error(wrong: np.ndarray, reference: np.ndarray, resamples: int = 2_000, seed: int = 0) -> tuple[float, tuple[float, float]]:
+    """Mean corruption error relative to a reference model, and its 95 % interval from resampled images, paired.
+
+    `wrong` and `reference`: (corruptions, severities, N) bool on the same images. A corruption's error is a model's sum over its
+    severities divided by the reference's, and these are averaged (Hendrycks & Dietterich 2019); below 1 is better than the
+    reference. NaN where the reference makes no error.
+    """
+    sums = [one.sum(axis=1).astype(np.float64) for one in (wrong, reference)]  # (corruptions, N) each
+
+    def ratio(weights: np.ndarray) -> np.ndarray:  # (B, N) -> (B,)
+        errors, of_reference = (weights @ one.T for one in sums)
+        return np.where(of_reference > 0, errors / np.where(of_reference > 0, of_reference, 1), np.nan).mean(axis=1)
+
+    n = wrong.shape[-1]
+    draws = ratio(np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples).astype(np.float64))
+    return float(ratio(np.ones((1, n)))[0]), percentile_interval(draws)
+
+
 def transitions(after: np.ndarray, *before: np.ndarray) -> np.ndarray:
     """Each image's gain (N,) over the mean of `before`: above 0 rescued (right where one was wrong), below 0 broken, else 0.
 

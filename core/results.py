@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 
 from core import metrics
 from core.config import BACKBONES, CLASSES, MODELS, ROOT, Recipe, UserError
+from core.robustness import list_conditions
 
 RESULTS = Path(os.environ.get("RESULTS_DIR") or ROOT / "results")
 HISTORY_COLUMNS = (
@@ -38,6 +39,7 @@ RUN_KEYS = (
 )
 IDENTITY = ("recipe", "seed", "start_weights", "precision", "data_md5")  # what two models of one run must share
 HUMANS_COMMAND = "python scripts/human_votes.py --help"
+ROBUSTNESS_COLUMNS = ("corruption", "severity", "images", "accuracy", "right")
 LABEL_ERROR_COLUMNS = ("index", "given", "guessed", "votes_given", "votes_guessed", "votes_both", "votes_neither")
 SPLIT_SIZES = {"val": 5_000, "test": 10_000}
 
@@ -98,7 +100,7 @@ def write_weights(path: Path, state: dict[str, np.ndarray], parameters: set[str]
     overflown = [key for key in halved if not np.isfinite(halved[key]).all()]
     if overflown:
         raise UserError(f"{path}: {overflown[0]} does not fit float16: the training diverged")
-    write_whole(path, lambda aside: safetensors.numpy.save_file(halved, aside))
+    write_whole(path, lambda aside: aside.write_bytes(safetensors.numpy.save(halved)))
 
 
 def write_attributions(
@@ -122,6 +124,15 @@ def write_attributions(
             np.savez_compressed(file, **arrays)
 
     write_whole(path, write)
+
+
+def write_robustness(path: Path, correct: np.ndarray) -> None:
+    """robustness.csv from correct (41, N) bool: a row a condition, in the order of robustness.list_conditions."""
+    rows = [
+        {"corruption": name, "severity": severity, "images": len(one), "accuracy": one.mean(), "right": np.packbits(one).tobytes().hex()}
+        for (name, severity), one in zip(list_conditions(), correct, strict=True)
+    ]
+    write_whole(path, lambda aside: pd.DataFrame(rows, columns=ROBUSTNESS_COLUMNS).to_csv(aside, index=False))
 
 
 def write_run(path: Path, record: dict) -> None:
@@ -177,6 +188,7 @@ def publish(staged: Path, run: Path) -> None:
                 os.rename(run / model, staged / f".{model}.old")
             os.rename(staged / model, run / model)
         record["models"] = existing["models"] | record["models"]
+        record |= {"note": existing["note"]} if "note" in existing else {}
         write_run(run / "run.json", record)
         shutil.rmtree(staged)
     except OSError as error:
@@ -293,9 +305,12 @@ class Predictions:
     logits: np.ndarray  # (N, 10) float32
 
 
-def load_predictions(run: Run, model: str, split: str = "test", labels: np.ndarray | None = None) -> Predictions:
-    """One split of predictions.parquet, compared with the true test `labels` where given. Raises UserError."""
-    path, repair = run.path / model / "predictions.parquet", rebuild_command(run.path)
+def load_predictions(run: Run, model: str, split: str = "test", labels: np.ndarray | None = None, name: str = "predictions") -> Predictions:
+    """One split of predictions.parquet, compared with the true test `labels` where given. Raises UserError.
+
+    With `name` "probe": of probe.parquet, the answers of a linear classifier on the model's features before any training.
+    """
+    path, repair = run.path / model / f"{name}.parquet", rebuild_command(run.path) + (" --probe" if name == "probe" else "")
     kinds = {"split": "OU", "index": "iu", "label": "iu", **dict.fromkeys(LOGITS, "f")}
     frame = read_table(path, kinds, repair)
     frame = frame[frame["split"] == split]
@@ -349,7 +364,8 @@ def load_summary(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
     """One row a model, the derived `ensemble` and `oracle` last, with all that stands beside an accuracy. Raises UserError.
 
     accuracy with its Wilson interval (low, high), macro_f1, worst_class and worst_recall, val_accuracy of the last epoch,
-    parameters, macs, training_minutes and images_per_second while fine-tuning; NaN where a control has no such thing.
+    parameters, macs, latency_ms (one image), training_minutes and images_per_second while fine-tuning; NaN where a control
+    has no such thing.
     """
     answers = load_answers(run, labels)
     rows = []
@@ -361,13 +377,13 @@ def load_summary(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
         row["worst_recall"] = scores["recall"][worst]
         if model in run.models:
             history = load_history(run, model)
-            row |= run.record["models"][model] | {"val_accuracy": history["val_accuracy"].iloc[-1]}
+            row |= {"latency_ms": np.nan} | run.record["models"][model] | {"val_accuracy": history["val_accuracy"].iloc[-1]}
             row["training_minutes"] = history["time_seconds"].sum() / 60
             row["images_per_second"] = history["images_per_second"][history["phase"] == "finetune"].median()
         rows.append(row)
     if "ensemble" in rows[-1]["model"]:
         costs = [run.record["models"][model] for model in BACKBONES]
-        rows[-1] |= {key: sum(cost[key] for cost in costs) for key in ("parameters", "macs")}
+        rows[-1] |= {key: sum(cost[key] for cost in costs) for key in costs[0] if all(key in c for c in costs)}
         rows.append({"model": "oracle", "right": int(answers[[f"{model}_correct" for model in BACKBONES]].any(axis=1).sum())})
     summary = pd.DataFrame(rows)
     summary.insert(1, "accuracy", summary["right"] / len(answers))
@@ -423,6 +439,27 @@ def load_attributions(run: Run, model: str) -> Attributions:
     if not (index.shape == target.shape == minus.shape and (np.diff(index) > 0).all() and index[0] >= 0 and index[-1] < total):
         raise UserError(f"{path} does not hold test images in order: run {repair}")
     return Attributions(index, target, minus, found["map"], found["branch"], record)
+
+
+def load_robustness(run: Run, model: str) -> np.ndarray:
+    """robustness.csv of a model, or of `ensemble`: which images were answered right, bool (41, N), a row a condition. Raises UserError.
+
+    Rows are in the order of robustness.list_conditions, images in that of robustness.pick_subset.
+    """
+    path, repair = run.path / model / "robustness.csv", f"python scripts/robustness.py {run.path.parent.name}/{run.name}"
+    frame = read_table(path, {"corruption": "OU", "severity": "iu", "images": "iu", "accuracy": "f", "right": "OU"}, repair)
+    if list(frame[["corruption", "severity"]].itertuples(index=False, name=None)) != list_conditions():
+        raise UserError(f"{path} does not hold all conditions in order: run {repair}")
+    try:
+        n = int(frame["images"][0])
+        rows = [np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))[:n] for text in frame["right"]]
+        correct = np.stack(rows).astype(bool)
+        whole = correct.shape[1] == n > 0 and (frame["images"] == n).all() and np.allclose(correct.mean(axis=1), frame["accuracy"])
+    except (ValueError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path}: its right answers and accuracies do not agree: run {repair}")
+    return correct
 
 
 @dataclass(frozen=True)

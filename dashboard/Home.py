@@ -20,6 +20,7 @@ PAGES = {
         "overview": "Overview",
         "evidence": "Evidence",
         "calibration": "Calibration",
+        "robustness": "Robustness",
         "present": "Present",
         "report": "Report",
     },

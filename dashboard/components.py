@@ -117,7 +117,8 @@ def image_gallery(rows: pd.DataFrame, model: str, key: str) -> None:
         {
             "index": int(row["index"]),
             "alt": data.describe_answer(row, model),
-            "caption": f"{CLASSES[row['label']]} → {CLASSES[row[f'{model}_predicted']]} {row[f'{model}_confidence']:.2f}",
+            "caption": f"{CLASSES[row['label']]} → {CLASSES[row[f'{model}_predicted']]} {row[f'{model}_confidence']:.2f}"
+            + " ⚑" * bool(row["relabelled"]),
         }
         for _, row in rows.iterrows()
     ]
@@ -161,6 +162,10 @@ def image_detail(run: Run, answers: pd.DataFrame) -> None:
             'style="width:100%;max-width:256px;image-rendering:pixelated;border-radius:6px">'
         )
         st.markdown(f"True class: **{CLASSES[row['label']]}**")
+        if row["relabelled"]:
+            st.badge("⚑ label doubted by people", color="orange")
+        if votes := data.load_votes(index):
+            st.caption("People say " + ", ".join(f"{name} {share:.0%}" for name, share in votes[:3]))
         logits = {model: data.load_logits(run, model)[index] for model in run.models}
         show_figure(
             figures.top_classes_figure(logits, int(row["label"]), surface()),
@@ -195,8 +200,15 @@ def filter_images(run: Run, answers: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         sort = st.selectbox("Order", data.SORTS, key="sort", bind="query-params", width=210)
         agreement = st.selectbox("Agreement", data.AGREEMENTS, key="agreement", bind="query-params", width=170)
-        confidence = st.slider("Confidence", 0.0, 1.0, (0.0, 1.0), 0.01, key="confidence", bind="query-params", width=280)
-    return model, data.select_images(answers, model, true, predicted, outcome, confidence, agreement, sort)
+        confidence = st.slider("Confidence", 0.0, 1.0, (0.0, 1.0), 0.01, key="confidence", bind="query-params", width=210)
+        people, doubted = (0.0, 1.0), False
+        if answers["people"].notna().any():
+            text = "Share of people who chose the label"
+            people = st.slider("Human agreement", 0.0, 1.0, (0.0, 1.0), 0.01, key="people", bind="query-params", width=210, help=text)
+        if answers["relabelled"].any():
+            text = "Fewer than three of five annotators confirm the label (Northcutt et al. 2021); marked ⚑"
+            doubted = st.toggle("Doubted labels only", key="doubted", bind="query-params", help=text)
+    return model, data.select_images(answers, model, true, predicted, outcome, confidence, agreement, sort, people, doubted)
 
 
 def require_weights(run: Run) -> None:

@@ -20,6 +20,7 @@ from core import findings, metrics, results
 from core.config import BACKBONES, CLASSES, UserError
 from core.findings import Finding
 from core.results import Run
+from core.robustness import group_conditions, list_conditions
 
 OUTCOMES = {  # what the models made of an image -> which rows of the answers
     "everything": lambda a, model: np.ones(len(a), bool),
@@ -31,6 +32,7 @@ OUTCOMES = {  # what the models made of an image -> which rows of the answers
     "only fusion wrong": lambda a, model: ~a["fusion_correct"] & a[[f"{b}_correct" for b in BACKBONES]].all(axis=1),
     "only baselines wrong": lambda a, model: a["fusion_correct"] & ~a[[f"{b}_correct" for b in BACKBONES]].any(axis=1),
 }
+PEOPLE = ("human_votes.parquet", "label_errors.parquet")
 AGREEMENTS = ("any", "models agree", "models disagree")
 SORTS = {  # order of a gallery -> column and direction
     "most confident first": ("{}_confidence", False),
@@ -38,6 +40,7 @@ SORTS = {  # order of a gallery -> column and direction
     "highest loss first": ("{}_loss", False),
     "smallest margin first": ("{}_margin", True),
     "most disagreement first": ("disagreement", False),
+    "people least sure first": ("people", True),
     "index": ("index", True),
 }
 
@@ -45,6 +48,11 @@ SORTS = {  # order of a gallery -> column and direction
 def stamp(folder: Path) -> tuple:
     """Changes when a file below `folder` does."""
     return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.rglob("*")) if p.is_file())
+
+
+def stamp_file(path: Path) -> tuple[int, int] | None:
+    """Changes when the file does; None where there is none."""
+    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
 
 
 def open_run(name: str) -> Run:
@@ -76,14 +84,24 @@ def _load_answers(path: Path, stamp: tuple) -> pd.DataFrame:
     answers = results.load_answers(results.load_run(path), load_images().labels)
     probabilities = answers[[c for c in answers if c.endswith("_confidence")]]
     predicted = answers[[c for c in answers if c.endswith("_predicted") and not c.startswith("ensemble")]]
+    answers["people"], answers["relabelled"] = np.nan, False
+    if (results.RESULTS / "human_votes.parquet").exists():
+        answers["people"] = metrics.human_agreement(
+            results.load_human_votes(results.RESULTS)[answers["index"]], answers["label"].to_numpy()
+        )
+    if (results.RESULTS / "label_errors.parquet").exists():
+        doubted = results.load_label_errors(results.RESULTS)
+        answers["relabelled"] = answers["index"].isin(doubted["index"][doubted["relabelled"]])
     answers["agree"] = predicted.nunique(axis=1) == 1
     answers["disagreement"] = predicted.nunique(axis=1) + probabilities.max(axis=1) - probabilities.min(axis=1)
     return answers
 
 
 def load_answers(run: Run) -> pd.DataFrame:
-    """core.results.load_answers, with `agree` (all trained models predict the same) and `disagreement` (for sorting)."""
-    return _load_answers(run.path, stamp(run.path))
+    """core.results.load_answers, with `agree` (all trained models predict the same), `disagreement` (for sorting), and of the image
+    `people` (share of human votes for the label; NaN without human_votes.parquet) and `relabelled` (its label is doubted).
+    """
+    return _load_answers(run.path, (*stamp(run.path), *(stamp_file(results.RESULTS / name) for name in PEOPLE)))
 
 
 @st.cache_data(show_spinner=False)
@@ -158,6 +176,8 @@ def select_images(
     confidence: tuple[float, float] = (0.0, 1.0),
     agreement: str = "any",
     sort: str = "index",
+    people: tuple[float, float] = (0.0, 1.0),
+    doubted: bool = False,
 ) -> pd.DataFrame:
     """The rows of `answers` that fit every choice, sorted. Empty class lists mean all classes."""
     keep = pd.Series(OUTCOMES[outcome](answers, model), answers.index)
@@ -168,6 +188,10 @@ def select_images(
     if agreement != "any":
         keep = keep & (answers["agree"] == (agreement == "models agree"))
     keep = keep & answers[f"{model}_confidence"].between(*confidence)
+    if people != (0.0, 1.0):
+        keep = keep & answers["people"].between(*people)
+    if doubted:
+        keep = keep & answers["relabelled"]
     column, ascending = SORTS[sort]
     return answers[keep].sort_values(column.format(model), ascending=ascending, kind="stable")
 
@@ -175,6 +199,19 @@ def select_images(
 def correct_columns(answers: pd.DataFrame) -> list[str]:
     """The `_correct` columns of the trained models."""
     return [c for c in answers if c.endswith("_correct") and not c.startswith("ensemble")]
+
+
+def load_votes(index: int) -> list[tuple[str, float]]:
+    """What people made of a test image: (class, share of votes), most frequent first; none without the file. Raises UserError."""
+    if not (results.RESULTS / "human_votes.parquet").exists():
+        return []
+    votes = _load_votes(results.RESULTS, stamp_file(results.RESULTS / "human_votes.parquet"))[index]
+    return [(CLASSES[i], float(votes[i] / votes.sum())) for i in np.argsort(-votes, kind="stable") if votes[i]]
+
+
+@st.cache_resource(show_spinner=False, max_entries=1)
+def _load_votes(root: Path, stamp: tuple) -> np.ndarray:
+    return results.load_human_votes(root)
 
 
 def describe_answer(row: pd.Series, model: str) -> str:
@@ -303,6 +340,31 @@ def load_findings(run: Run) -> tuple[str, list[Finding]]:
     return _load_findings(run.path, seeds, stamp(results.RESULTS))
 
 
+@st.cache_data(show_spinner=False)
+def _load_robustness(path: Path, stamp: tuple) -> tuple[pd.DataFrame, pd.DataFrame]:
+    run = results.load_run(path)
+    names = [*run.models, *(["ensemble"] if set(BACKBONES) <= set(run.models) else [])]
+    correct = {model: results.load_robustness(run, model) for model in names}
+    conditions = pd.DataFrame(list_conditions(), columns=["corruption", "severity"])
+    tables = [conditions.assign(model=model, accuracy=rows.mean(axis=1), images=rows.shape[1]) for model, rows in correct.items()]
+    errors = pd.DataFrame({"model": names, "clean": [rows[0].mean() for rows in correct.values()]})
+    errors["corrupted"] = [rows[1:].mean() for rows in correct.values()]
+    if "resnet18" in correct:
+        relative = [metrics.corruption_error(group_conditions(rows), group_conditions(correct["resnet18"])) for rows in correct.values()]
+        errors["mce"], errors["low"], errors["high"] = zip(*((value, *interval) for value, interval in relative), strict=True)
+    return pd.concat(tables), errors
+
+
+def load_robustness(run: Run) -> pd.DataFrame:
+    """A row a model, the ensemble included, and condition: corruption, severity, model, accuracy, images. Raises UserError."""
+    return _load_robustness(run.path, stamp(run.path))[0]
+
+
+def load_corruption_errors(run: Run) -> pd.DataFrame:
+    """A row a model: accuracy clean and corrupted, mean corruption error relative to ResNet18 (mce) with its interval (low, high)."""
+    return _load_robustness(run.path, stamp(run.path))[1]
+
+
 INFERENCE = threading.Lock()  # one visitor's prediction at a time: two would share the cores, and hooks on a shared model do not mix
 
 
@@ -345,18 +407,6 @@ def predict_image(run: Run, image: np.ndarray) -> tuple[dict[str, np.ndarray], d
     Logits (10,) a model, and the seconds each trained model took. Raises UserError where weights are missing.
     """
     return _predict_image(run.path, image, stamp(run.path))
-
-
-@st.cache_data(show_spinner=False)
-def _load_agreement(root: Path, labels: np.ndarray, stamp: float) -> np.ndarray:
-    votes = results.load_human_votes(root)
-    return votes[np.arange(len(labels)), labels] / votes.sum(axis=1)
-
-
-def load_agreement() -> np.ndarray:
-    """The share of people (10000,) who chose each test image's label (CIFAR-10H). Raises UserError where the votes are missing."""
-    path = results.RESULTS / "human_votes.parquet"
-    return _load_agreement(results.RESULTS, load_images().labels, path.stat().st_mtime if path.exists() else 0)
 
 
 @st.cache_resource(show_spinner=False)

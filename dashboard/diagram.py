@@ -7,6 +7,7 @@ import numpy as np
 from core.config import BACKBONES, FEATURES
 from core.images import pixels_uri
 from core.results import Run
+from core.robustness import CLEAN, CORRUPTIONS, SEVERITIES, corrupt_images
 from dashboard.theme import AGAINST, FOR, NEUTRAL, STYLES
 
 CSS = """<style>
@@ -20,6 +21,7 @@ CSS = """<style>
 .maps img { width: 100%; image-rendering: pixelated; border-radius: 6px; }
 .sheet { display: grid; grid-template-columns: auto 1fr; gap: 4px 12px; align-items: center; font-size: 14px; }
 .sheet .row { display: flex; gap: 4px; flex-wrap: wrap; }
+.sheet img { width: 64px; image-rendering: pixelated; border-radius: 3px; }
 .sheet span.thumb { width: 48px; height: 48px; display: inline-block; image-rendering: pixelated; border-radius: 3px; }
 </style>"""
 
@@ -106,3 +108,17 @@ def maps_html(cells: list[tuple[np.ndarray, str]]) -> str:
         for pixels, text in cells
     )
     return CSS + f'<div class="maps">{figures}</div>'
+
+
+def corruptions_html(image: np.ndarray, index: int) -> str:
+    """An image (32, 32, 3) clean and in every severity, a row a corruption."""
+
+    def picture(name: str, severity: int, label: str) -> str:
+        pixels = corrupt_images(image[None], np.array([index]), name, severity)[0]
+        return f'<img src="{pixels_uri(pixels)}" alt="{escape(label)}">'
+
+    rows = []
+    for name, kind in CORRUPTIONS.items():
+        pictures = [picture(*CLEAN, "clean"), *(picture(name, severity, f"{kind.label}, severity {severity}") for severity in SEVERITIES)]
+        rows.append(f'<b>{escape(kind.label)}</b><div class="row">{"".join(pictures)}</div>')
+    return CSS + f'<div class="sheet">{"".join(rows)}</div>'

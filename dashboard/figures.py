@@ -47,7 +47,7 @@ def accuracy_figure(table: pd.DataFrame) -> go.Figure:
             showlegend=False,
             hovertemplate=f"{style.label}: %{{x:.2f}} % [{100 * row.low:.2f}, {100 * row.high:.2f}]<extra></extra>",
         )
-    layout(figure, "How many test images does each model get right?", 110 + 44 * len(table))
+    layout(figure, "How often is each model right?", 110 + 44 * len(table))
     figure.update_xaxes(title="test accuracy (%), 95 % interval")
     figure.update_yaxes(autorange="reversed")
     return figure
@@ -430,4 +430,37 @@ def risk_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str) ->
     layout(figure, title, 460, hovermode="x unified")
     figure.update_xaxes(title="images answered, most confident first (%)")
     figure.update_yaxes(title="wrong among them (%)", rangemode="tozero")
+    return figure
+
+
+def robustness_figure(table: pd.DataFrame, title: str) -> go.Figure:
+    """Accuracy over severity, a curve a model; table columns: model, severity, accuracy (share)."""
+    figure = go.Figure()
+    for model, rows in table.groupby("model", sort=False):
+        style = STYLES[model]
+        figure.add_scatter(
+            x=rows["severity"], y=100 * rows["accuracy"], name=style.label, mode="lines+markers",
+            line={"color": style.color, "dash": style.dash}, marker={"symbol": style.marker, "size": 9}, hovertemplate="%{y:.2f} %",
+        )  # fmt: skip
+    layout(figure, title, 460, hovermode="x unified")
+    figure.update_xaxes(title="severity", dtick=1)
+    figure.update_yaxes(title="accuracy (%)")
+    return figure
+
+
+def corruptions_figure(table: pd.DataFrame) -> go.Figure:
+    """Accuracy under each corruption, a row a corruption, a marker a model; table columns: model, label, accuracy (share)."""
+    figure = go.Figure()
+    order = table.groupby("label")["accuracy"].mean().sort_values(ascending=False).index
+    for model, rows in table.groupby("model", sort=False):
+        style = STYLES[model]
+        rows = rows.set_index("label").loc[order]
+        figure.add_scatter(
+            x=100 * rows["accuracy"], y=order, name=style.label, mode="markers",
+            marker={"color": style.color, "symbol": style.marker, "size": 11},
+            hovertemplate=f"{style.label}, %{{y}}: %{{x:.2f}} %<extra></extra>",
+        )  # fmt: skip
+    layout(figure, "Which corruption hurts most?", 460)
+    figure.update_xaxes(title="accuracy (%)")
+    figure.update_yaxes(autorange="reversed")
     return figure

@@ -217,15 +217,26 @@ def _compared(run: Run, summary: pd.DataFrame, charts: Charts) -> str:
         [
             theme.label(row.model), f"{row.accuracy:.2%}", f"{100 * row.low:.2f}–{100 * row.high:.2f} %", show(row.macro_f1, "{:.4f}"),
             "–" if pd.isna(row.worst_recall) else f"{row.worst_class} {row.worst_recall:.1%}", show(row.val_accuracy, "{:.2%}"),
-            show(row.parameters / 1e6, "{:.2f} M"), show(row.macs / 1e6, "{:,.0f} M"), show(row.training_minutes, "{:.1f}"),
-            show(row.images_per_second, "{:,.0f}"),
+            show(row.parameters / 1e6, "{:.2f} M"), show(row.macs / 1e6, "{:,.0f} M"), show(row.latency_ms, "{:.1f}"),
+            show(row.training_minutes, "{:.1f}"),
         ]
         for row in summary.itertuples()
     ]  # fmt: skip
-    head = "model", "test accuracy", "95 % interval", "macro F1", "worst class", "validation", "parameters", "MACs", "minutes", "images/s"
+    head = (
+        "model",
+        "test accuracy",
+        "95 % interval",
+        "macro F1",
+        "worst class",
+        "validation",
+        "parameters",
+        "MACs",
+        "latency (ms)",
+        "minutes",
+    )
     note = (
         "Ensemble: mean of the baselines' probabilities, no training. Oracle: either baseline right. Wilson intervals; "
-        "MACs of one image; minutes to train, validation included; images/s while fine-tuning."
+        f"MACs and latency of one image; minutes to train, validation included. {escape(run.record.get('note', ''))}"
     )
     chart = charts.add(lambda surface: figures.accuracy_figure(summary), "Wilson intervals.")
     return f'{diagram.architecture_html(run)}<br>{table_html(head, rows)}<p class="small">{note}</p><div class="charts">{chart}</div>'

@@ -3,6 +3,7 @@
 python scripts/evaluate.py results/imagenet-96-seed0                           every model that has a checkpoint
 torchrun --nproc-per-node 4 scripts/evaluate.py results/imagenet-224-seed0     the same, on four GPUs
 python scripts/evaluate.py results/imagenet-96-seed0 --check                   needs no checkpoints
+python scripts/evaluate.py results/imagenet-96-seed0 --probe                   the control that is not fine-tuned
 python scripts/evaluate.py --images                                            only results/test_images.parquet
 """
 
@@ -17,7 +18,8 @@ import numpy as np
 from core import results
 from core.config import MODELS, ROOT, Recipe, UserError, exit_on_user_error
 from core.data import load_cifar10, open_cifar10
-from core.evaluate import shipped_agreement, write_results
+from core.evaluate import shipped_agreement, write_probes, write_results
+from core.models import describe_start_weights
 from core.runtime import World, open_world
 from core.train import load_checkpoint
 
@@ -35,6 +37,8 @@ def parse_arguments() -> argparse.Namespace:
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a model agrees on fewer than 99.9 %% of images")
     task.add_argument("--images", action="store_true", help="write only the test images; needs no run")
+    task.add_argument("--probe", action="store_true", help="write only the answers of linear classifiers on the start weights' features")
+    parser.add_argument("--start-weights", default="imagenet", metavar="imagenet|FOLDER", help="for --probe (default: imagenet)")
     args = parser.parse_args()
     if not args.images and args.run is None:
         parser.error("name a run folder, or pass --images")
@@ -63,6 +67,14 @@ def rewrite(args: argparse.Namespace, world: World) -> str:
     return f"wrote {args.run}: {', '.join(path.stem for path in paths)}"
 
 
+def probe(args: argparse.Namespace, world: World) -> str:
+    run, start = results.load_run(args.run), describe_start_weights(args.start_weights)
+    if start != run.record["start_weights"]:
+        raise UserError(f"--start-weights {args.start_weights}: {args.run} started from other weights")
+    write_probes(run, args.start_weights, load_cifar10(args.data, world.device), world)
+    return f"wrote {args.run}: probe.parquet of {', '.join(run.models)}"
+
+
 def check(args: argparse.Namespace, world: World) -> str:
     run = results.load_run(args.run)
     models = [m for m in MODELS if m in args.model or ("all" in args.model and m in run.models)]
@@ -81,7 +93,7 @@ def main() -> None:
         print(write_images(args))
         return
     with open_world() as world:
-        line = check(args, world) if args.check else rewrite(args, world)
+        line = (check if args.check else probe if args.probe else rewrite)(args, world)
         if world.is_main:
             print(line)
 

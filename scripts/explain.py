@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from core import results
 from core.config import MODELS, UserError, exit_on_user_error
+from core.data import load_cifar10
 from core.evaluate import load_shipped_model
 from core.explain import METHODS, ablate_branches, attribute, branch_contributions, extract_features, pick_images
 from core.models import Classifier
@@ -39,6 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         help="the logit explained; difference: predicted - true",
     )
     parser.add_argument("--branches", action="store_true", help="for fusion: also each branch's contribution to every test image")
+    parser.add_argument("--data", type=Path, help="for --branches: folder that holds cifar-10-batches-py (default: download to data/)")
     return parser.parse_args()
 
 
@@ -78,11 +80,16 @@ def explain_images(model: Classifier, images: torch.Tensor, method: str, image_s
     return maps, len(images) / (time.perf_counter() - start)
 
 
-def measure_branches(model: Classifier, images: torch.Tensor, image_size: int, predicted: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """What each branch adds to the predicted class's logit, from the mean features on, and the logits without it."""
-    with tqdm(total=len(images), desc="branches", unit="img", leave=False) as bar:
-        features = extract_features(model, images, image_size, progress=lambda done: bar.update(round(done * len(images)) - bar.n))
-    mean = features.mean(dim=0)
+def measure_branches(
+    model: Classifier, train: torch.Tensor, images: torch.Tensor, image_size: int, predicted: np.ndarray
+) -> dict[str, dict[str, np.ndarray]]:
+    """What each branch adds to the predicted class's logit, from the training images' mean features on, and the logits without it."""
+
+    def extract(images: torch.Tensor, title: str) -> torch.Tensor:
+        with tqdm(total=len(images), desc=title, unit="img", leave=False) as bar:
+            return extract_features(model, images, image_size, progress=lambda done: bar.update(round(done * len(images)) - bar.n))
+
+    mean, features = extract(train, "mean training features").mean(dim=0), extract(images, "branches")
     contributions = branch_contributions(model, features, mean, predicted)
     return {
         "contribution": dict(zip(model.backbones, contributions.T.astype(np.float32), strict=True)),
@@ -102,6 +109,7 @@ def main() -> None:
     rows, size = select(args, predictions), run.recipe.image_size
     with open_world() as world:
         model = load_shipped_model(run, args.model).to(world.device)
+        train = load_cifar10(args.data, world.device).train.first(run.recipe.images_per_split) if args.branches else None
         images = pick_images(test_images, rows["index"]).to(world.device)
         batch = 256 if world.device.type == "cuda" else 10
         maps, record = {}, {"image_size": size, "target": args.target, "methods": {}}
@@ -112,7 +120,8 @@ def main() -> None:
         branches = {}
         if args.branches:
             predicted = predictions.logits.argmax(axis=1)
-            branches = measure_branches(model, pick_images(test_images, range(len(predicted))), size, predicted)
+            every = pick_images(test_images, range(len(predicted))).to(world.device)
+            branches = measure_branches(model, train.images, every, size, predicted)
     path = run.path / args.model / "attributions.npz"
     results.write_attributions(path, rows, maps, branches, record)
     print(f"wrote {path}: {len(images):,} images, {', '.join(args.method)}{', branches' if branches else ''}")

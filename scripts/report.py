@@ -49,7 +49,7 @@ def describe(run: Run) -> str:
     return (
         f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.image_size}×{recipe.image_size} px, {recipe.frozen_epochs} + "
         f"{recipe.finetune_epochs} epochs (head alone + everything), seed {record['seed']}, {starts}; trained in {record['precision']} "
-        f"on {record['device']}."
+        f"on {record['device']}. {record.get('note', '')}".rstrip()
     )
 
 
@@ -61,7 +61,7 @@ def write_table(run: Run, seeds: list[Run]) -> list[str]:
     def show(value: float, text: str) -> str:
         return MISSING if pd.isna(value) else text.format(value)
 
-    heads = ["model", "test accuracy [95 %]", "macro F1", "worst class", "validation", "parameters", "MACs", "training", "images/s"]
+    heads = ["model", "test accuracy [95 %]", "macro F1", "worst class", "validation", "parameters", "MACs", "latency", "training"]
     if spread is not None:
         heads.insert(2, f"mean ± std of {len(seeds)} seeds")
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
@@ -74,8 +74,8 @@ def write_table(run: Run, seeds: list[Run]) -> list[str]:
             MISSING if pd.isna(row.val_accuracy) else percent(row.val_accuracy),
             show(row.parameters / 1e6, "{:.2f} M"),
             show(row.macs / 1e6, "{:.0f} M"),
+            show(row.latency_ms, "{:.1f} ms"),
             show(row.training_minutes, "{:.1f} min"),
-            show(row.images_per_second, "{:,.0f}"),
         ]
         if spread is not None:
             cells.insert(
@@ -104,8 +104,8 @@ def write_block() -> str:
             "",
             *write_table(run, seeds),
             "",
-            f"{describe(run)} Accuracy on {results.split_size(run, 'test'):,} test images with its Wilson interval; MACs of one image; "
-            "images/s while fine-tuning.",
+            f"{describe(run)} Accuracy on {results.split_size(run, 'test'):,} test images with its Wilson interval; MACs and "
+            "latency of one image; the ensemble's are its baselines' sums.",
             "",
             *write_findings(findings),
             END,

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from core import results
-from core.config import CLASSES, MODELS, RECIPES
+from core.config import BACKBONES, CLASSES, MODELS, RECIPES
+from core.robustness import list_conditions
 
 CONFUSED_WITH = {  # class: the classes it is taken for, with how often; any other is as likely as the last
     "airplane": ("ship", 4, "bird", 3, "truck", 1),
@@ -26,9 +27,9 @@ CONFUSED_WITH = {  # class: the classes it is taken for, with how often; any oth
 EASE = np.array([0.1, 0.6, -0.5, -1.1, 0.0, -0.7, 0.4, 0.3, 0.4, 0.3])  # a class's margin over the mean, in logits
 STRENGTH = {"resnet18": 3.9, "mobilenet_v2": 3.8, "fusion": 4.2}  # mean margin of the right class, in logits
 COSTS = {
-    "resnet18": {"parameters": 11_181_642, "macs": 333_108_224},
-    "mobilenet_v2": {"parameters": 2_236_682, "macs": 55_021_952},
-    "fusion": {"parameters": 14_327_114, "macs": 389_034_880},
+    "resnet18": {"parameters": 11_181_642, "macs": 333_108_224, "latency_ms": 5.1},
+    "mobilenet_v2": {"parameters": 2_236_682, "macs": 55_021_952, "latency_ms": 7.2},
+    "fusion": {"parameters": 14_327_114, "macs": 389_034_880, "latency_ms": 12.6},
 }
 SPEED = {"resnet18": 220.0, "mobilenet_v2": 260.0, "fusion": 110.0}  # training images a second
 
@@ -124,6 +125,11 @@ def make_run(
         angle = 2 * np.pi * (0.7 * test_labels + 0.3 * test.argmax(axis=1)) / 10  # a blob a class; wrong answers between two
         xy = 40 * np.stack([np.cos(angle), np.sin(angle)], axis=1) + 4 * generator.standard_normal((n_test, 2))
         results.write_embedding(run / model / "embedding.parquet", np.arange(n_test), xy.astype(np.float32))
+        results.write_predictions(run / model / "probe.parquet", {split: (*keys, 0.6 * one) for split, (*keys, one) in splits.items()})
+    severity = np.array([severity for _, severity in list_conditions()])[:, None]  # (41, 1)
+    for model in (*models, *(["ensemble"] if set(BACKBONES) <= set(models) else [])):
+        ease = generator.standard_normal((1, min(200, n_test)))  # the same images are hard in every condition
+        results.write_robustness(run / model / "robustness.csv", ease > 0.35 * severity - 1.6)
     weights = {backbone: {"name": "made up", "file": None, "sha256": None} for backbone in ("resnet18", "mobilenet_v2")}
     record = {
         "recipe": asdict(recipe),

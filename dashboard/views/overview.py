@@ -6,6 +6,8 @@ import streamlit as st
 from core.config import BACKBONES, CLASSES
 from dashboard import components, data, diagram, figures, theme
 
+MAIN = ("comparable", "fusion-mobilenet_v2", "fusion-ensemble", "classes", "headroom")  # the headline says the first
+
 run, models = st.session_state["current"]
 answers = data.load_answers(run)
 summary = data.load_summary(run)
@@ -41,15 +43,15 @@ with left:
 with right:
     st.markdown("**What does each model cost?**")
     st.dataframe(
-        shown[["name", "accuracy", "parameters", "macs", "training_minutes", "images_per_second"]],
+        shown[["name", "accuracy", "parameters", "macs", "latency_ms", "training_minutes"]],
         hide_index=True,
         column_config={
             "name": "model",
             "accuracy": st.column_config.NumberColumn("test accuracy", format="percent"),
             "parameters": st.column_config.NumberColumn("parameters", format="compact"),
             "macs": st.column_config.NumberColumn("MACs", format="compact", help="multiply-accumulates of one image's forward pass"),
+            "latency_ms": st.column_config.NumberColumn("latency", format="%.1f ms", help="of one image, on the machine that evaluated"),
             "training_minutes": st.column_config.NumberColumn("minutes", format="%.0f", help="to train, validation included"),
-            "images_per_second": st.column_config.NumberColumn("images/s", format="%.0f", help="while fine-tuning"),
         },
     )
     st.caption("The ensemble runs both baselines, so it costs their sum and no training of its own.")
@@ -62,7 +64,9 @@ st.subheader("How the fusion is built")
 st.html(diagram.architecture_html(run))
 
 st.subheader("What may be claimed")
-components.show_findings(findings)
+components.show_findings([finding for finding in findings if finding.id in MAIN])
+if findings:
+    st.page_link("views/evidence.py", label=f"All {len(findings)} claims, each with its test")
 
 st.subheader("What they look at")
 sample = answers.groupby("label").sample(12, random_state=0).sort_values("label")
@@ -71,7 +75,7 @@ st.caption(
     "CIFAR-10 (Krizhevsky 2009): 60,000 colour images of 32×32 pixels in ten classes; 45,000 to train, 5,000 to choose, 10,000 to test."
 )
 
-recipe = run.recipe
+recipe, note = run.recipe, run.record.get("note", "")
 weights = {name: start["name"] for name, start in run.record["start_weights"].items()}
 with st.expander("How this run was made"):
     st.markdown(
@@ -82,4 +86,5 @@ with st.expander("How this run was made"):
         + "".join(f"- **{theme.label(name)} starts from** {text}\n" for name, text in weights.items())
         + f"- **Seed** {run.record['seed']}; **device** {run.record['device']}; **code** `{run.record['code_commit'][:12]}`; "
         + ", ".join(f"{name} {version}" for name, version in run.record["libraries"].items() if name in ("torch", "torchvision"))
+        + (f"\n- **Note** {note}" if note else "")
     )

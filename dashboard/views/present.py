@@ -25,7 +25,7 @@ CSS = f"""<style>
 .st-key-remote {{ position: fixed; z-index: 9; left: 0; right: 0; bottom: 0; padding: .6rem 4vw; background: var(--st-background-color); }}
 {report.CARDS_CSS} .cards figure {{ font-size: clamp(13px, 1vw, 18px); }}
 </style>"""
-LEFT_OUT = ("fusion-resnet18", "fusion-mobilenet_v2", "seeds", "worst-class", "frozen")  # another screen says as much
+LEFT_OUT = ("fusion-resnet18", "fusion-mobilenet_v2", "seeds", "worst-class", "probe")  # another screen says as much
 CARDS = 8  # images on a screen
 
 run, _ = st.session_state["current"]
@@ -106,7 +106,7 @@ def show_cards(rows: pd.DataFrame) -> None:
 def find_disputed() -> pd.DataFrame:
     """Fusion's errors on the images whose label the fewest people chose."""
     wrong = answers[~answers["fusion_correct"]]
-    return wrong.assign(agreement=data.load_agreement()[wrong["index"]]).sort_values("agreement", kind="stable").head(CARDS)
+    return wrong.sort_values("people", kind="stable").head(CARDS)
 
 
 def make_screen(finding: Finding) -> Screen:

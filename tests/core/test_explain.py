@@ -516,10 +516,9 @@ def shipped(tmp_path_factory, models):
     return run
 
 
-def test_the_script_writes_what_attribute_gives(shipped, script):
-    finished = script(
-        "explain.py", shipped, "--model", "fusion", "--errors", "--method", "saliency", "grad_cam", "--target", "difference", "--branches"
-    )
+def test_the_script_writes_what_attribute_gives(shipped, script, data, fake_cifar):
+    chosen = ["--model", "fusion", "--errors", "--method", "saliency", "grad_cam", "--target", "difference"]
+    finished = script("explain.py", shipped, *chosen, "--branches", "--data", fake_cifar)
     assert finished.code == 0, finished.error
     run = results.load_run(shipped)
     predictions = results.load_predictions(run, "fusion")
@@ -540,8 +539,9 @@ def test_the_script_writes_what_attribute_gives(shipped, script):
     np.testing.assert_allclose(found.maps["saliency"][WHOLE][:2], expected, rtol=0.01, atol=0.002 * expected.max())
 
     features = extract_features(model, pick_images(test_images, range(200)), 96)
+    mean = extract_features(model, data.train.images[:200], 96).mean(0, keepdim=True)
     with torch.no_grad():
-        change = model.head(features) - model.head(features.mean(0, keepdim=True))
+        change = model.head(features) - model.head(mean)
     contributions = sum(found.branches["contribution"].values())
     np.testing.assert_allclose(contributions, change.numpy()[np.arange(200), predicted], rtol=0.01, atol=0.01)
     assert found.branches["ablated"]["resnet18"].shape == (200, 10)

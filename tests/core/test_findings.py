@@ -10,7 +10,6 @@ import sklearn.metrics
 from scipy.stats import ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import confint_proportions_2indep
 
 from core import findings, results
 from core.config import BACKBONES, MODELS, RECIPES
@@ -166,13 +165,14 @@ def test_gap(train, verdict):
     assert gap.interval == pytest.approx((train - 1 - half, train - 1 + half), abs=1e-6)
 
 
-@pytest.mark.parametrize(("fusion", "verdict"), [(0.87, SUPPORTED), (0.845, OPEN), (0.8, CONTRADICTED)])
-def test_frozen_features(fusion, verdict):
-    histories = {m: history(0.97, 0.95, share) for m, share in (("fusion", fusion), ("resnet18", 0.7), ("mobilenet_v2", 0.84))}
-    frozen = findings.compare_frozen(build(BETTER, BETTER, BETTER, histories=histories), SCOPE)
-    assert frozen.verdict == verdict and "MobileNetV2" in frozen.text
-    expected = confint_proportions_2indep(round(fusion * N), N, round(0.84 * N), N, method="wald", compare="diff")
-    assert frozen.interval == pytest.approx(expected)
+@pytest.mark.parametrize(("fusion", "verdict"), [(range(260), SUPPORTED), (range(10, 330), OPEN), (range(420), CONTRADICTED)])
+def test_probes_of_frozen_features(fusion, verdict):
+    correct = {"fusion": wrong_on(fusion), "resnet18": wrong_on(range(600)), "mobilenet_v2": wrong_on(range(320))}
+    found = findings.compare_probes(correct)
+    assert found.verdict == verdict and "MobileNetV2" in found.text and found.n == N
+    only = [int((correct[a] & ~correct[b]).sum()) for a, b in (("fusion", "mobilenet_v2"), ("mobilenet_v2", "fusion"))]
+    assert found.p == pytest.approx(mcnemar([[0, only[0]], [only[1], 0]], exact=True).pvalue, abs=1e-12)
+    assert found.numbers["difference"] == pytest.approx((only[0] - only[1]) / N)
 
 
 # --- confidence ------------------------------------------------------------------------------------------------------
@@ -290,11 +290,12 @@ def test_every_statement_of_a_run_can_be_traced_and_says_no_more_than_its_test(f
     found = findings.find_findings(run)
     assert found[0].id == "fusion-better-baseline"
     expected = {"comparable", "fusion-resnet18", "fusion-mobilenet_v2", "fusion-ensemble", "seeds", "classes", "worst-class", "gap"}
-    expected |= {"frozen", "calibration", "temperature", "headroom", "people", "relabelled"}
+    expected |= {"probe", "robustness", "calibration", "temperature", "headroom", "people", "relabelled"}
     assert {one.id for one in found[1:]} == expected and len(found) == len(expected) + 1
     for one in found:
         assert one.verdict in (SUPPORTED, OPEN, CONTRADICTED) and one.view and one.test and one.claim
-        assert "seed 0" in one.text and one.text.endswith(".") and one.n in (1, 200, 400, 400 - 26)
+        assert ("seed 0" in one.text) == (one.id != "probe")  # a probe is not trained from a seed
+        assert one.text.endswith(".") and one.n in (1, 200, 400, 400 - 26)
         assert all(type(value) in (int, float) for value in one.numbers.values())
         open_words = re.search(r"not distinguishable|not shown|stays open|not known", one.text)
         assert bool(open_words) == (one.verdict == OPEN), one.text

@@ -165,7 +165,7 @@ def test_the_presentation_steps_through_question_findings_and_limits(visit, find
     assert seen[0] == report.QUESTION and seen[-1] == "What this does not say"
     for finding in findings:
         shown = finding.text.partition(": ")[0] in seen
-        assert shown != (finding.id in ("fusion-resnet18", "fusion-mobilenet_v2", "worst-class", "frozen"))
+        assert shown != (finding.id in ("fusion-resnet18", "fusion-mobilenet_v2", "worst-class", "probe"))
         assert not shown or any(finding.verdict in block for block in said)
     assert "Rescued: both baselines wrong, fusion right" in seen
 

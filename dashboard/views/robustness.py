@@ -1,0 +1,60 @@
+"""Robustness: how accuracy falls when the test images are corrupted, kind by kind and step by step."""
+
+import streamlit as st
+
+from core.config import CLASSES
+from core.robustness import CORRUPTIONS
+from dashboard import components, data, diagram, figures, theme
+
+run, models = st.session_state["current"]
+_, findings = data.load_findings(run)
+
+st.title("Robustness")
+table = data.load_robustness(run)
+shown = table[table["model"].isin(models)]
+labels = {"all eight": None} | {kind.label: name for name, kind in CORRUPTIONS.items()}
+chosen = components.pick_one("Corruption", list(labels), "corruption")
+kinds = [labels[chosen]] if labels[chosen] else list(CORRUPTIONS)
+
+left, right = st.columns(2)
+with left:
+    curve = shown[shown["corruption"].isin(["none", *kinds])].groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
+    components.show_figure(
+        figures.robustness_figure(curve, "How does accuracy fall as corruption grows?"),
+        "robustness",
+        f"{'Mean of all eight' if chosen == 'all eight' else chosen}; severity 0 is the clean image.",
+        curve,
+    )
+with right:
+    by_kind = shown[shown["severity"] > 0].groupby(["model", "corruption"], as_index=False, sort=False)["accuracy"].mean()
+    components.show_figure(
+        figures.corruptions_figure(by_kind.assign(label=[CORRUPTIONS[name].label for name in by_kind["corruption"]])),
+        "corruptions",
+        "Mean over the five severities.",
+        by_kind,
+    )
+errors = data.load_corruption_errors(run)
+st.dataframe(
+    errors[errors["model"].isin(models)].assign(model=lambda frame: frame["model"].map(theme.label)),
+    hide_index=True,
+    column_config={
+        "clean": st.column_config.NumberColumn("clean accuracy", format="percent"),
+        "corrupted": st.column_config.NumberColumn("corrupted accuracy", format="percent"),
+        "mce": st.column_config.NumberColumn(
+            "corruption error", format="percent", help="mean over the corruptions, relative to ResNet18's"
+        ),
+        "low": st.column_config.NumberColumn("95 % from", format="percent"),
+        "high": st.column_config.NumberColumn("to", format="percent"),
+    },
+)
+st.caption(
+    f"On {table['images'].iloc[0]:,} test images, equally many a class. Corruption error (Hendrycks & Dietterich 2019): a model's errors "
+    "over all severities divided by ResNet18's, averaged over the kinds."
+)
+components.show_findings([finding for finding in findings if finding.view == "robustness"])
+
+st.subheader("What the models were shown")
+images = data.load_images()
+index = st.number_input("Image", 0, len(images.png) - 1, value=0, key="image", bind="query-params", width=140)
+st.caption(f"Test image {index}, a {CLASSES[images.labels[index]]}: clean, then in severities 1 to 5.")
+st.html(diagram.corruptions_html(images.decode(index), index))
