@@ -86,7 +86,7 @@ def shipped_agreement(run: results.Run, model: str, data: Cifar10, world: World)
     """Share of the test images that the shipped weights put in the same class as the shipped predictions. Raises UserError."""
     shipped = results.load_predictions(run, model, "test", data.test.labels.cpu().numpy())
     classifier = load_shipped_model(run, model).to(world.device)
-    images = data.test.images[torch.from_numpy(shipped.index).to(world.device)]
+    images = data.test.images[torch.tensor(shipped.index, device=world.device)]
     logits, _ = predict(classifier, images, run.recipe.image_size, world, label=f"{model}: check")
     return float((logits.argmax(1).cpu().numpy() == shipped.logits.argmax(1)).mean())
 

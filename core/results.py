@@ -183,6 +183,7 @@ def publish(staged: Path, run: Path) -> None:
         except UserError:  # damaged: this is its repair
             existing = record
         check_same_run(run / "run.json", existing, record)
+        shutil.rmtree(run / "ensemble", ignore_errors=True)  # of the models that go
         for model in record["models"]:
             if (run / model).exists():
                 os.rename(run / model, staged / f".{model}.old")
@@ -267,7 +268,8 @@ def load_run(run: Path) -> Run:
 def read_table(path: Path, columns: dict[str, str], repair: str) -> pd.DataFrame:
     """Read a csv or parquet file and check its columns' kinds ({name: NumPy kind codes}). Raises UserError."""
     try:
-        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        texts = {name: str for name, kinds in columns.items() if "U" in kinds}
+        frame = pd.read_csv(path, dtype=texts) if path.suffix == ".csv" else pd.read_parquet(path)
     except Exception as error:  # pandas and pyarrow raise many kinds on damaged files
         raise UserError(f"{path} cannot be read ({error}): run {repair}") from None
     missing = [name for name in columns if name not in frame]

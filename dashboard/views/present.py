@@ -89,6 +89,9 @@ def draw_finding(finding: Finding) -> go.Figure:
             states = ["both right", *(f"only {theme.label(one)} right" for one in BACKBONES), "both wrong"]
             names, title = ("baselines", theme.label("fusion")), "What becomes of right and wrong answers?"
             return figures.transition_figure(counts.to_numpy().reshape(-1, 2), states, flows, set(), names, title, components.surface())
+        case "robustness":
+            curve = data.load_robustness(run).groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
+            return figures.robustness_figure(curve, "How does accuracy fall as corruption grows?")
         case _:
             return figures.accuracy_figure(summary)
 

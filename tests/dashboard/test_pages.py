@@ -74,6 +74,57 @@ def test_confusion_figures_hold_every_cell_for_clicks(visit, show):
         assert sum(cell[2] for cell in clickable["customdata"]) == 10_000
 
 
+def test_robustness_follows_the_files(visit, fake_results):
+    run = results.load_run(fake_results / "imagenet-96-seed0")
+    curve = next(trace for trace in figure(visit("robustness"))["data"] if trace["name"] == "Fusion")
+    rows = results.load_robustness(run, "fusion").mean(axis=1)
+    np.testing.assert_allclose(values(curve["y"]), 100 * np.array([rows[0], *rows[1:].reshape(8, 5).mean(axis=0)]))
+    app = visit("robustness", corruption="JPEG", image="17")
+    curve = next(trace for trace in figure(app)["data"] if trace["name"] == "Ensemble")
+    rows = results.load_robustness(run, "ensemble").mean(axis=1)
+    np.testing.assert_allclose(values(curve["y"]), 100 * np.array([rows[0], *rows[21:26]]))
+    shown = app.get("html")[-1].proto.body
+    assert shown.count("<img") == 8 * 6 and 'alt="JPEG, severity 5"' in shown
+    named = visit("robustness", corruption="<b>", image="99999")
+    assert named.title[0].value == "Robustness" and not named.error
+
+
+def test_a_run_without_robustness_names_the_command(made_results, tmp_path, monkeypatch):
+    shutil.copytree(made_results, tmp_path / "results")
+    (tmp_path / "results" / "imagenet-96-seed0" / "fusion" / "robustness.csv").unlink()
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run().switch_page("views/robustness.py").run()
+    assert not app.exception
+    assert "run python scripts/robustness.py results/imagenet-96-seed0" in app.error[0].value
+
+
+def test_errors_filter_by_what_people_say(made_results, tmp_path, monkeypatch):
+    folder = shutil.copytree(made_results, tmp_path / "results")
+    monkeypatch.setattr(results, "RESULTS", folder)
+    answers = results.load_answers(results.load_run(folder / "imagenet-96-seed0"))
+    votes = np.zeros((10_000, 10), int)
+    votes[np.arange(10_000), answers["label"]] = 50
+    unsure = np.flatnonzero(~answers["fusion_correct"])[:7]
+    votes[unsure, (answers["label"].to_numpy()[unsure] + 1) % 10] = 50  # half of the people see another class
+    results.write_human_votes(folder / "human_votes.parquet", votes)
+    zero = dict.fromkeys(results.LABEL_ERROR_COLUMNS, 0)
+    results.write_label_errors(folder / "label_errors.parquet", [zero | {"index": int(i), "votes_neither": 5} for i in unsure[:3]])
+
+    def visit(**parameters) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60)
+        for key, value in parameters.items():
+            app.query_params[key] = value
+        app = app.run().switch_page("views/errors.py").run()
+        assert not app.exception and not app.error
+        return app
+
+    assert any("**7** of 10,000" in block.value for block in visit(people=["0.2", "0.8"]).markdown)
+    app = visit(doubted="true", image=str(unsure[0]))
+    assert any("**3** of 10,000" in block.value for block in app.markdown)
+    assert any("label doubted" in block.value for block in app.markdown)
+    assert any(block.value.startswith("People say") and "50%" in block.value for block in app.caption)
+
+
 def test_errors_filter_by_class_and_model(visit, fake_results):
     app = visit("errors", model="resnet18", true=["cat", "dog"], outcome="model wrong")
     answers = results.load_answers(results.load_run(fake_results / "imagenet-96-seed0"))
@@ -142,7 +193,7 @@ def test_the_pages_open_without_torch(made_results):
         "import sys; from pathlib import Path; from core import results; results.RESULTS = Path(sys.argv[1])\n"
         "from streamlit.testing.v1 import AppTest\n"
         "app = AppTest.from_file('dashboard/Home.py', default_timeout=60).run()\n"
-        "for view in ('training', 'confusion', 'errors'): app.switch_page(f'views/{view}.py').run()\n"
+        "for view in ('training', 'evidence', 'calibration', 'robustness', 'rescued', 'embedding', 'confusion', 'errors'): app.switch_page(f'views/{view}.py').run()\n"
         "assert not app.exception and app.title[0].value == 'Errors'\n"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )

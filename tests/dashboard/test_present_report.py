@@ -188,11 +188,11 @@ def test_a_nonsense_step_opens_the_first_screen(visit, step):
 def test_every_finding_has_a_chart_of_its_own(visit, findings):
     first = json.loads(visit("present", step="4").get("plotly_chart")[0].proto.spec)
     charts = {first["layout"]["title"]["text"]}
-    assert charts == {"How many test images does each model get right?"}
+    assert charts == {"How often is each model right?"}
     for step in range(5, 5 + len(findings) - 5):
         for chart in visit("present", step=str(step)).get("plotly_chart"):
             charts.add(json.loads(chart.proto.spec)["layout"]["title"]["text"])
-    assert len(charts) >= 6 and all(title.endswith("?") for title in charts)
+    assert len(charts) >= 7 and all(title.endswith("?") for title in charts)
 
 
 def test_a_run_without_all_models_can_be_presented(tmp_path, made_results, monkeypatch):
