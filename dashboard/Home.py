@@ -38,7 +38,8 @@ page = st.navigation(
     {
         group: [st.Page(f"views/{name}.py", title=title, default=name == "overview", url_path=name) for name, title in pages.items()]
         for group, pages in PAGES.items()
-    }
+    },
+    expanded=True,
 )
 try:
     run = components.pick_run()

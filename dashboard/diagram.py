@@ -42,7 +42,7 @@ def architecture_html(run: Run) -> str:
         _box(
             STYLES[name].color,
             f"{STYLES[name].label} without its classifier",
-            f"ImageNet-pretrained: {run.record['start_weights'][name]['name']}",
+            f"starts from {run.record['start_weights'][name]['name']}",
             f"global average pooling → {FEATURES[name]:,} features",
         )
         for name in BACKBONES

@@ -11,15 +11,14 @@ from core.config import CLASSES
 from core.metrics import softmax
 from dashboard.theme import BAD, CLASS_COLORS, GOOD, LIGHT, NEUTRAL, STYLES, Style, Surface, label, mix
 
-MARGIN = {"l": 8, "r": 8, "t": 64, "b": 8}
-
 
 def layout(figure: go.Figure, title: str, height: int = 380, **options) -> go.Figure:
     """The look all charts share."""
+    lines = wrap(title, 42)  # what fits beside another chart, or on a telephone
     figure.update_layout(
-        title={"text": title, "font": {"size": 16}, "x": 0, "xanchor": "left", "y": 0.97, "yanchor": "top"},
+        title={"text": "<br>".join(lines), "font": {"size": 16}, "x": 0, "xanchor": "left", "y": 0.97, "yanchor": "top"},
         height=height,
-        margin=MARGIN,
+        margin={"l": 8, "r": 8, "t": 44 + 20 * len(lines), "b": 8},
         legend={"orientation": "h", "y": -0.18, "x": 0, "title": None},
         **options,
     )
@@ -190,7 +189,7 @@ def top_classes_figure(logits: dict[str, np.ndarray], true: int | None, surface:
         figure.update_yaxes(autorange="reversed", row=row, col=1)
         figure.update_xaxes(range=[0, 100], showticklabels=row == len(logits), row=row, col=1)
     figure.update_xaxes(title="probability (%)", row=len(logits), col=1)
-    layout(figure, "What does each model see?", 130 + 100 * len(logits))
+    layout(figure, "What do they see?", 130 + 100 * len(logits))
     return figure
 
 

@@ -195,7 +195,7 @@ async def visit(page, address: str, view: str) -> float:
     start = time.perf_counter()
     while True:
         try:
-            await page.goto(f"{address}/{view}")
+            await page.goto(f"{address}/{'' if view == 'overview' else view}")
             break
         except Exception as error:  # the server is still starting
             if "ERR_CONNECTION_REFUSED" not in str(error):

@@ -15,7 +15,8 @@ answers = data.load_answers(run)
 st.title("Attributions")
 components.require_weights(run)
 
-known = data.load_methods()
+with st.spinner("Loading the methods …"):
+    known = data.load_methods()
 with st.expander("Choose the images to step through"):
     _, rows = components.filter_images(run, answers)
     upload = st.file_uploader("Or your own image", ["png", "jpg", "jpeg", "webp"], max_upload_size=MAX_BYTES // 2**20)

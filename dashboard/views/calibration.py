@@ -33,7 +33,7 @@ with left:
     )
 with right:
     components.show_figure(
-        figures.risk_figure(curves, "If a model may skip its doubtful images, how often does it still err?"),
+        figures.risk_figure(curves, "How often does a model err on what it is sure of?"),
         "risk_coverage",
         "Images answered in order of confidence. The area under a curve is its AURC: low is good.",
         pd.concat([pd.DataFrame({"model": m, "coverage": c[::100], "risk": r[::100]}) for m, (c, r) in curves.items()]),

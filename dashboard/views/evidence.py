@@ -32,12 +32,12 @@ table = pd.DataFrame(
     }
 )
 left, right = st.columns([1, 1.25])
-axis = "test accuracy, fusion minus the other (points, 95 % interval)"
+axis = "accuracy, fusion minus the other (points)"
 with left:
     components.show_figure(
         figures.difference_figure(table, "How far is fusion from each of the others?", axis),
         "differences",
-        "Paired bootstrap of the test images, 10,000 resamples. An interval that leaves zero out is a difference.",
+        "95 % intervals, paired bootstrap of the test images. One that leaves zero out is a difference.",
         table,
     )
 with right:
@@ -60,9 +60,9 @@ classes = pd.DataFrame({"name": CLASSES, **metrics.class_differences(answers["la
 classes[["difference", "low", "high"]] *= 100
 left, right = st.columns([1, 1.25])
 with left:
-    axis = f"recall, fusion minus {theme.label(other)} (points, 95 % interval)"
+    axis = f"recall, fusion minus {theme.label(other)} (points)"
     figure = figures.difference_figure(classes, "In which classes does fusion differ?", axis)
-    components.show_figure(figure, "class_differences", "Paired bootstrap within each class.", classes)
+    components.show_figure(figure, "class_differences", "95 % intervals, paired bootstrap within each class.", classes)
 with right:
     st.dataframe(
         classes,

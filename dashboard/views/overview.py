@@ -15,6 +15,7 @@ summary["name"] = summary["model"].map(theme.label)
 shown = summary[summary["model"].isin([*models, "oracle"])]
 best_baseline = summary[summary["model"].isin(BACKBONES)]["accuracy"].max()
 
+note = run.record.get("note", "")
 headline, findings = data.load_findings(run)
 
 st.title("Does fusing two CNN backbones beat either alone?")
@@ -27,6 +28,7 @@ for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
             f"{row.accuracy:.2%}",
             border=True,
             delta=None if row.model in BACKBONES or np.isnan(best_baseline) else f"{100 * (row.accuracy - best_baseline):+.2f} points",
+            delta_color="off",
             height="stretch",
             help=f"95 % interval {row.low:.2%} to {row.high:.2%}, {len(answers):,} test images",
         )
@@ -43,18 +45,20 @@ with left:
 with right:
     st.markdown("**What does each model cost?**")
     st.dataframe(
-        shown[["name", "accuracy", "parameters", "macs", "latency_ms", "training_minutes"]],
+        shown[shown["parameters"].notna()].assign(accuracy=lambda rows: 100 * rows["accuracy"])[
+            ["name", "accuracy", "parameters", "macs", "latency_ms", "training_minutes"]
+        ],
         hide_index=True,
         column_config={
             "name": "model",
-            "accuracy": st.column_config.NumberColumn("test accuracy", format="percent"),
+            "accuracy": st.column_config.NumberColumn("test accuracy", format="%.2f %%"),
             "parameters": st.column_config.NumberColumn("parameters", format="compact"),
             "macs": st.column_config.NumberColumn("MACs", format="compact", help="multiply-accumulates of one image's forward pass"),
             "latency_ms": st.column_config.NumberColumn("latency", format="%.1f ms", help="of one image, on the machine that evaluated"),
             "training_minutes": st.column_config.NumberColumn("minutes", format="%.0f", help="to train, validation included"),
         },
     )
-    st.caption("The ensemble runs both baselines, so it costs their sum and no training of its own.")
+    st.caption(f"The ensemble runs both baselines, so it costs their sum and no training of its own. {note}")
     with st.container(horizontal=True):
         st.page_link("views/training.py", label="How they learned")
         st.page_link("views/confusion.py", label="What they confuse")
@@ -75,7 +79,7 @@ st.caption(
     "CIFAR-10 (Krizhevsky 2009): 60,000 colour images of 32×32 pixels in ten classes; 45,000 to train, 5,000 to choose, 10,000 to test."
 )
 
-recipe, note = run.recipe, run.record.get("note", "")
+recipe = run.recipe
 weights = {name: start["name"] for name, start in run.record["start_weights"].items()}
 with st.expander("How this run was made"):
     st.markdown(

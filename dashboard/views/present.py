@@ -51,7 +51,7 @@ def draw_differences(rows: dict[str, Finding], title: str, margin: float | None 
         columns=["difference", "low", "high"],
     ).assign(name=list(rows))
     table[["low", "high"]] *= 100
-    return figures.difference_figure(table, title, "test accuracy, fusion minus the other (points, 95 % interval)", margin=margin)
+    return figures.difference_figure(table, title, "accuracy, fusion minus the other (points, 95 % interval)", margin=margin)
 
 
 def draw_finding(finding: Finding) -> go.Figure:

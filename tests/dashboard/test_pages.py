@@ -193,7 +193,8 @@ def test_the_pages_open_without_torch(made_results):
         "import sys; from pathlib import Path; from core import results; results.RESULTS = Path(sys.argv[1])\n"
         "from streamlit.testing.v1 import AppTest\n"
         "app = AppTest.from_file('dashboard/Home.py', default_timeout=60).run()\n"
-        "for view in ('training', 'evidence', 'calibration', 'robustness', 'rescued', 'embedding', 'confusion', 'errors'): app.switch_page(f'views/{view}.py').run()\n"
+        "views = 'training', 'evidence', 'calibration', 'robustness', 'rescued', 'embedding', 'confusion', 'errors'\n"
+        "for view in views: app.switch_page(f'views/{view}.py').run()\n"
         "assert not app.exception and app.title[0].value == 'Errors'\n"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
