@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.model_selection import train_test_split
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5
 
@@ -98,6 +97,8 @@ def load_cifar10(folder: Path | None, device: torch.device) -> Cifar10:
 
 def split_indices(labels: np.ndarray, validation: int = VALIDATION_IMAGES) -> tuple[torch.Tensor, torch.Tensor]:
     """Sorted positions (N - validation,) and (validation,) of a split with equal class shares, always the same one."""
+    from sklearn.model_selection import train_test_split
+
     train, val = train_test_split(np.arange(len(labels)), test_size=validation, stratify=labels, random_state=SPLIT_SEED)
     return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(val))
 

@@ -7,10 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.manifold import TSNE
-from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from core import results
@@ -53,6 +49,9 @@ def score(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) ->
 
 def embed(hidden: np.ndarray) -> np.ndarray:
     """Penultimate features (N, D) -> (N, 2): PCA to 50 components, then t-SNE (van der Maaten & Hinton 2008)."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
     components = PCA(min(50, *hidden.shape), random_state=0).fit_transform(hidden)
     return TSNE(init="pca", random_state=0, n_jobs=-1).fit_transform(components)
 
@@ -132,6 +131,9 @@ def fit_probe(
 
     Standardised features, multinomial logistic regression (scikit-learn), its C the one of `strengths` best on validation.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(features["train"])
     scaled = {split: scaler.transform(values) for split, values in features.items()}
     fits = [LogisticRegression(C=strength, max_iter=300).fit(scaled["train"], labels["train"]) for strength in strengths]

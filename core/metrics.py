@@ -219,7 +219,7 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 1
 
 
 def calibration_error_difference(
-    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], resamples: int = 2_000, seed: int = 0
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], resamples: int = 1_000, seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
     """Calibration error (equal mass) of the first (confidence, correct) minus that of the second, same images; paired
     bootstrap interval, the bins staying where they are."""
@@ -269,7 +269,7 @@ def human_agreement(votes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return votes[np.arange(len(labels)), labels] / votes.sum(axis=1)
 
 
-def corruption_error(wrong: np.ndarray, reference: np.ndarray, resamples: int = 2_000, seed: int = 0) -> tuple[float, tuple[float, float]]:
+def corruption_error(wrong: np.ndarray, reference: np.ndarray, resamples: int = 1_000, seed: int = 0) -> tuple[float, tuple[float, float]]:
     """Mean corruption error relative to a reference model, and its 95 % interval from resampled images, paired.
 
     `wrong` and `reference`: (corruptions, severities, N) bool on the same images. A corruption's error is a model's sum over its

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import streamlit as st
 
 from core.config import UserError
-from dashboard import components
+from dashboard import components, release_memory
 
 st.set_page_config(page_title="CNN fusion laboratory", page_icon="🔬", layout="wide")
 
@@ -54,3 +54,5 @@ try:
         page.run()
 except UserError as error:
     st.error(str(error))
+finally:
+    release_memory()

@@ -92,8 +92,9 @@ def _load_answers(path: Path, stamp: tuple) -> pd.DataFrame:
     if (results.RESULTS / "label_errors.parquet").exists():
         doubted = results.load_label_errors(results.RESULTS)
         answers["relabelled"] = answers["index"].isin(doubted["index"][doubted["relabelled"]])
-    answers["agree"] = predicted.nunique(axis=1) == 1
-    answers["disagreement"] = predicted.nunique(axis=1) + probabilities.max(axis=1) - probabilities.min(axis=1)
+    different = 1 + (np.diff(np.sort(predicted.to_numpy(), axis=1), axis=1) > 0).sum(axis=1)  # answers an image gets
+    answers["agree"] = different == 1
+    answers["disagreement"] = different + probabilities.max(axis=1) - probabilities.min(axis=1)
     return answers
 
 

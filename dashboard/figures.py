@@ -19,7 +19,7 @@ def layout(figure: go.Figure, title: str, height: int = 380, **options) -> go.Fi
         title={"text": "<br>".join(lines), "font": {"size": 16}, "x": 0, "xanchor": "left", "y": 0.97, "yanchor": "top"},
         height=height,
         margin={"l": 8, "r": 8, "t": 44 + 20 * len(lines), "b": 8},
-        legend={"orientation": "h", "y": -0.18, "x": 0, "title": None},
+        legend={"orientation": "h", "y": -0.22, "x": 0, "title": None},
         **options,
     )
     figure.update_xaxes(automargin=True)
@@ -97,7 +97,7 @@ def training_figure(
                 marker={"symbol": style.marker, "size": 8 if solid else 5},
                 hovertemplate="%{y:.4~g}",
             )
-    layout(figure, title, 420, hovermode="x unified")
+    layout(figure, title, 460, hovermode="x unified")
     figure.update_xaxes(title="epoch", dtick=1 if values.index.max() <= 20 else None)
     figure.update_yaxes(title=axis, type="log" if log else "linear")
     if frozen_epochs:

@@ -6,6 +6,7 @@ python scripts/train.py --recipe cpu-96 --resume                               g
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -37,8 +38,15 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def stop(signum: int, frame: object) -> None:
+    """SIGTERM: every finished epoch lies in a checkpoint, so there is nothing to save but a word."""
+    print("stopped by SIGTERM: the checkpoint of the last finished epoch is kept; go on with --resume", file=sys.stderr)
+    raise SystemExit(128 + signum)
+
+
 def main() -> None:
     args = parse_arguments()
+    signal.signal(signal.SIGTERM, stop)
     recipe = RECIPES[args.recipe]
     start = "scratch" if args.start_weights == "none" else "imagenet"
     out = args.out or results.RESULTS / f"{start}-{recipe.image_size}-seed{args.seed}"

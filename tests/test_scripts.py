@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -43,7 +44,8 @@ def test_a_training_leaves_a_whole_run(trained):
         assert sorted(p.name for p in (trained / model).iterdir()) == files
 
 
-def test_killed_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(fake_cifar, trained, tmp_path):
+@pytest.mark.parametrize(("sent", "code", "word"), [(signal.SIGKILL, -signal.SIGKILL, ""), (signal.SIGTERM, 143, "stopped by SIGTERM: ")])
+def test_stopped_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(sent, code, word, fake_cifar, trained, tmp_path):
     arguments = training(fake_cifar, tmp_path, "resnet18")
     process = subprocess.Popen(command(fake_cifar, *arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     told = ""
@@ -51,9 +53,9 @@ def test_killed_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(fake_cifar, tr
         character = process.stderr.read(1)
         assert character, told
         told += character
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process.send_signal(sent)
+    assert word in process.communicate()[1]
+    assert process.returncode == code
     assert len(load_checkpoint(checkpoint_of(tmp_path / "results" / "run", "resnet18"))["history"]) == 1
     assert not (tmp_path / "results").exists()
 
@@ -62,6 +64,24 @@ def test_killed_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(fake_cifar, tr
     assert [key for key in whole if not torch.equal(resumed[key], whole[key])] == []
     predictions = Path("resnet18", "predictions.parquet")
     assert (tmp_path / "results" / "run" / predictions).read_bytes() == (trained / predictions).read_bytes()
+
+
+def test_two_trainings_write_the_same_files_but_for_times(fake_cifar, trained, script, tmp_path):
+    again = tmp_path / "results" / "run"
+    _, *arguments = training(fake_cifar, tmp_path, "all")
+    assert script("train.py", *arguments).code == 0
+    for name in sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file()):
+        if name.suffix == ".csv":
+            times = ["images_per_second", "time_seconds"]
+            assert pd.read_csv(again / name).drop(columns=times).equals(pd.read_csv(trained / name).drop(columns=times)), name
+        elif name.suffix == ".json":
+            records = [json.loads((run / name).read_text()) for run in (again, trained)]
+            for record in records:
+                for costs in record["models"].values():
+                    del costs["latency_ms"]
+            assert records[0] == records[1]
+        else:
+            assert (again / name).read_bytes() == (trained / name).read_bytes(), name
 
 
 def test_two_processes_write_whole_files_in_order(fake_cifar, data, script, tmp_path):
