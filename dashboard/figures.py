@@ -397,7 +397,7 @@ def randomization_figure(stages: list[str], correlation: list[float], style: Sty
             marker={"symbol": style.marker, "size": 9}, hovertemplate="%{x}: %{y:.2f}<extra></extra>",
         )
     )  # fmt: skip
-    layout(figure, "Does the map notice when the weights are random?", 320)
+    layout(figure, "Does the map notice random weights?", 320)
     figure.update_xaxes(title="randomised down to (side of the layer's output, of the input's)", type="category")
     figure.update_yaxes(title="rank correlation with the trained map", range=[-0.3, 1.05])
     return figure

@@ -204,6 +204,13 @@ async def visit(page, address: str, view: str) -> float:
     return time.perf_counter() - start
 
 
+async def follow(page, view: str) -> float:
+    """Click a view's link in the sidebar; seconds until it is drawn and the server has finished."""
+    link = page.locator(f"[data-testid=stSidebarNavLink][href$='/{'' if view == 'overview' else view}']")
+    before = await page.locator("h1").first.inner_text()
+    return await change(page, link.click, f"{READY} && document.querySelector('h1').innerText != {before!r}")
+
+
 async def change(page, action: Callable, shown: str) -> float:
     """Seconds from an action until the JavaScript condition `shown` holds."""
     start = time.perf_counter()
@@ -249,7 +256,14 @@ async def measure_dashboard(browser, address: str, pid: int, start: float, args:
     await visit(page, address, "")
     measured = {"first page from server start": [time.perf_counter() - start]}
     for view in [v for v in views if v not in heavy]:
-        measured[f"view: {view}"] = [await visit(page, address, view) for _ in range(args.repeats + 1)][1:]
+        measured[f"opened in a new page: {view}"] = [await visit(page, address, view) for _ in range(args.repeats + 1)][1:]
+    for view in [v for v in views if v not in {*heavy, "present"}]:  # Present hides the links
+        away, times = "training" if view == "overview" else "overview", []
+        await visit(page, address, away)
+        for _ in range(args.repeats + 1):
+            times.append(await follow(page, view))
+            await follow(page, away)
+        measured[f"followed a link to: {view}"] = times[1:]
     memory = {"server memory after all views without torch (MB)": server_memory(pid)}
 
     measured["matrix click to its images"] = []

@@ -2,6 +2,7 @@
 
 import io
 import runpy
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -33,6 +34,21 @@ def run_script(name: str, *arguments: object) -> Finished:
         except SystemExit as end:
             code = end.code
     return Finished(code, out.getvalue(), error.getvalue())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    """No test may reach another machine: what connects anywhere but here fails."""
+    connect = socket.socket.connect
+
+    def stay_here(self: socket.socket, address: object) -> None:
+        outside = isinstance(address, tuple) and address[0] not in ("localhost", "127.0.0.1", "::1")
+        assert not outside, f"a test tried to reach {address}"
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", stay_here)
+        yield
 
 
 @pytest.fixture(scope="session")

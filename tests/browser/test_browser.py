@@ -136,8 +136,10 @@ def test_the_presentation_walks_to_its_end_and_back_by_keyboard(page):
     statements = []
     for _ in range(pages):
         statements.append(page.locator("h1").first.inner_text())
-        page.keyboard.press("ArrowRight")
-        settle(page)
+        if len(statements) < pages:
+            page.keyboard.press("ArrowRight")
+            expect(page.locator("h1").first).not_to_have_text(statements[-1])
+            settle(page)
     assert statements[0] == "Does fusing two CNN backbones beat either alone?"
     assert statements[-1] == "What this does not say"
     assert len(set(statements)) == pages >= 8

@@ -96,7 +96,7 @@ def test_next_and_previous_walk_through_the_filter(visit_tiny, answers):
 def test_the_checks_report_their_measures(visit_tiny):
     app = visit_tiny("attributions", image="17", methods=["saliency"], models=["resnet18"], check="true")
     figures = charts(app)
-    correlation = values(figures["Does the map notice when the weights are random?"]["data"][0]["y"])
+    correlation = values(figures["Does the map notice random weights?"]["data"][0]["y"])
     assert len(correlation) == 7 and correlation[0] == pytest.approx(1)
     deletion = next(trace for trace in figures["Do the pixels it names matter?"]["data"] if trace["name"] == "deletion")
     assert len(values(deletion["y"])) == 33

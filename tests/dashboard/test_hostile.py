@@ -1,0 +1,112 @@
+"""What strangers may send: uploads, addresses and result files that are wrong in ways nobody listed."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from core import results
+from core.config import ROOT, UserError
+from core.images import MAX_PIXELS, SHOWN, decode_picture
+from tests.fake_run import make_run
+
+LAX = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow], "derandomize": True}
+VIEWS = sorted(path.stem for path in (ROOT / "dashboard" / "views").glob("*.py") if path.stem not in ("attributions", "try_image"))
+PARAMETERS = (
+    *("run", "models", "model", "other", "show", "normalised", "order", "true_class", "predicted_class", "of", "outcome", "true", "image"),
+    *("predicted", "sort", "agreement", "confidence", "people", "doubted", "page", "per_page", "step", "reference", "flow", "chosen"),
+    *("colour", "mouse", "seeds", "log", "smoothing", "against", "bins", "confidence_of", "corruption"),
+)
+NASTY = st.one_of(
+    st.text(max_size=300),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.sampled_from(
+        ["", "../..", "/etc/passwd", "<script>alert(1)</script>", "null", "[]", "-0", "1e309", "%00", "fusion", "cat", "true", "a" * 5_000]
+    ),
+)
+CHANGE = st.tuples(st.floats(0, 0.999), st.integers(0, 255))  # where in a file, and the byte put there
+
+
+def encode(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 31, 3), dtype=np.uint8)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+WHOLE = {kind: encode(kind) for kind in ("PNG", "JPEG", "WEBP")}
+
+
+@settings(max_examples=1_000, **LAX)
+@given(st.sampled_from(sorted(WHOLE)), st.lists(CHANGE, max_size=6), st.floats(0, 1))
+def test_a_damaged_upload_is_a_picture_or_one_clear_line(kind, changes, kept):
+    data = bytearray(WHOLE[kind])
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    data = bytes(data[: max(1, round(kept * len(data)))] if kept < 0.5 else data)
+    try:
+        picture = decode_picture(data)
+    except UserError as error:
+        assert str(error).endswith(".") and "\n" not in str(error)
+    else:
+        assert picture.seen.shape == (32, 32, 3) and picture.seen.dtype == np.uint8
+        assert max(picture.shown.size) <= SHOWN and np.prod(picture.size) <= MAX_PIXELS
+
+
+@settings(max_examples=300, **LAX)
+@given(st.binary(max_size=2_000))
+def test_any_bytes_are_refused(data):
+    with pytest.raises(UserError):
+        decode_picture(data)
+
+
+@settings(max_examples=120, **LAX)
+@given(st.sampled_from(VIEWS), st.dictionaries(st.sampled_from(PARAMETERS), NASTY, min_size=1, max_size=5))
+def test_any_address_opens_its_page(fake_results, view, parameters):
+    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=120)
+    for key, value in parameters.items():
+        app.query_params[key] = value
+    app.run()
+    if view != "overview":
+        app.switch_page(f"views/{view}.py").run()
+    assert not app.exception, (view, parameters, app.exception[0].value)
+    assert app.title, (view, parameters)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("hostile") / "results", "run", n_test=200)
+
+
+READERS = {
+    "history.csv": results.load_history,
+    "predictions.parquet": results.load_predictions,
+    "embedding.parquet": results.load_embedding,
+    "robustness.csv": results.load_robustness,
+}
+
+
+@settings(max_examples=300, **LAX)
+@given(
+    st.sampled_from(sorted(READERS)),
+    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=20),
+    st.floats(0, 2),
+)
+def test_a_damaged_table_is_read_or_named(whole_run, tmp_path_factory, name, changes, kept):
+    folder = tmp_path_factory.mktemp("damaged") / "results" / "run"
+    (folder / "fusion").mkdir(parents=True)
+    shutil.copy(whole_run / "run.json", folder)
+    data = bytearray((whole_run / "fusion" / name).read_bytes())
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    (folder / "fusion" / name).write_bytes(data[: round(min(kept, 1) * len(data))])
+    try:
+        READERS[name](results.load_run(folder), "fusion")
+    except UserError as error:
+        assert name in str(error) and "run python scripts/" in str(error) and "\n" not in str(error)
+    shutil.rmtree(folder.parent.parent)
