@@ -432,7 +432,7 @@ def branch_contributions(
     rows = []
     for f, c in in_batches(100, features, contrast):
         start = reference.expand_as(f).split(widths, dim=1)
-        parts = method.attribute(f.split(widths, dim=1), start, additional_forward_args=c, n_steps=300)
+        parts = method.attribute(f.split(widths, dim=1), start, additional_forward_args=c, n_steps=300, internal_batch_size=1_000)
         rows.append(torch.stack([part.detach().sum(1) for part in parts], dim=1))
     return torch.cat(rows).cpu().numpy()
 

@@ -500,6 +500,39 @@ def compare_robustness(evidence: Evidence, scope: str) -> Finding:
     )
 
 
+def ablate_branches(evidence: Evidence, ablated: dict[str, np.ndarray], scope: str) -> Finding:
+    """Does fusion need both branches? `ablated`: its logits (N, 10) with one branch's features replaced by their training mean."""
+    whole = evidence.correct("fusion")
+    without = {branch: logits.argmax(axis=1) == evidence.labels for branch, logits in ablated.items()}
+    p = metrics.holm(np.array([metrics.mcnemar(whole, one) for one in without.values()]))
+    differences = {branch: metrics.accuracy_difference(whole, one) for branch, one in without.items()}
+    verdicts = [judge(difference, one) for (difference, _), one in zip(differences.values(), p, strict=True)]
+    verdict = next(v for v in (CONTRADICTED, OPEN, SUPPORTED) if v in verdicts)
+    start = {
+        SUPPORTED: "Fusion needs both branches",
+        OPEN: "That fusion needs both branches is not shown",
+        CONTRADICTED: "Fusion is better off without one of its branches",
+    }[verdict]
+    least = min(differences, key=lambda branch: differences[branch][0])
+    return Finding(
+        id="branches",
+        claim="Fusion needs both of its branches",
+        text=f"{start}: with both it is right on {percent(whole.mean())}; with a branch's features replaced by their training mean, "
+        + "; ".join(
+            f"without {NAMES[branch]} on {percent(one.mean())} ({show_p(value)})"
+            for (branch, one), value in zip(without.items(), p, strict=True)
+        )
+        + f" ({scope}).",
+        verdict=verdict,
+        numbers={"fusion": whole.mean(), **{f"without_{branch}": one.mean() for branch, one in without.items()}},
+        test="exact McNemar, Holm over 2 branches",
+        p=float(p.max()),
+        interval=differences[least][1],
+        n=len(whole),
+        view="attributions",
+    )
+
+
 def compare_over_seeds(runs: list[Run]) -> list[Finding]:
     """Fusion against each other model, a difference a seed. Raises UserError."""
     seeds = [run.record["seed"] for run in runs]
@@ -590,6 +623,9 @@ def find_findings(run: Run, seeds: Sequence[Run] = ()) -> list[Finding]:
         findings.append(compare_with_people(evidence, results.load_human_votes(folder), scope))
     if (folder / "label_errors.parquet").exists():
         findings.append(leave_out_relabelled(evidence, results.load_label_errors(folder), scope))
+    computed = (run.path / "fusion" / "attributions.npz").exists()
+    if computed and (branches := results.load_attributions(run, "fusion").branches):
+        findings.append(ablate_branches(evidence, branches["ablated"], scope))
     if all((run.path / model / "robustness.csv").exists() for model in MODELS):
         findings.append(compare_robustness(evidence, scope))
     return [finding for finding in findings if finding]

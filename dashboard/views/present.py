@@ -89,9 +89,12 @@ def draw_finding(finding: Finding) -> go.Figure:
             states = ["both right", *(f"only {theme.label(one)} right" for one in BACKBONES), "both wrong"]
             names, title = ("baselines", theme.label("fusion")), "What becomes of right and wrong answers?"
             return figures.transition_figure(counts.to_numpy().reshape(-1, 2), states, flows, set(), names, title, components.surface())
+        case "branches":
+            table = data.share_branches(answers, data.load_branches(run)["contribution"], "class")
+            return figures.branch_shares_figure(table, "Which branch carries the fusion's answers?")
         case "robustness":
             curve = data.load_robustness(run).groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
-            return figures.robustness_figure(curve, "How does accuracy fall as corruption grows?")
+            return figures.robustness_figure(curve, "How does accuracy fall with severity?")
         case _:
             return figures.accuracy_figure(summary)
 

@@ -20,7 +20,7 @@ left, right = st.columns(2)
 with left:
     curve = shown[shown["corruption"].isin(["none", *kinds])].groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
     components.show_figure(
-        figures.robustness_figure(curve, "How does accuracy fall as corruption grows?"),
+        figures.robustness_figure(curve, "How does accuracy fall with severity?"),
         "robustness",
         f"{'Mean of all eight' if chosen == 'all eight' else chosen}; severity 0 is the clean image.",
         curve,
@@ -35,16 +35,16 @@ with right:
     )
 errors = data.load_corruption_errors(run)
 st.dataframe(
-    errors[errors["model"].isin(models)].assign(model=lambda frame: frame["model"].map(theme.label)),
+    errors[errors["model"].isin(models)].set_index("model").mul(100).rename(theme.label).reset_index(),
     hide_index=True,
     column_config={
-        "clean": st.column_config.NumberColumn("clean accuracy", format="percent"),
-        "corrupted": st.column_config.NumberColumn("corrupted accuracy", format="percent"),
+        "clean": st.column_config.NumberColumn("clean accuracy", format="%.2f %%"),
+        "corrupted": st.column_config.NumberColumn("corrupted accuracy", format="%.2f %%"),
         "mce": st.column_config.NumberColumn(
-            "corruption error", format="percent", help="mean over the corruptions, relative to ResNet18's"
+            "corruption error", format="%.2f %%", help="mean over the corruptions, relative to ResNet18's"
         ),
-        "low": st.column_config.NumberColumn("95 % from", format="percent"),
-        "high": st.column_config.NumberColumn("to", format="percent"),
+        "low": st.column_config.NumberColumn("95 % from", format="%.2f %%"),
+        "high": st.column_config.NumberColumn("to", format="%.2f %%"),
     },
 )
 st.caption(

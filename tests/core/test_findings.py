@@ -175,6 +175,22 @@ def test_probes_of_frozen_features(fusion, verdict):
     assert found.numbers["difference"] == pytest.approx((only[0] - only[1]) / N)
 
 
+@pytest.mark.parametrize(
+    ("without", "verdict", "word"),
+    [
+        ((range(300), range(200)), SUPPORTED, "needs both"),
+        ((range(300), range(65)), OPEN, "is not shown"),
+        ((range(300), range(10)), CONTRADICTED, "better off without"),
+    ],
+)
+def test_fusion_without_one_of_its_branches(without, verdict, word):
+    ablated = {branch: answer(wrong_on(one)) for branch, one in zip(BACKBONES, without, strict=True)}
+    found = findings.ablate_branches(build(BETTER, BETTER, BETTER), ablated, SCOPE)
+    assert found.verdict == verdict and word in found.text
+    p = [mcnemar([[0, abs(len(one) - 60)], [0, 0]], exact=True).pvalue for one in without]
+    assert found.p == pytest.approx(multipletests(p, method="holm")[1].max(), rel=1e-6)
+
+
 # --- confidence ------------------------------------------------------------------------------------------------------
 
 
