@@ -6,9 +6,11 @@ import streamlit as st
 from core.config import BACKBONES, CLASSES
 from dashboard import components, data, diagram, figures, theme
 
-MAIN = ("comparable", "fusion-mobilenet_v2", "fusion-ensemble", "classes", "headroom")  # the headline says the first
+MAIN = ("comparable", "fusion-ensemble", "classes", "probe", "branches", "robustness")  # the headline says the first
 
 run, models = st.session_state["current"]
+
+st.title("Does fusing two CNN backbones beat either alone?")
 answers = data.load_answers(run)
 summary = data.load_summary(run)
 summary["name"] = summary["model"].map(theme.label)
@@ -18,7 +20,6 @@ best_baseline = summary[summary["model"].isin(BACKBONES)]["accuracy"].max()
 note = run.record.get("note", "")
 headline, findings = data.load_findings(run)
 
-st.title("Does fusing two CNN backbones beat either alone?")
 st.markdown(f"#### {headline}")
 
 for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
