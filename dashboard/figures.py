@@ -397,9 +397,9 @@ def randomization_figure(stages: list[str], correlation: list[float], style: Sty
             marker={"symbol": style.marker, "size": 9}, hovertemplate="%{x}: %{y:.2f}<extra></extra>",
         )
     )  # fmt: skip
-    layout(figure, "Does the map notice random weights?", 320)
-    figure.update_xaxes(title="randomised down to (side of the layer's output, of the input's)", type="category")
-    figure.update_yaxes(title="rank correlation with the trained map", range=[-0.3, 1.05])
+    layout(figure, "Does the map notice random weights?", 400)
+    figure.update_xaxes(title="weights random down to (layer's side / input's)", type="category")
+    figure.update_yaxes(title="rank correlation with trained map", range=[min(-0.3, min(correlation) - 0.1), 1.05])
     return figure
 
 
@@ -411,7 +411,7 @@ def curves_figure(fraction: np.ndarray, deletion: np.ndarray, insertion: np.ndar
             x=100 * fraction, y=100 * values, name=name, mode="lines", line={"color": style.color, "dash": dash, "width": 2.5},
             hovertemplate="%{y:.1f} %",
         )  # fmt: skip
-    layout(figure, "Do the pixels it names matter?", 320, hovermode="x unified")
+    layout(figure, "Do the pixels it names matter?", 400, hovermode="x unified")
     figure.update_xaxes(title="pixels taken away or put in, most important first (%)")
     figure.update_yaxes(title="probability of the target (%)", range=[0, 102])
     return figure
