@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,40 +14,10 @@ from core.config import CLASSES, MODELS, ROOT, Recipe
 from dashboard import data
 
 
-@pytest.fixture(scope="module")
-def tiny_results(made_results, tmp_path_factory):
-    """A made-up run that ships weights (random ones, 32 px), beside one that does not."""
-    torch = pytest.importorskip("torch")
-    from core.models import build_model
-
-    folder = tmp_path_factory.mktemp("weights") / "results"
-    shutil.copytree(made_results, folder)
-    run = folder / "imagenet-96-seed1"
-    record = results.load_run(run).record
-    record["recipe"] |= {"image_size": 32, "hidden": 16}
-    results.write_run(run / "run.json", record)
-    for i, model in enumerate(MODELS):
-        torch.manual_seed(i)
-        built = build_model(model, "none", 16, 0.0)
-        state = {key: value.numpy() for key, value in built.state_dict().items()}
-        results.write_weights(run / model / "weights.safetensors", state, {key for key, _ in built.named_parameters()})
-    return folder
-
-
 @pytest.fixture
-def open_page(tiny_results, monkeypatch):
-    """Open the page through Home.py with query parameters."""
-    monkeypatch.setattr(results, "RESULTS", tiny_results)
-
-    def visit(**parameters: str) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=120)
-        for key, value in parameters.items():
-            app.query_params[key] = value
-        app.run().switch_page("views/try_image.py").run()
-        assert not app.exception, app.exception[0].value
-        return app
-
-    return visit
+def open_page(visit_tiny):
+    """Open the page with query parameters, on results that ship weights."""
+    return partial(visit_tiny, "try_image")
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -65,7 +36,7 @@ def logits_by_hand(folder, model: str, pixels: np.ndarray) -> np.ndarray:
     built = build_model(model, "none", 16, 0.0).eval()
     built.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in load_file(folder).items()})
     with torch.no_grad():
-        return built(to_input(torch.from_numpy(pixels).permute(2, 0, 1)[None], 32))[0].numpy()
+        return built(to_input(torch.tensor(pixels).permute(2, 0, 1)[None], 32))[0].numpy()
 
 
 def test_a_test_image_is_answered_by_all_models_and_the_ensemble(open_page, tiny_results):
