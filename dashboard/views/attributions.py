@@ -38,6 +38,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     st.button(f"Next of {len(rows):,}", on_click=step, args=[1], disabled=uploaded or rows.empty)
     asked = st.selectbox("Explain", ["predicted", "true", "predicted − true", *CLASSES], key="explain", bind="query-params", width=180)
     opacity = st.slider("Opacity", 0.0, 1.0, 0.9, 0.05, key="opacity", bind="query-params", width=180)
+    absolute = st.toggle("Strength only", key="absolute", bind="query-params", help="Absolute values, whichever way a pixel speaks")
 methods = st.pills(
     "Methods",
     list(known),
@@ -92,14 +93,17 @@ for method in methods:
     about = known[method]
     st.subheader(about.label)
     pictures = [
-        (one, theme.label(model) + (f", {theme.label(part)} branch" if len(parts) > 1 else "") + f": {name_score(question)}")
+        (
+            np.abs(one) if absolute else one,
+            theme.label(model) + (f", {theme.label(part)} branch" if len(parts) > 1 else "") + f": {name_score(question)}",
+        )
         for model, question in questions.items()
         for parts in [maps[method, model]]
         for part, one in parts.items()
     ]
     scale = max(float(np.abs(one).max()) for one, _ in pictures)
     st.html(diagram.maps_html([(diagram.overlay_map(image, one, scale, opacity), text) for one, text in pictures]))
-    colours = "Orange speaks for the score, blue against it" if about.signed else "Orange: strength"
+    colours = "Orange speaks for the score, blue against it" if about.signed and not absolute else "Orange: strength"
     st.caption(f"{about.meaning} {colours}; one scale for all, full colour at {scale:.3g}. **It misleads**: {about.misleads}")
 
 if "fusion" in questions:

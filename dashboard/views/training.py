@@ -21,7 +21,7 @@ captions = {
     "loss": f"Label smoothing ({run.recipe.label_smoothing}) keeps even perfect answers above zero; training images are augmented.",
     "accuracy": "Training: on augmented images while the weights still move. Validation: on 5,000 untouched images, at the epoch's end.",
     "learning rate": "Mean rate of each epoch, the same for all models. In phase 2 the backbones join at a lower rate.",
-    "speed": "Training alone, without validation. A frozen backbone needs no backward pass.",
+    "speed": f"Training alone, without validation. A frozen backbone needs no backward pass. {run.record.get('note', '')}",
 }
 for pair in (("loss", "accuracy"), ("learning rate", "speed")):
     for column, quantity in zip(st.columns(2), pair, strict=True):

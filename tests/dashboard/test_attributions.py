@@ -80,6 +80,14 @@ def test_all_right_leaves_nothing_to_contrast(visit_tiny, answers):
     assert "Every model shown is right" in app.info[-1].value
 
 
+def test_strength_alone_has_no_sign(visit_tiny):
+    said = {}
+    for absolute in ("false", "true"):
+        app = visit_tiny("attributions", image="17", methods=["occlusion"], models=["resnet18"], absolute=absolute)
+        said[absolute] = " ".join(caption.value for caption in app.caption)
+    assert "blue against it" in said["false"] and "blue against it" not in said["true"] and "Orange: strength" in said["true"]
+
+
 def test_next_and_previous_walk_through_the_filter(visit_tiny, answers):
     app = visit_tiny("attributions", true=["cat"], methods=["saliency"], models=["fusion"])
     order = data.select_images(answers, "fusion", ["cat"], outcome="model wrong", sort="most confident first")["index"].tolist()
