@@ -164,7 +164,7 @@ def image_detail(run: Run, answers: pd.DataFrame) -> None:
         st.markdown(f"True class: **{CLASSES[row['label']]}**")
         if row["relabelled"]:
             st.badge("⚑ label doubted by people", color="orange")
-        if votes := data.load_votes(index):
+        if votes := data.rank_votes(index):
             st.caption("People say " + ", ".join(f"{name} {share:.0%}" for name, share in votes[:3]))
         logits = {model: data.load_logits(run, model)[index] for model in run.models}
         show_figure(

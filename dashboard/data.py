@@ -85,10 +85,8 @@ def _load_answers(path: Path, stamp: tuple) -> pd.DataFrame:
     probabilities = answers[[c for c in answers if c.endswith("_confidence")]]
     predicted = answers[[c for c in answers if c.endswith("_predicted") and not c.startswith("ensemble")]]
     answers["people"], answers["relabelled"] = np.nan, False
-    if (results.RESULTS / "human_votes.parquet").exists():
-        answers["people"] = metrics.human_agreement(
-            results.load_human_votes(results.RESULTS)[answers["index"]], answers["label"].to_numpy()
-        )
+    if (votes := load_human_votes()) is not None:
+        answers["people"] = metrics.human_agreement(votes[answers["index"]], answers["label"].to_numpy())
     if (results.RESULTS / "label_errors.parquet").exists():
         doubted = results.load_label_errors(results.RESULTS)
         answers["relabelled"] = answers["index"].isin(doubted["index"][doubted["relabelled"]])
@@ -159,13 +157,12 @@ def load_embedding(run: Run, model: str) -> pd.DataFrame:
 
 
 @st.cache_resource(show_spinner=False, max_entries=1)
-def _load_images(root: Path, stamp: float) -> results.TestImages:
+def _load_images(root: Path, stamp: tuple | None) -> results.TestImages:
     return results.load_test_images(root)
 
 
 def load_images() -> results.TestImages:
-    path = results.RESULTS / "test_images.parquet"
-    return _load_images(results.RESULTS, path.stat().st_mtime if path.exists() else 0)
+    return _load_images(results.RESULTS, stamp_file(results.RESULTS / "test_images.parquet"))
 
 
 def select_images(
@@ -202,17 +199,23 @@ def correct_columns(answers: pd.DataFrame) -> list[str]:
     return [c for c in answers if c.endswith("_correct") and not c.startswith("ensemble")]
 
 
-def load_votes(index: int) -> list[tuple[str, float]]:
-    """What people made of a test image: (class, share of votes), most frequent first; none without the file. Raises UserError."""
-    if not (results.RESULTS / "human_votes.parquet").exists():
-        return []
-    votes = _load_votes(results.RESULTS, stamp_file(results.RESULTS / "human_votes.parquet"))[index]
-    return [(CLASSES[i], float(votes[i] / votes.sum())) for i in np.argsort(-votes, kind="stable") if votes[i]]
-
-
 @st.cache_resource(show_spinner=False, max_entries=1)
-def _load_votes(root: Path, stamp: tuple) -> np.ndarray:
+def _load_human_votes(root: Path, stamp: tuple) -> np.ndarray:
     return results.load_human_votes(root)
+
+
+def load_human_votes() -> np.ndarray | None:
+    """core.results.load_human_votes; None without the file. Raises UserError."""
+    stamp = stamp_file(results.RESULTS / "human_votes.parquet")
+    return _load_human_votes(results.RESULTS, stamp) if stamp else None
+
+
+def rank_votes(index: int) -> list[tuple[str, float]]:
+    """What people made of a test image: (class, share of votes), most frequent first; none without votes. Raises UserError."""
+    if (counts := load_human_votes()) is None:
+        return []
+    votes = counts[index]
+    return [(CLASSES[i], float(votes[i] / votes.sum())) for i in np.argsort(-votes, kind="stable") if votes[i]]
 
 
 def describe_answer(row: pd.Series, model: str) -> str:

@@ -14,7 +14,7 @@ from dashboard.theme import BAD, CLASS_COLORS, GOOD, LIGHT, NEUTRAL, STYLES, Sty
 
 def layout(figure: go.Figure, title: str, height: int = 380, **options) -> go.Figure:
     """The look all charts share."""
-    lines = wrap(title, 42)  # what fits beside another chart, or on a telephone
+    lines = wrap(title, 38)  # what fits beside another chart, or on a telephone
     figure.update_layout(
         title={"text": "<br>".join(lines), "font": {"size": 16}, "x": 0, "xanchor": "left", "y": 0.97, "yanchor": "top"},
         height=height,

@@ -196,17 +196,22 @@ CELL = """(plot) => {
 }"""
 
 
+def path_of(view: str) -> str:
+    """A view's path on the server, which Streamlit leaves empty for the first page."""
+    return "" if view == "overview" else view
+
+
 async def visit(page, address: str, view: str) -> float:
     """Load a view anew; seconds until it is drawn and the server has finished."""
     start = time.perf_counter()
-    await page.goto(f"{address}/{'' if view == 'overview' else view}")
+    await page.goto(f"{address}/{path_of(view)}")
     await page.wait_for_function(READY)
     return time.perf_counter() - start
 
 
 async def follow(page, view: str) -> float:
     """Click a view's link in the sidebar; seconds until it is drawn and the server has finished."""
-    link = page.locator(f"[data-testid=stSidebarNavLink][href$='/{'' if view == 'overview' else view}']")
+    link = page.locator(f"[data-testid=stSidebarNavLink][href$='/{path_of(view)}']")
     before = await page.locator("h1").first.inner_text()
     return await change(page, link.click, f"{READY} && document.querySelector('h1').innerText != {before!r}")
 
@@ -237,7 +242,7 @@ async def walk(address: str, steps: list[tuple[str, str]], wait: float) -> tuple
     async with connect(f"{address.replace('http', 'ws')}/_stcore/stream", max_size=None) as socket:
         for view, query in steps:
             message = BackMsg()
-            message.rerun_script.page_name, message.rerun_script.query_string = "" if view == "overview" else view, query
+            message.rerun_script.page_name, message.rerun_script.query_string = path_of(view), query
             start = time.perf_counter()
             await socket.send(message.SerializeToString())
             while (answer := ForwardMsg.FromString(await socket.recv())).WhichOneof("type") != "script_finished":

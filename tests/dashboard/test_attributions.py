@@ -20,7 +20,7 @@ def html(app) -> str:
 def charts(app) -> dict[str, dict]:
     """Plotly figures by title."""
     figures = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
-    return {figure["layout"]["title"]["text"]: figure for figure in figures}
+    return {figure["layout"]["title"]["text"].replace("<br>", " "): figure for figure in figures}
 
 
 def values(axis: list | dict) -> np.ndarray:
