@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr, ndtri
 
 from core import metrics, results
 from core.config import BACKBONES, CLASSES, MODELS
@@ -257,8 +258,6 @@ def compare_classes(evidence: Evidence, scope: str) -> list[Finding]:
 
 def compare_gaps(evidence: Evidence, scope: str) -> Finding:
     """Does fusion lose less between training and validation than the better baseline?"""
-    from scipy.stats import norm
-
     other, recipe = evidence.better_baseline, evidence.run.recipe
     last = {one: evidence.histories[one].iloc[-1] for one in ("fusion", other)}
     train = {one: float(row["train_accuracy"]) for one, row in last.items()}
@@ -268,7 +267,7 @@ def compare_gaps(evidence: Evidence, scope: str) -> Finding:
     variance = sum(share * (1 - share) / seen for share in train.values())
     variance += (val["fusion"] - val[other]).var() / len(val[other])
     difference = gap["fusion"] - gap[other]
-    half = norm.isf(ALPHA / 2) * np.sqrt(variance)
+    half = -ndtri(ALPHA / 2) * np.sqrt(variance)
     verdict = judge_interval((-difference - half, -difference + half))
     return Finding(
         id="gap",
@@ -279,7 +278,7 @@ def compare_gaps(evidence: Evidence, scope: str) -> Finding:
         verdict=verdict,
         numbers={"gap_fusion": gap["fusion"], f"gap_{other}": gap[other], "difference": difference},
         test="normal interval, validation answers paired, training answers taken as independent",
-        p=float(2 * norm.sf(abs(difference) / np.sqrt(variance))) if variance else float(difference == 0),
+        p=float(2 * ndtr(-abs(difference) / np.sqrt(variance))) if variance else float(difference == 0),
         interval=(float(difference - half), float(difference + half)),
         n=len(evidence.val_labels),
         view="training",
@@ -593,11 +592,12 @@ def seed_accuracies(runs: list[Run]) -> pd.DataFrame:
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 
-def find_findings(run: Run, seeds: Sequence[Run] = ()) -> list[Finding]:
+def find_findings(run: Run, seeds: Sequence[Run] = (), slow: bool = True) -> list[Finding]:
     """Every statement on a run, the headline's first; none unless it holds all three models. Raises UserError.
 
     `seeds` are runs of the same recipe and start weights, this one among them or not. Human votes and label errors are
-    read from the folder the run lies in; without these files there are no statements on people.
+    read from the folder the run lies in; without these files there are no statements on people. With `slow` False those on
+    calibration and people are left out, which take as long as all the others.
     """
     if set(run.models) != set(MODELS):
         return []
@@ -618,8 +618,10 @@ def find_findings(run: Run, seeds: Sequence[Run] = ()) -> list[Finding]:
         probes = {model: results.load_predictions(run, model, name="probe") for model in MODELS}
         correct = {model: one.logits.argmax(axis=1) == evidence.labels for model, one in probes.items()}
         findings.append(compare_probes(correct))
-    findings += [*compare_calibration(evidence, scope), measure_headroom(evidence, scope)]
-    if (folder / "human_votes.parquet").exists():
+    if slow:
+        findings += compare_calibration(evidence, scope)
+    findings.append(measure_headroom(evidence, scope))
+    if slow and (folder / "human_votes.parquet").exists():
         findings.append(compare_with_people(evidence, results.load_human_votes(folder), scope))
     if (folder / "label_errors.parquet").exists():
         findings.append(leave_out_relabelled(evidence, results.load_label_errors(folder), scope))

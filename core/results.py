@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -307,14 +308,19 @@ class Predictions:
     logits: np.ndarray  # (N, 10) float32
 
 
+@lru_cache(maxsize=12)
+def _read_predictions(path: Path, modified: int | None, repair: str) -> pd.DataFrame:
+    """A table is wanted by several statements: read once, and again when it was modified."""
+    return read_table(path, {"split": "OU", "index": "iu", "label": "iu", **dict.fromkeys(LOGITS, "f")}, repair)
+
+
 def load_predictions(run: Run, model: str, split: str = "test", labels: np.ndarray | None = None, name: str = "predictions") -> Predictions:
     """One split of predictions.parquet, compared with the true test `labels` where given. Raises UserError.
 
     With `name` "probe": of probe.parquet, the answers of a linear classifier on the model's features before any training.
     """
     path, repair = run.path / model / f"{name}.parquet", rebuild_command(run.path) + (" --probe" if name == "probe" else "")
-    kinds = {"split": "OU", "index": "iu", "label": "iu", **dict.fromkeys(LOGITS, "f")}
-    frame = read_table(path, kinds, repair)
+    frame = _read_predictions(path, path.stat().st_mtime_ns if path.exists() else None, repair)
     frame = frame[frame["split"] == split]
     expected = split_size(run, split)
     if len(frame) != expected:

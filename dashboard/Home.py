@@ -1,19 +1,18 @@
 """The dashboard's entry: page settings, navigation and the sidebar every page shares.
 
 streamlit run dashboard/Home.py
+
+The server imports this file once, for `app`; each visit runs it as a script.
 """
 
+import asyncio
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import streamlit as st
-
-from core.config import UserError
-from dashboard import components, release_memory
-
-st.set_page_config(page_title="CNN fusion laboratory", page_icon="🔬", layout="wide")
 
 PAGES = {
     "Findings": {
@@ -34,25 +33,52 @@ PAGES = {
         "try_image": "Try an image",
     },
 }
-page = st.navigation(
-    {
-        group: [st.Page(f"views/{name}.py", title=title, default=name == "overview", url_path=name) for name, title in pages.items()]
-        for group, pages in PAGES.items()
-    },
-    expanded=True,
-)
-try:
-    run = components.pick_run()
-    if run is None:
-        st.title("No results yet")
-        st.markdown(
-            "Train the three models and come back: `python scripts/train.py --recipe cpu-96` on a CPU, "
-            "`--recipe full-224` on a GPU. Every run appears here when it is whole."
-        )
-    else:
-        st.session_state["current"] = run, components.pick_models(run)
-        page.run()
-except UserError as error:
-    st.error(str(error))
-finally:
-    release_memory()
+
+
+@asynccontextmanager
+async def read_ahead(app: st.App):
+    """While the first visitor's browser loads, import pandas and read what the first page shows."""
+
+    def read() -> None:
+        from dashboard import data
+
+        data.read_ahead()
+
+    reading = asyncio.create_task(asyncio.to_thread(read))
+    yield
+    await reading
+
+
+def main() -> None:
+    from core.config import UserError
+    from dashboard import components, release_memory
+
+    st.set_page_config(page_title="CNN fusion laboratory", page_icon="🔬", layout="wide")
+    page = st.navigation(
+        {
+            group: [st.Page(f"views/{name}.py", title=title, default=name == "overview", url_path=name) for name, title in titles.items()]
+            for group, titles in PAGES.items()
+        },
+        expanded=True,
+    )
+    try:
+        run = components.pick_run()
+        if run is None:
+            st.title("No results yet")
+            st.markdown(
+                "Train the three models and come back: `python scripts/train.py --recipe cpu-96` on a CPU, "
+                "`--recipe full-224` on a GPU. Every run appears here when it is whole."
+            )
+        else:
+            st.session_state["current"] = run, components.pick_models(run)
+            page.run()
+    except UserError as error:
+        st.error(str(error))
+    finally:
+        release_memory()
+
+
+if __name__ == "__main__":
+    main()
+else:
+    app = st.App(__file__, lifespan=read_ahead)

@@ -101,10 +101,15 @@ def show_figure(figure: go.Figure, key: str, caption: str, table: pd.DataFrame |
     with st.container(horizontal=True, wrap=False, vertical_alignment="center"):
         st.caption(caption, width="stretch")
         if table is not None:
-            st.download_button(
-                "CSV", lambda: table.to_csv(index=False), f"{key}.csv", "text/csv", key=f"{key}_csv", type="tertiary", on_click="ignore"
-            )
+            offer_csv(table, key)
     return event
+
+
+def offer_csv(table: pd.DataFrame, key: str) -> None:
+    """A button that downloads `table` as {key}.csv."""
+    st.download_button(
+        "CSV", lambda: table.to_csv(index=False), f"{key}.csv", "text/csv", key=f"{key}_csv", type="tertiary", on_click="ignore"
+    )
 
 
 def image_gallery(rows: pd.DataFrame, model: str, key: str) -> None:

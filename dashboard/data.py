@@ -7,6 +7,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -331,17 +332,27 @@ def unpack_images(text: str, n: int) -> np.ndarray:
     return np.flatnonzero(np.unpackbits(np.frombuffer(packed, np.uint8), count=n))
 
 
-@st.cache_data(show_spinner="Testing the claims …")
-def _load_findings(path: Path, seeds: tuple[Path, ...], stamps: tuple) -> tuple[str, list[Finding]]:
+@st.cache_data(show_spinner=False)
+def _load_findings(path: Path, seeds: tuple[Path, ...], slow: bool, stamps: tuple) -> tuple[str, list[Finding]]:
     run = results.load_run(path)
-    found = findings.find_findings(run, [results.load_run(seed) for seed in seeds])
+    found = findings.find_findings(run, [results.load_run(seed) for seed in seeds], slow)
     return findings.write_headline(run, found), found
 
 
-def load_findings(run: Run) -> tuple[str, list[Finding]]:
-    """The headline, and every statement that may be made of a run and its sibling seeds."""
+def load_findings(run: Run, slow: bool = True) -> tuple[str, list[Finding]]:
+    """The headline, and every statement that may be made of a run and its sibling seeds; see core.findings for `slow`."""
     seeds = tuple(sibling.path for sibling in sibling_runs(run))
-    return _load_findings(run.path, seeds, stamp(results.RESULTS))
+    return _load_findings(run.path, seeds, slow, stamp(results.RESULTS))
+
+
+def read_ahead() -> None:
+    """Fill the caches with what the first page shows of the first run. A damaged file is for the visit to report."""
+    with suppress(UserError):
+        for name in check_runs()[0][:1]:
+            run = open_run(name)
+            load_summary(run)
+            load_answers(run)
+            load_findings(run, slow=False)
 
 
 @st.cache_data(show_spinner=False)

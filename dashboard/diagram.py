@@ -3,6 +3,7 @@
 from html import escape
 
 import numpy as np
+import pandas as pd
 
 from core.config import BACKBONES, FEATURES
 from core.images import pixels_uri
@@ -19,11 +20,22 @@ CSS = """<style>
 @media (max-width: 700px) { .net { flex-direction: column; } .net .arrow { transform: rotate(90deg); } .net .stage { flex: none; } }
 .maps { display: flex; flex-wrap: wrap; gap: 12px; font-size: 13px; } .maps figure { margin: 0; flex: 1 1 120px; max-width: 190px; }
 .maps img { width: 100%; image-rendering: pixelated; border-radius: 6px; }
+.costs { overflow-x: auto; } .costs table { border-collapse: collapse; width: 100%; font-size: 14px; }
+.costs th, .costs td { padding: 6px 10px; text-align: right; border: 0; border-bottom: 1px solid #80808050;
+  white-space: nowrap; font-variant-numeric: tabular-nums; } .costs th { font-weight: 600; vertical-align: bottom; }
+.costs th:first-child { text-align: left; } .costs td.range, .costs th.range { text-align: left; width: 40%; min-width: 130px; }
+.costs .interval { position: relative; height: 20px; }
+.costs .interval i { position: absolute; top: 9px; height: 2px; background: currentColor; }
+.costs .interval b { position: absolute; top: 0; line-height: 20px; font-size: 17px; transform: translateX(-50%); }
+.costs small { display: block; font-weight: 400; opacity: .8; }
 .sheet { display: grid; grid-template-columns: auto 1fr; gap: 4px 12px; align-items: center; font-size: 14px; }
 .sheet .row { display: flex; gap: 4px; flex-wrap: wrap; }
 .sheet img { width: 64px; image-rendering: pixelated; border-radius: 3px; }
 .sheet span.thumb { width: 48px; height: 48px; display: inline-block; image-rendering: pixelated; border-radius: 3px; }
 </style>"""
+
+
+GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "x": "✖", "cross": "✚"}  # the charts' markers, as text
 
 
 def _box(color: str, title: str, *lines: str) -> str:
@@ -72,6 +84,35 @@ def architecture_html(run: Run) -> str:
         + arrow.join(f'<div class="stage">{"".join(boxes)}</div>' for boxes in stages)
         + "</div>"
     )
+
+
+def costs_html(summary: pd.DataFrame) -> str:
+    """What each model reaches, drawn with its 95 % interval on a common scale, and what it costs.
+
+    `summary`: rows of core.results.load_summary. It is a table, not a chart, so the first page needs no chart library.
+    """
+    low, high = (np.floor(100 * summary["low"].min()), np.ceil(100 * summary["high"].max()))
+    units = {"parameters": 1e6, "macs": 1e6, "latency_ms": 1, "training_minutes": 1}
+
+    def place(share: float) -> str:
+        return f"{100 * (100 * share - low) / (high - low):.2f}%"
+
+    rows = []
+    for row in summary.itertuples():
+        style = STYLES[row.model]
+        text = f"{100 * row.accuracy:.2f} % [{100 * row.low:.2f}, {100 * row.high:.2f}]"
+        drawn = (
+            f'<div class="interval" role="img" aria-label="{text}" title="{text}" style="color:{style.color}">'
+            f'<i style="left:{place(row.low)};right:calc(100% - {place(row.high)})"></i>'
+            f'<b style="left:{place(row.accuracy)}">{GLYPHS[style.marker]}</b></div>'
+        )
+        values = (getattr(row, name) / unit for name, unit in units.items())
+        costs = "".join(f"<td>{'–' if np.isnan(value) else f'{value:,.1f}'}</td>" for value in values)
+        rows.append(f'<tr><th scope="row">{style.label}</th><td class="range">{drawn}</td><td>{100 * row.accuracy:.2f}</td>{costs}</tr>')
+    heads = (("test accuracy", "%"), ("parameters", "million"), ("MACs", "million"), ("latency", "ms"), ("training", "minutes"))
+    head = "".join(f'<th scope="col">{name}<small>{unit}</small></th>' for name, unit in heads)
+    scale = f'<th scope="col" class="range">95 % interval<small>{low:g} % to {high:g} %</small></th>'
+    return f'{CSS}<div class="costs"><table><tr><th scope="col">model</th>{scale}{head}</tr>{"".join(rows)}</table></div>'
 
 
 def sample_html(indices: list[int], classes: tuple[str, ...]) -> str:

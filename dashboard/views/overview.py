@@ -4,7 +4,7 @@ import numpy as np
 import streamlit as st
 
 from core.config import BACKBONES, CLASSES
-from dashboard import components, data, diagram, figures, theme
+from dashboard import components, data, diagram, theme
 
 MAIN = ("comparable", "fusion-ensemble", "classes", "probe", "branches", "robustness")  # the headline says the first
 
@@ -13,14 +13,11 @@ run, models = st.session_state["current"]
 st.title("Does fusing two CNN backbones beat either alone?")
 answers = data.load_answers(run)
 summary = data.load_summary(run)
-summary["name"] = summary["model"].map(theme.label)
 shown = summary[summary["model"].isin([*models, "oracle"])]
 best_baseline = summary[summary["model"].isin(BACKBONES)]["accuracy"].max()
 
 note = run.record.get("note", "")
-headline, findings = data.load_findings(run)
-
-st.markdown(f"#### {headline}")
+headline = st.empty()  # filled when the claims are tested; the browser draws the rest meanwhile
 
 for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
     with column:
@@ -34,44 +31,28 @@ for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
             help=f"95 % interval {row.low:.2%} to {row.high:.2%}, {len(answers):,} test images",
         )
 
-st.caption("Share of the 10,000 test images answered right; points above the better baseline.")
-left, right = st.columns([1, 1.25])
-with left:
-    components.show_figure(
-        figures.accuracy_figure(shown),
-        "accuracy",
-        "Wilson intervals. Ensemble: mean of the baselines' probabilities, no training. Oracle: either baseline right.",
-        shown,
-    )
-with right:
-    st.markdown("**What does each model cost?**")
-    st.dataframe(
-        shown[shown["parameters"].notna()].assign(accuracy=lambda rows: 100 * rows["accuracy"])[
-            ["name", "accuracy", "parameters", "macs", "latency_ms", "training_minutes"]
-        ],
-        hide_index=True,
-        column_config={
-            "name": "model",
-            "accuracy": st.column_config.NumberColumn("test accuracy", format="%.2f %%"),
-            "parameters": st.column_config.NumberColumn("parameters", format="compact"),
-            "macs": st.column_config.NumberColumn("MACs", format="compact", help="multiply-accumulates of one image's forward pass"),
-            "latency_ms": st.column_config.NumberColumn("latency", format="%.1f ms", help="of one image, on the machine that evaluated"),
-            "training_minutes": st.column_config.NumberColumn("minutes", format="%.0f", help="to train, validation included"),
-        },
-    )
-    st.caption(f"The ensemble runs both baselines, so it costs their sum and no training of its own. {note}")
-    with st.container(horizontal=True):
-        st.page_link("views/training.py", label="How they learned")
-        st.page_link("views/confusion.py", label="What they confuse")
-        st.page_link("views/errors.py", label="Where they fail")
+st.caption(f"Share of the {len(answers):,} test images answered right; points above the better baseline.")
+st.subheader("How often is each model right, and what does it cost?")
+st.html(diagram.costs_html(shown))
+st.caption(
+    "Wilson intervals. Ensemble: mean of the baselines' probabilities; it costs their sum and no training of its own. Oracle: either "
+    f"baseline right. MACs: multiply-accumulates of one image. {note}"
+)
+with st.container(horizontal=True):
+    st.page_link("views/training.py", label="How they learned")
+    st.page_link("views/confusion.py", label="What they confuse")
+    st.page_link("views/errors.py", label="Where they fail")
+    components.offer_csv(shown, "accuracy")
 
 st.subheader("How the fusion is built")
 st.html(diagram.architecture_html(run))
 
+text, findings = data.load_findings(run, slow=False)
+headline.markdown(f"#### {text}")
 st.subheader("What may be claimed")
 components.show_findings([finding for finding in findings if finding.id in MAIN])
 if findings:
-    st.page_link("views/evidence.py", label=f"All {len(findings)} claims, each with its test")
+    st.page_link("views/evidence.py", label="All claims, each with its test")
 
 st.subheader("What they look at")
 sample = answers.groupby("label").sample(12, random_state=0).sort_values("label")

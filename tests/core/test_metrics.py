@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 from scipy.special import softmax as scipy_softmax
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from statsmodels.stats.proportion import proportion_confint
 
 from core import metrics
@@ -58,6 +58,12 @@ def test_confusion_is_sklearns():
         np.testing.assert_allclose(metrics.normalize_confusion(counts, by), confusion_matrix(LABELS, PREDICTED, normalize=theirs))
     assert metrics.confusion(np.array([0]), np.array([2]), classes=3).tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
     assert metrics.normalize_confusion(np.zeros((3, 3), int), "true").tolist() == np.zeros((3, 3)).tolist()  # no division by 0
+
+
+def test_per_class_is_sklearns():
+    expected = precision_recall_fscore_support(LABELS, PREDICTED, labels=range(12), zero_division=0)  # two classes are absent
+    for values, theirs in zip(metrics.per_class(LABELS, PREDICTED, 12).values(), expected, strict=True):
+        np.testing.assert_allclose(values, theirs)
 
 
 def test_per_class_by_hand():
