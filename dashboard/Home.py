@@ -8,11 +8,14 @@ The server imports this file once, for `app`; each visit runs it as a script.
 import asyncio
 import sys
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import streamlit as st
+
+from dashboard import release_memory
 
 PAGES = {
     "Findings": {
@@ -37,7 +40,7 @@ PAGES = {
 
 @asynccontextmanager
 async def read_ahead(app: st.App):
-    """While the first visitor's browser loads, import pandas and read what the first page shows."""
+    """While the first visitor's browser loads, read what the first page shows."""
 
     def read() -> None:
         from dashboard import data
@@ -51,7 +54,7 @@ async def read_ahead(app: st.App):
 
 def main() -> None:
     from core.config import UserError
-    from dashboard import components, release_memory
+    from dashboard import components
 
     st.set_page_config(page_title="CNN fusion laboratory", page_icon="🔬", layout="wide")
     page = st.navigation(
@@ -81,4 +84,8 @@ def main() -> None:
 if __name__ == "__main__":
     main()
 else:
+    sys.setswitchinterval(0.0005)  # seconds: a browser's requests shall not wait for the thread that reads
+    import_module("pandas")  # before that browser takes its share of the processor
+    import_module("scipy.special")
+
     app = st.App(__file__, lifespan=read_ahead)

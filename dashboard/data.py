@@ -22,6 +22,7 @@ from core.config import BACKBONES, CLASSES, UserError
 from core.findings import Finding
 from core.results import Run
 from core.robustness import group_conditions, list_conditions
+from dashboard import release_libraries
 
 OUTCOMES = {  # what the models made of an image -> which rows of the answers
     "everything": lambda a, model: np.ones(len(a), bool),
@@ -387,7 +388,10 @@ INFERENCE = threading.Lock()  # one visitor's prediction at a time: two would sh
 def _load_model(path: Path, model: str, stamp: tuple):
     from core.evaluate import load_shipped_model
 
-    return load_shipped_model(results.load_run(path), model)
+    try:
+        return load_shipped_model(results.load_run(path), model)
+    finally:
+        release_libraries()
 
 
 def load_model(run: Run, model: str):

@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import json
 import re
-import resource
 import shutil
 import socket
 import subprocess
@@ -17,27 +16,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import count, repeat
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.data import DataLoader
-from torchvision import transforms
 
 from core import results
-from core.config import MODELS, RECIPES, ROOT, Recipe, UserError, exit_on_user_error
-from core.data import MEAN, STD, Cifar10, load_cifar10, open_cifar10, to_input, train_batches
-from core.models import build_model, count_costs
-from core.runtime import autocast_dtype, open_world, synchronize
-from core.train import build_optimizer, train_step
+from core.config import MODELS, RECIPES, ROOT, UserError, exit_on_user_error
 
-BLOCK = 5  # steps timed together: the two kinds take turns, so that a busy neighbour slows both
-WARM_UP = 5  # steps
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-software-rasterizer", "--disable-background-networking"]
+HEAVY = ("attributions", "try_image")  # views that may load torch
+LIGHT = tuple(name for path in sorted((ROOT / "dashboard" / "views").glob("*.py")) if (name := path.stem) not in HEAVY)
 LOOK = 5  # seconds a visitor looks at a page before going on
 
 
@@ -58,101 +49,14 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def real_batches(data: Cifar10, recipe: Recipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The project's own input pipeline, epoch after epoch."""
-    for epoch in count():
-        for images, labels in train_batches(data.train, recipe.batch_size, recipe.crop_padding, recipe.jitter, epoch):
-            yield to_input(images, recipe.image_size), labels
-
-
-def usual_batches(folder: Path | None, recipe: Recipe, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What most scripts do: PIL images transformed one by one in two worker processes."""
-    dataset = open_cifar10(folder)
-    dataset.transform = transforms.Compose(
-        [
-            transforms.RandomCrop(32, padding=recipe.crop_padding, padding_mode="reflect"),
-            transforms.RandomHorizontalFlip(),
-            transforms.ColorJitter(recipe.jitter, recipe.jitter, recipe.jitter),
-            transforms.Resize(recipe.image_size),
-            transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
-        ]
-    )
-    options = {"num_workers": 2, "shuffle": True, "drop_last": True, "pin_memory": device.type == "cuda"}
-    while True:
-        for images, labels in DataLoader(dataset, recipe.batch_size, **options):
-            images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            yield images, labels.to(device, non_blocking=True)
-
-
-def time_steps(step: Callable, batches: Iterator, steps: int, device: torch.device) -> float:
-    """Seconds of one step, input included, as the mean of `steps` of them."""
-    synchronize(device)
-    start = time.perf_counter()
-    for _ in range(steps):
-        step(*next(batches))
-    synchronize(device)
-    return (time.perf_counter() - start) / steps
-
-
-def matmul_rate(device: torch.device, size: int = 8192, repeats: int = 20) -> float:
-    """Floating point operations a second of a square bfloat16 matrix product."""
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    batches = repeat((a, b))
-    time_steps(torch.matmul, batches, repeats, device)
-    return 2 * size**3 / time_steps(torch.matmul, batches, repeats, device)
-
-
-def peak_memory() -> float:
-    """The most memory this process has held so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-def measure_training(name: str, recipe: Recipe, args: argparse.Namespace, data: Cifar10, device: torch.device) -> dict:
-    """Speeds of one model's fine-tuning, shares and multiples of them, and peak memory."""
-    model = build_model(name, args.start_weights, recipe.hidden, recipe.dropout).to(device).train()
-    macs = count_costs(model, recipe.image_size)["macs"]
-    optimizer = build_optimizer(model, recipe)
-    dtype = autocast_dtype(device, recipe.bfloat16)
-    if recipe.compile:
-        model.compile()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-    def step(x: torch.Tensor, labels: torch.Tensor) -> None:
-        train_step(model, optimizer, x, labels, recipe, dtype)
-
-    real = real_batches(data, recipe)
-    ready = repeat(next(real))
-    time_steps(step, real, WARM_UP, device)
-    seconds = np.array([[time_steps(step, kind, BLOCK, device) for kind in (real, ready)] for _ in range(-(-args.steps // BLOCK))])
-    measured = {
-        "images_per_second": recipe.batch_size / float(np.median(seconds[:, 0])),
-        "images_per_second_ready_made": recipe.batch_size / float(np.median(seconds[:, 1])),
-        "share_of_ready_made": float(np.median(seconds[:, 1] / seconds[:, 0])),
-        "peak_memory_gib": peak_memory(),
-    }
-    if device.type == "cuda":
-        measured["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
-        achieved = 3 * 2 * macs * measured["images_per_second"]  # the backward pass costs twice the forward pass
-        measured["share_of_matmul_rate"] = achieved / matmul_rate(device)
-    usual = usual_batches(args.data, recipe, device)
-    time_steps(step, usual, WARM_UP, device)
-    measured["images_per_second_usual"] = recipe.batch_size / time_steps(step, usual, args.steps, device)
-    measured["times_usual"] = measured["images_per_second"] / measured["images_per_second_usual"]
-    return measured
-
-
 def benchmark_training(args: argparse.Namespace) -> None:
-    recipe = RECIPES[args.recipe]
+    from scripts.training_speed import measure_all
+
     if args.steps < 1:
         raise UserError(f"--steps {args.steps}: time at least 1")
-    with open_world() as world:
-        data = load_cifar10(args.data, world.device)
-        measured = {
-            name: measure_training(name, recipe, args, data, world.device) for name in MODELS if name in args.model or "all" in args.model
-        }
-    report(measured, f"measured {', '.join(measured)} with {recipe.name}: {args.steps} steps of each kind", args.out)
+    models = [name for name in MODELS if name in args.model or "all" in args.model]
+    measured = measure_all(RECIPES[args.recipe], models, args.steps, args.start_weights, args.data)
+    report(measured, f"measured {', '.join(measured)} with {args.recipe}: {args.steps} steps of each kind", args.out)
 
 
 def report(measured: dict[str, dict], line: str, out: Path | None) -> None:
@@ -252,21 +156,40 @@ async def walk(address: str, steps: list[tuple[str, str]], wait: float) -> tuple
     return times, errors
 
 
-async def measure_dashboard(browser, address: str, pid: int, start: float, args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Seconds and MB, of a server started at `start` (time.perf_counter)."""
-    views = sorted(path.stem for path in (ROOT / "dashboard" / "views").glob("*.py"))
-    heavy = {"attributions", "try_image"}  # these may load torch
+async def start_dashboard(browser) -> float:
+    """Seconds from the start of a server until its first page is drawn in a browser that already runs."""
+    start = time.perf_counter()
+    with serve_dashboard() as (address, _):
+        page = await browser.new_page(viewport={"width": 1440, "height": 900})
+        await visit(page, address, "")
+        seconds = time.perf_counter() - start
+        await page.close()
+    return seconds
+
+
+async def measure_memory(browser) -> dict[str, float]:
+    """MB that a server holds after one visit to every view, first without and then with those that load torch."""
+    page = await browser.new_page(viewport={"width": 1440, "height": 900})
+    with serve_dashboard() as (address, pid):
+        for view in LIGHT:
+            await visit(page, address, view)
+        memory = {"server memory after all views without torch (MB)": server_memory(pid)}
+        for view in HEAVY:
+            await visit(page, address, f"{view}?image=17")
+        memory["server memory with attributions (MB)"] = server_memory(pid)
+    await page.close()
+    return memory
+
+
+async def measure_dashboard(browser, address: str, pid: int, args: argparse.Namespace) -> tuple[dict[str, list], dict[str, float]]:
+    """Seconds of each action, and other figures of a server."""
     context = await browser.new_context(viewport={"width": 1440, "height": 900})
     page = await context.new_page()
-    await visit(page, address, "")
-    measured = {"first page from server start": [time.perf_counter() - start]}
-    light = [view for view in views if view not in heavy]
-    for view in light:
+    measured = {}
+    for view in LIGHT:
         await visit(page, address, view)
-    memory = {"server memory after all views without torch (MB)": server_memory(pid)}
-    for view in light:
         measured[f"opened in a new page: {view}"] = [await visit(page, address, view) for _ in range(args.repeats)]
-    for view in [v for v in light if v != "present"]:  # which hides the links
+    for view in [v for v in LIGHT if v != "present"]:  # which hides the links
         away, times = "training" if view == "overview" else "overview", []
         await visit(page, address, away)
         for _ in range(args.repeats + 1):
@@ -300,22 +223,14 @@ async def measure_dashboard(browser, address: str, pid: int, start: float, args:
         await page.wait_for_function(READY)
     await context.close()
 
-    steps = [(view, "") for view in light]
+    steps = [(view, "") for view in LIGHT]
     steps += [("confusion", "true_class=cat&predicted_class=dog"), ("errors", "per_page=200&outcome=everything&model=resnet18")]
     turns = [steps[i % len(steps) :] + steps[: i % len(steps)] for i in range(args.visitors)]
     walks = await asyncio.gather(*(walk(address, turn, LOOK * i / args.visitors) for i, turn in enumerate(turns)))
     times, errors = [one for times, _ in walks for one in times], sum(errors for _, errors in walks)
     crowd = {"p50 (s)": np.median(times), "p95 (s)": np.quantile(times, 0.95), "errors": errors, "pages": len(times)}
-    context = await browser.new_context()
-    page = await context.new_page()
-    for view in heavy & set(views):
-        await visit(page, address, f"{view}?image=17")
-    memory["server memory with attributions (MB)"] = server_memory(pid)
-    return {
-        "median (s)": {name: float(np.median(values)) for name, values in measured.items()},
-        "worst (s)": {name: float(np.max(values)) for name, values in measured.items()},
-        "value": {**memory, **{f"{args.visitors} visitors: {name}": float(value) for name, value in crowd.items()}},
-    }
+    crowd["server memory then (MB)"] = server_memory(pid)
+    return measured, {f"{args.visitors} visitors: {name}": float(value) for name, value in crowd.items()}
 
 
 def benchmark_dashboard(args: argparse.Namespace) -> None:
@@ -330,9 +245,16 @@ def benchmark_dashboard(args: argparse.Namespace) -> None:
     async def drive() -> dict:
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-            start = time.perf_counter()
+            starts = [await start_dashboard(browser) for _ in range(args.repeats)]
+            memory = await measure_memory(browser)
             with serve_dashboard() as (address, pid):
-                return await measure_dashboard(browser, address, pid, start, args)
+                measured, crowd = await measure_dashboard(browser, address, pid, args)
+        measured["first page from server start"] = starts
+        return {
+            "median (s)": {name: float(np.median(values)) for name, values in measured.items()},
+            "worst (s)": {name: float(np.max(values)) for name, values in measured.items()},
+            "value": memory | crowd,
+        }
 
     report(asyncio.run(drive()), f"measured the dashboard: {args.repeats} repeats, {args.visitors} visitors", args.out)
 
