@@ -58,7 +58,8 @@ def pick_run() -> Run | None:
 def pick_models(run: Run) -> list[str]:
     """The sidebar's choice of the models shown; none means all."""
     models = available_models(run)
-    chosen = st.sidebar.pills("Models shown", models, default=models, selection_mode="multi", key="models", bind="query-params")
+    options = {"default": models, "selection_mode": "multi", "key": "models", "bind": "query-params"}
+    chosen = st.sidebar.pills("Models shown", models, format_func=theme.label, **options)
     return [m for m in models if m in chosen] or models
 
 
@@ -72,7 +73,8 @@ def pick_model(run: Run, key: str = "model", label: str = "Model", default: str 
     """A choice of one model, bound to the URL."""
     models = available_models(run)
     start = default if default in models else models[-1]
-    return st.segmented_control(label, models, default=start, required=True, key=key, bind="query-params") or start  # "?model=" is None
+    options = {"default": start, "required": True, "key": key, "bind": "query-params"}
+    return st.segmented_control(label, models, format_func=theme.label, **options) or start  # "?model=" is None
 
 
 def pick_one(label: str, options: list[str], key: str) -> str:

@@ -199,7 +199,7 @@ async def measure_dashboard(browser, address: str, pid: int, args: argparse.Name
 
     measured["matrix click to its images"] = []
     cells = [("dog", "cat"), ("cat", "dog"), ("automobile", "truck"), ("airplane", "ship")]
-    await visit(page, address, "confusion?model=resnet18")
+    await visit(page, address, "confusion?model=ResNet18")
     for i in range(args.repeats):
         predicted, true = cells[i % len(cells)]
         shown = (
@@ -216,15 +216,15 @@ async def measure_dashboard(browser, address: str, pid: int, args: argparse.Name
     measured["filter change with 200 thumbnails"] = []
     await visit(page, address, "errors?per_page=200&outcome=everything")
     for i in range(args.repeats):
-        model = ("resnet18", "fusion")[i % 2]
-        shown = f"document.body.innerText.includes('answers of {'ResNet18' if model == 'resnet18' else 'Fusion'}')"
+        model = ("ResNet18", "Fusion")[i % 2]
+        shown = f"document.body.innerText.includes('answers of {model}')"
         button = page.get_by_role("radio", name=model, exact=True).first
         measured["filter change with 200 thumbnails"].append(await change(page, button.click, shown))
         await page.wait_for_function(READY)
     await context.close()
 
     steps = [(view, "") for view in LIGHT]
-    steps += [("confusion", "true_class=cat&predicted_class=dog"), ("errors", "per_page=200&outcome=everything&model=resnet18")]
+    steps += [("confusion", "true_class=cat&predicted_class=dog"), ("errors", "per_page=200&outcome=everything&model=ResNet18")]
     turns = [steps[i % len(steps) :] + steps[: i % len(steps)] for i in range(args.visitors)]
     walks = await asyncio.gather(*(walk(address, turn, LOOK * i / args.visitors) for i, turn in enumerate(turns)))
     times, errors = [one for times, _ in walks for one in times], sum(errors for _, errors in walks)

@@ -69,7 +69,7 @@ def test_a_click_follows_another_click_and_survives_normalising(page, answers):
 
 
 def test_a_deep_link_restores_the_view(page, answers):
-    open_view(page, "errors?model=resnet18&outcome=model+wrong&true=frog&sort=highest+loss+first&per_page=200&image=17")
+    open_view(page, "errors?model=ResNet18&outcome=model+wrong&true=frog&sort=highest+loss+first&per_page=200&image=17")
     wanted = answers[(answers["label"] == 6) & ~answers["resnet18_correct"]]
     gallery = page.locator("button[data-index]")
     expect(gallery.first).to_be_visible()
@@ -102,7 +102,7 @@ def test_a_thumbnail_opens_its_detail_by_keyboard(page):
 
 
 def test_the_selection_downloads_as_csv(page, answers):
-    open_view(page, "errors?model=mobilenet_v2&true=bird")
+    open_view(page, "errors?model=MobileNetV2&true=bird")
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV of this selection").click()
     table = pd.read_csv(io.BytesIO(download.value.path().read_bytes()))

@@ -319,6 +319,12 @@ def test_every_statement_of_a_run_can_be_traced_and_says_no_more_than_its_test(f
             assert one.interval[0] <= one.interval[1]
 
 
+def test_the_first_page_can_do_without_the_slow_statements(folder):
+    (run,) = open_seeds(folder, 1)
+    left_out = ("calibration", "temperature", "people")
+    assert findings.find_findings(run, slow=False) == [one for one in findings.find_findings(run) if one.id not in left_out]
+
+
 def test_accuracies_are_those_of_the_answers(folder):
     (run,) = open_seeds(folder, 1)
     answers = results.load_answers(run)

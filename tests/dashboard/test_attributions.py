@@ -83,13 +83,13 @@ def test_all_right_leaves_nothing_to_contrast(visit_tiny, answers):
 def test_strength_alone_has_no_sign(visit_tiny):
     said = {}
     for absolute in ("false", "true"):
-        app = visit_tiny("attributions", image="17", methods=["occlusion"], models=["resnet18"], absolute=absolute)
+        app = visit_tiny("attributions", image="17", methods=["occlusion"], models=["ResNet18"], absolute=absolute)
         said[absolute] = " ".join(caption.value for caption in app.caption)
     assert "blue against it" in said["false"] and "blue against it" not in said["true"] and "Orange: strength" in said["true"]
 
 
 def test_next_and_previous_walk_through_the_filter(visit_tiny, answers):
-    app = visit_tiny("attributions", true=["cat"], methods=["saliency"], models=["fusion"])
+    app = visit_tiny("attributions", true=["cat"], methods=["saliency"], models=["Fusion"])
     order = data.select_images(answers, "fusion", ["cat"], outcome="model wrong", sort="most confident first")["index"].tolist()
     image = next(box for box in app.number_input if box.key == "image")
     assert image.value == order[0]
@@ -102,7 +102,7 @@ def test_next_and_previous_walk_through_the_filter(visit_tiny, answers):
 
 
 def test_the_checks_report_their_measures(visit_tiny):
-    app = visit_tiny("attributions", image="17", methods=["saliency"], models=["resnet18"], check="true")
+    app = visit_tiny("attributions", image="17", methods=["saliency"], models=["ResNet18"], check="true")
     figures = charts(app)
     correlation = values(figures["Does the map notice random weights?"]["data"][0]["y"])
     assert len(correlation) == 7 and correlation[0] == pytest.approx(1)
@@ -112,7 +112,7 @@ def test_the_checks_report_their_measures(visit_tiny):
 
 
 def test_an_uploaded_image_is_explained(visit_tiny):
-    app = visit_tiny("attributions", methods=["saliency"], models=["fusion"])
+    app = visit_tiny("attributions", methods=["saliency"], models=["Fusion"])
     app.get("file_uploader")[0].upload("mine.png", png(np.full((40, 60, 3), 90, np.uint8)), "image/png").run()
     assert not app.exception
     assert "your image at 32×32" in html(app)
@@ -125,12 +125,12 @@ def test_a_run_without_weights_says_what_to_do(visit):
 
 @pytest.mark.parametrize("parameters", [{"image": "99999"}, {"image": "x"}, {"explain": "<b>"}, {"methods": "magic"}, {"opacity": "7"}])
 def test_a_nonsense_url_falls_back(visit_tiny, parameters):
-    app = visit_tiny("attributions", **({"methods": "saliency", "models": "resnet18"} | parameters))
+    app = visit_tiny("attributions", **({"methods": "saliency", "models": "ResNet18"} | parameters))
     assert app.title[0].value == "Attributions" and not app.error
 
 
 def test_what_branches_carry_over_the_test_set_names_its_command(visit_tiny):
-    app = visit_tiny("attributions", image="17", methods=["saliency"], models=["fusion"])
+    app = visit_tiny("attributions", image="17", methods=["saliency"], models=["Fusion"])
     assert any("scripts/explain.py" in info.value and "--branches" in info.value for info in app.info)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from core import results
 from core.config import CLASSES, ROOT
 from dashboard import data
+from tests.dashboard.conftest import open_page
 
 
 def figure(app: AppTest, position: int = 0) -> dict:
@@ -31,6 +33,35 @@ def test_overview_shows_the_accuracies_of_the_predictions(visit, fake_results):
     assert shown["Fusion"] == f"{summary.set_index('model').loc['fusion', 'accuracy']:.2%}"
     assert set(shown) == {"ResNet18", "MobileNetV2", "Fusion", "Ensemble", "Oracle"}
     assert app.title[0].value == "Does fusing two CNN backbones beat either alone?"
+
+
+def test_overview_draws_each_interval_where_it_lies(visit, fake_results):
+    summary = results.load_summary(results.load_run(fake_results / "imagenet-96-seed0")).set_index("model")
+    html = "".join(block.proto.body for block in visit().get("html"))
+    low, high = map(int, re.search(r"(\d+) % to (\d+) %", html).groups())
+    assert low <= 100 * summary["low"].min() and 100 * summary["high"].max() <= high
+    for model, row in summary.iterrows():
+        text = f"{100 * row['accuracy']:.2f} % [{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
+        mark = re.search(rf'aria-label="{re.escape(text)}".*?<b style="left:([\d.]+)%">', html)
+        assert low + (high - low) * float(mark[1]) / 100 == pytest.approx(100 * row["accuracy"], abs=0.01), model
+    assert html.count("<td>–</td>") == 5  # the oracle costs nothing, the ensemble no training
+
+
+def test_what_the_first_page_shows_is_read_before_the_first_visit(visit, fake_results, monkeypatch):
+    data.read_ahead()
+    for reader in ("load_summary", "load_answers", "load_predictions"):
+        monkeypatch.delattr(results, reader)
+    app = visit()
+    assert app.metric and not app.exception
+
+
+def test_reading_ahead_leaves_damage_to_the_visit(fake_results, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    data.read_ahead()
+    shutil.copytree(fake_results, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "test_images.parquet").write_bytes(b"damaged")
+    data.read_ahead()
+    assert "test_images.parquet cannot be read" in open_page().error[0].value
 
 
 def test_overview_draws_the_network_with_its_real_dimensions(visit):
@@ -54,7 +85,7 @@ def test_training_shows_the_spread_of_all_seeds(visit):
 
 
 def test_hiding_a_model_hides_its_curves(visit):
-    names = {trace["name"] for trace in figure(visit("training", models=["fusion"]))["data"]}
+    names = {trace["name"] for trace in figure(visit("training", models=["Fusion"]))["data"]}
     assert names == {"Fusion, training", "Fusion, validation"}
 
 
@@ -126,7 +157,7 @@ def test_errors_filter_by_what_people_say(made_results, tmp_path, monkeypatch):
 
 
 def test_errors_filter_by_class_and_model(visit, fake_results):
-    app = visit("errors", model="resnet18", true=["cat", "dog"], outcome="model wrong")
+    app = visit("errors", model="ResNet18", true=["cat", "dog"], outcome="model wrong")
     answers = results.load_answers(results.load_run(fake_results / "imagenet-96-seed0"))
     wanted = answers[answers["label"].isin([3, 5]) & ~answers["resnet18_correct"]]
     assert any(f"**{len(wanted):,}** of 10,000" in block.value for block in app.markdown)

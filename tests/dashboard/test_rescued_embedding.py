@@ -188,7 +188,7 @@ def test_chosen_images_are_shown_by_loss_on_any_models_map(visit, fake_results):
     indices = list(range(0, 10_000, 30))
     answers = results.load_answers(results.load_run(fake_results / RUN)).iloc[indices]
     for model in ("fusion", "resnet18"):
-        app = visit("embedding", model=model, chosen=data.pack_images(indices, 10_000))
+        app = visit("embedding", model=theme.label(model), chosen=data.pack_images(indices, 10_000))
         assert gallery(app) == answers.sort_values(f"{model}_loss", ascending=False, kind="stable")["index"].tolist()[:200]
         assert f"**{len(indices)}** images chosen (3.34%), {int((~answers[f'{model}_correct']).sum())} wrong" in said(app)
 
