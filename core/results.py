@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import safetensors.numpy
 from PIL import Image
+from pyarrow import parquet
 from safetensors import SafetensorError
 
 from core import metrics
@@ -42,6 +43,7 @@ IDENTITY = ("recipe", "seed", "start_weights", "precision", "data_md5")  # what 
 HUMANS_COMMAND = "python scripts/human_votes.py --help"
 ROBUSTNESS_COLUMNS = ("corruption", "severity", "images", "accuracy", "right")
 LABEL_ERROR_COLUMNS = ("index", "given", "guessed", "votes_given", "votes_guessed", "votes_both", "votes_neither")
+LARGEST, LARGEST_TABLE = 2**29, 2**26  # bytes of any file, and of a table: what is written here is far below, unpacked too
 SPLIT_SIZES = {"val": 5_000, "test": 10_000}
 
 
@@ -245,8 +247,18 @@ def find_weights(run: Run, model: str) -> Path:
     return path
 
 
+def check_files(run: Path) -> None:
+    """Raise UserError where a run's file is no file of its own, or larger than any that is written here."""
+    for path in run.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(run.parent.resolve()):
+            raise UserError(f"{path} is a link that leaves {run.parent}: put the file itself there")
+        if path.is_file() and path.stat().st_size > LARGEST:
+            raise UserError(f"{path} is larger than {LARGEST >> 20} MiB, which no file of a run is: run {rebuild_command(run)}")
+
+
 def load_run(run: Path) -> Run:
-    """Read run.json. Raises UserError."""
+    """Read run.json, and look at the run's files. Raises UserError."""
+    check_files(run)
     path = run / "run.json"
     try:
         record = json.loads(path.read_text())
@@ -270,7 +282,16 @@ def read_table(path: Path, columns: dict[str, str], repair: str) -> pd.DataFrame
     """Read a csv or parquet file and check its columns' kinds ({name: NumPy kind codes}). Raises UserError."""
     try:
         texts = {name: str for name, kinds in columns.items() if "U" in kinds}
-        frame = pd.read_csv(path, dtype=texts) if path.suffix == ".csv" else pd.read_parquet(path)
+        if path.stat().st_size > LARGEST_TABLE:
+            raise ValueError("it is too large to be such a table")
+        if path.suffix == ".csv":
+            frame = pd.read_csv(path, dtype=texts)
+        else:
+            footer = parquet.read_metadata(path)  # a small file can unpack to any size
+            unpacked = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+            if max(unpacked, 100 * footer.num_rows) > LARGEST_TABLE:
+                raise ValueError("it unpacks to more than such a table holds")
+            frame = pd.read_parquet(path)
     except Exception as error:  # pandas and pyarrow raise many kinds on damaged files
         raise UserError(f"{path} cannot be read ({error}): run {repair}") from None
     missing = [name for name in columns if name not in frame]
@@ -309,8 +330,8 @@ class Predictions:
 
 
 @lru_cache(maxsize=12)
-def _read_predictions(path: Path, modified: int | None, repair: str) -> pd.DataFrame:
-    """A table is wanted by several statements: read once, and again when it was modified."""
+def _read_predictions(path: Path, stamp: tuple[int, ...] | None, repair: str) -> pd.DataFrame:
+    """A table is wanted by several statements: read once, and again when its stamp says it changed."""
     return read_table(path, {"split": "OU", "index": "iu", "label": "iu", **dict.fromkeys(LOGITS, "f")}, repair)
 
 
@@ -320,7 +341,8 @@ def load_predictions(run: Run, model: str, split: str = "test", labels: np.ndarr
     With `name` "probe": of probe.parquet, the answers of a linear classifier on the model's features before any training.
     """
     path, repair = run.path / model / f"{name}.parquet", rebuild_command(run.path) + (" --probe" if name == "probe" else "")
-    frame = _read_predictions(path, path.stat().st_mtime_ns if path.exists() else None, repair)
+    stat = path.stat() if path.exists() else None
+    frame = _read_predictions(path, stat and (stat.st_ino, stat.st_mtime_ns, stat.st_size), repair)
     frame = frame[frame["split"] == split]
     expected = split_size(run, split)
     if len(frame) != expected:
@@ -428,6 +450,8 @@ def load_attributions(run: Run, model: str) -> Attributions:
     repair = f"python scripts/explain.py {run.path.parent.name}/{run.path.name} --model {model} --errors"
     try:
         with np.load(path) as file:
+            if sum(part.file_size for part in file.zip.infolist()) > LARGEST:
+                raise ValueError("it unpacks to more than any selection of images needs")
             arrays = dict(file)
         index, target, minus = (arrays.pop(name) for name in ("index", "target", "minus"))
         record = json.loads(str(arrays.pop("record")))

@@ -64,12 +64,15 @@ def open_run(name: str) -> Run:
 @st.cache_data(show_spinner=False)
 def _check_runs(root: Path, stamp: tuple) -> tuple[list[str], dict[str, str]]:
     whole, damaged = [], {}
-    for name in results.find_runs(root):
+    names = results.find_runs(root)
+    labels = load_images().labels if names else None
+    for name in names:
         try:
             run = results.load_run(root / name)
             for model in run.models:
                 results.load_history(run, model)
-                results.load_predictions(run, model)
+                for split in ("val", "test"):
+                    results.load_predictions(run, model, split, labels if split == "test" else None)
             whole.append(name)
         except UserError as error:
             damaged[name] = str(error)

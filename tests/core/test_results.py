@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import re
 import resource
 import shutil
@@ -17,7 +18,9 @@ from safetensors.numpy import load_file
 
 from core import results
 from core.config import MODELS, UserError
+from core.evaluate import load_shipped_model
 from core.results import load_embedding, load_history, load_predictions, load_run, load_test_images, publish, write_whole
+from core.train import load_checkpoint
 from tests.fake_run import make_run
 
 LABELS = np.random.default_rng(0).permutation(np.arange(200) % 10)
@@ -273,6 +276,85 @@ def test_damaged_test_images_are_named(tmp_path):
     results.write_test_images(tmp_path / "test_images.parquet", np.zeros((5, 32, 32, 3), np.uint8), np.arange(5))
     with pytest.raises(UserError, match=rf"does not hold the 10,000 test images in order: {repair}"):
         load_test_images(tmp_path)
+
+
+def grow(path: Path) -> None:
+    """To 2 GB, without taking them from the disk."""
+    with open(path, "ab") as file:
+        file.truncate(2 * 10**9)
+
+
+@pytest.mark.parametrize("name", ["run.json", "resnet18/history.csv", "resnet18/predictions.parquet", "fusion/weights.safetensors"])
+def test_a_file_of_2_gb_is_named_and_not_read(run, name):
+    (run / name).touch()
+    grow(run / name)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=rf"{name} is larger than 512 MiB, .*: run python scripts/evaluate.py results/run"):
+        load_run(run)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+def test_a_large_table_of_the_results_folder_is_not_read(tmp_path):
+    grow(tmp_path / "test_images.parquet")
+    with pytest.raises(UserError, match=r"test_images\.parquet cannot be read \(it is too large"):
+        load_test_images(tmp_path)
+
+
+def test_small_files_that_unpack_to_much_are_not_unpacked(run):
+    rows = 2_000_000
+    frame = pd.read_parquet(run / MODEL / "predictions.parquet").iloc[[0]]
+    pd.concat([frame] * 1_000).iloc[np.zeros(rows, int) % 1_000].to_parquet(run / MODEL / "predictions.parquet", compression="zstd")
+    assert (run / MODEL / "predictions.parquet").stat().st_size < results.LARGEST_TABLE
+    with pytest.raises(UserError, match=r"predictions\.parquet cannot be read \(it unpacks to more"):
+        load_predictions(load_run(run), MODEL)
+    (run / "fusion").mkdir(exist_ok=True)
+    np.savez_compressed(run / "fusion" / "attributions.npz", index=np.zeros(results.LARGEST // 8 + 1))
+    with pytest.raises(UserError, match=r"attributions\.npz cannot be read \(it unpacks to more"):
+        results.load_attributions(load_run(run), "fusion")
+
+
+@pytest.mark.parametrize("name", ["run.json", "resnet18/predictions.parquet", "resnet18", "fusion/weights.safetensors"])
+def test_a_link_out_of_the_results_is_named(run, tmp_path, name):
+    outside = tmp_path / "outside"
+    path = run / name
+    path.rename(outside) if path.exists() else outside.write_text("secret")
+    path.symlink_to(outside)
+    with pytest.raises(UserError, match=rf"{name} is a link that leaves {run.parent}"):
+        load_run(run)
+    path.unlink()
+    inside = outside.rename(run.parent / "inside")
+    path.symlink_to(inside)
+    assert load_run(run).name == "run"
+
+
+class Payload:
+    """Unpickled, it would leave a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_is_never_opened(run, tmp_path):
+    """As weights, checkpoint, attributions or table."""
+    harm = tmp_path / "harm"
+    (run / "fusion" / "weights.safetensors").write_bytes(pickle.dumps(Payload(harm)))
+    with pytest.raises(UserError, match=r"fusion/weights\.safetensors"):
+        load_shipped_model(load_run(run), "fusion")
+    torch.save({"model": Payload(harm)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match=r"checkpoint\.pt cannot be read"):
+        load_checkpoint(tmp_path / "checkpoint.pt")
+    np.savez(run / "fusion" / "attributions.npz", index=np.array([Payload(harm)], object))
+    with pytest.raises(UserError, match=r"attributions\.npz cannot be read"):
+        results.load_attributions(load_run(run), "fusion")
+    (run / MODEL / "predictions.parquet").write_bytes(pickle.dumps(Payload(harm)))
+    with pytest.raises(UserError, match=r"predictions\.parquet cannot be read"):
+        load_predictions(load_run(run), MODEL)
+    assert not harm.exists()
+    pickle.loads(pickle.dumps(Payload(harm)))
+    assert harm.exists()  # the payload works
 
 
 def test_missing_weights_name_their_command(run):

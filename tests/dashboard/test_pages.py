@@ -2,12 +2,16 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -196,16 +200,53 @@ def test_no_results_says_how_to_make_them(tmp_path, monkeypatch):
     assert "scripts/train.py --recipe" in app.markdown[0].value
 
 
-def test_a_damaged_run_is_named_and_the_others_open(made_results, tmp_path, monkeypatch):
+def change_table(**columns) -> Callable[[Path], None]:
+    return lambda path: pd.read_parquet(path).assign(**columns).to_parquet(path, index=False)
+
+
+def link_out(path: Path) -> None:
+    path.rename(path.parents[3] / "outside")
+    path.symlink_to(path.parents[3] / "outside")
+
+
+FAULTS = {  # of a run -> its file, and what happens to it
+    "truncated": ("fusion/predictions.parquet", lambda path: path.write_bytes(path.read_bytes()[:1000])),
+    "wrong dtype": ("fusion/predictions.parquet", change_table(logit_0=lambda f: f["logit_0"].astype(str))),
+    "missing column": ("fusion/history.csv", lambda path: path.write_text(path.read_text().replace("val_loss", "loss"))),
+    "shuffled labels": ("fusion/predictions.parquet", change_table(label=lambda f: f["label"].sample(frac=1, random_state=0).to_numpy())),
+    "NaN logits": ("resnet18/predictions.parquet", change_table(logit_3=lambda f: f["logit_3"].where(f.index != 7))),
+    "link out of results": ("mobilenet_v2/history.csv", link_out),
+    "2 GB": ("fusion/embedding.parquet", lambda path: os.truncate(path, 2 * 10**9)),
+    "no record": ("run.json", Path.unlink),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_run_is_named_and_the_others_open(fault, made_results, tmp_path, monkeypatch):
     shutil.copytree(made_results, tmp_path / "results")
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
-    damaged = tmp_path / "results" / "imagenet-96-seed0" / "fusion" / "predictions.parquet"
-    damaged.write_bytes(damaged.read_bytes()[:1000])
-    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run()
-    assert not app.exception
-    assert "fusion/predictions.parquet" in app.sidebar.warning[0].value
-    assert "python scripts/evaluate.py" in app.sidebar.warning[0].value
+    name, spoil = FAULTS[fault]
+    spoil(tmp_path / "results" / "imagenet-96-seed0" / name)
+    app = open_page()
+    assert f"imagenet-96-seed0/{name}" in app.sidebar.warning[0].value
+    assert "run python scripts/evaluate.py" in app.sidebar.warning[0].value or "put the file itself there" in app.sidebar.warning[0].value
     assert app.sidebar.selectbox[0].options == ["imagenet-96-seed1"]
+    assert app.metric
+
+
+@pytest.mark.parametrize(
+    "name", ["naïve 実験 🔬", "<img src=x onerror=alert(1)>", "a" * 250, "..  run", "100% **bold** [x](y)", "run;rm -rf"]
+)
+def test_any_name_of_a_run_is_shown_as_it_is(name, made_results, tmp_path, monkeypatch):
+    shutil.copytree(made_results, tmp_path / "results")
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    for seed in (0, 1):
+        (tmp_path / "results" / f"imagenet-96-seed{seed}").rename(tmp_path / "results" / f"{name}{seed}"[-255:])
+    app = open_page(run=f"{name}1"[-255:])
+    if name.startswith("."):  # a hidden folder is no run
+        assert app.title[0].value == "No results yet"
+    else:
+        assert app.sidebar.selectbox[0].value == f"{name}1"[-255:] and app.metric
 
 
 def test_missing_test_images_are_named_with_the_command(made_results, tmp_path, monkeypatch):
