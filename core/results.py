@@ -449,7 +449,7 @@ def load_attributions(run: Run, model: str) -> Attributions:
     path = run.path / model / "attributions.npz"
     repair = f"python scripts/explain.py {run.path.parent.name}/{run.path.name} --model {model} --errors"
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as whole, np.load(whole) as file:
             if sum(part.file_size for part in file.zip.infolist()) > LARGEST:
                 raise ValueError("it unpacks to more than any selection of images needs")
             arrays = dict(file)
@@ -459,7 +459,7 @@ def load_attributions(run: Run, model: str) -> Attributions:
         for key, values in arrays.items():
             kind, name, part = key.split("/")
             found[kind].setdefault(name, {})[part] = values.astype(np.float32)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): run {repair}") from None
     total = split_size(run, "test")
     shapes = {"contribution": (total,), "ablated": (total, len(CLASSES))}

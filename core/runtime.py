@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from core.config import ROOT
+from core.config import ROOT, UserError
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,10 @@ class World:
 
 @contextmanager
 def open_world(device: str | None = None):
-    """Yield this process's World; joins torchrun's process group (nccl on GPU, gloo on CPU) and leaves it at the end."""
+    """Yield this process's World; joins torchrun's process group (nccl on GPU, gloo on CPU) and leaves it at the end.
+
+    Raises UserError where another process of the group is lost.
+    """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if device is None:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
@@ -69,6 +72,10 @@ def open_world(device: str | None = None):
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(rank, size, device)
+    except RuntimeError as error:  # of gloo, and as torch calls those of nccl
+        if "gloo" not in str(error) and not isinstance(error, dist.DistError):
+            raise
+        raise UserError("another process was lost: start again with --resume, with this or another number of processes") from error
     finally:
         if size > 1:
             dist.destroy_process_group()

@@ -3,25 +3,29 @@
 python scripts/benchmark.py train --recipe cpu-96                              all three models
 python scripts/benchmark.py train --recipe full-224 --out benchmark.json       numbers for a program
 python scripts/benchmark.py dashboard                                          in a real Chromium (tests/requirements.txt)
+python scripts/benchmark.py load --visitors 50 --minutes 5                     many visitors for a while, without a browser
 """
 
 import argparse
 import asyncio
 import json
+import math
 import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from core import results
 from core.config import MODELS, RECIPES, ROOT, UserError, exit_on_user_error
@@ -46,11 +50,15 @@ def parse_arguments() -> argparse.Namespace:
     dashboard.add_argument("--repeats", type=int, default=10, help="of each measurement; medians are shown (default: 10)")
     dashboard.add_argument("--visitors", type=int, default=20, help="at once, each walking through every view (default: 20)")
     dashboard.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
+    load = commands.add_parser("load", help="answer times, errors and memory of a server with many visitors on all views")
+    load.add_argument("--visitors", type=int, default=50, help="at once, each going from view to view (default: 50)")
+    load.add_argument("--minutes", type=float, default=5, help="how long (default: 5)")
+    load.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
     return parser.parse_args()
 
 
 def benchmark_training(args: argparse.Namespace) -> None:
-    from scripts.training_speed import measure_all
+    from core.speed import measure_all
 
     if args.steps < 1:
         raise UserError(f"--steps {args.steps}: time at least 1")
@@ -135,15 +143,15 @@ async def point_at_cell(page, predicted: str, true: str) -> None:
     await page.wait_for_timeout(200)
 
 
-async def walk(address: str, steps: list[tuple[str, str]], wait: float) -> tuple[list[float], int]:
-    """A visitor without a browser, whose drawing would cost more than the server: seconds of each page, and how many exceptions."""
+async def walk(address: str, steps: Iterable[tuple[str, str]], wait: float) -> tuple[list[tuple[str, float]], int]:
+    """A visitor without a browser, whose drawing would cost more than the server: views with their seconds, and how many exceptions."""
     from streamlit.proto.BackMsg_pb2 import BackMsg
     from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
     from websockets.asyncio.client import connect
 
     times, errors = [], 0
     await asyncio.sleep(wait)
-    async with connect(f"{address.replace('http', 'ws')}/_stcore/stream", max_size=None) as socket:
+    async with connect(f"{address.replace('http', 'ws')}/_stcore/stream", max_size=None, ping_timeout=None) as socket:
         for view, query in steps:
             message = BackMsg()
             message.rerun_script.page_name, message.rerun_script.query_string = path_of(view), query
@@ -151,9 +159,41 @@ async def walk(address: str, steps: list[tuple[str, str]], wait: float) -> tuple
             await socket.send(message.SerializeToString())
             while (answer := ForwardMsg.FromString(await socket.recv())).WhichOneof("type") != "script_finished":
                 errors += answer.WhichOneof("type") == "delta" and answer.delta.new_element.HasField("exception")
-            times.append(time.perf_counter() - start)
+            times.append((view, time.perf_counter() - start))
             await asyncio.sleep(LOOK)
     return times, errors
+
+
+async def gather_visitors(address: str, visitors: int, until: float | None = None) -> dict[str, float]:
+    """Let visitors walk through all views that do without torch once, or, until `until` (time.perf_counter), through all again and again.
+
+    Each begins with another view. Of the images that attributions are asked for there are ten, as of those a class looks at.
+    """
+    steps = [(view, "") for view in LIGHT]
+    steps += [("confusion", "true_class=cat&predicted_class=dog"), ("errors", "per_page=200&outcome=everything&model=ResNet18")]
+    if until:
+        steps += [("try_image", "image=17"), ("attributions", "image={image}")]
+
+    def turns(visitor: int) -> Iterator[tuple[str, str]]:
+        for turn in count():
+            for i in range(len(steps)):
+                if time.perf_counter() > (until or math.inf):
+                    return
+                view, query = steps[(visitor + i) % len(steps)]
+                yield view, query.format(image=10 * ((visitor + turn) % 10))
+            if not until:
+                return
+
+    walks = await asyncio.gather(*(walk(address, turns(i), LOOK * i / visitors) for i in range(visitors)))
+    times = {
+        kind: [seconds for walked, _ in walks for view, seconds in walked if (view in HEAVY) == (kind == "heavy")] for kind in ("", "heavy")
+    }
+    figures = {"errors": sum(errors for _, errors in walks)}
+    for kind, seconds in times.items():
+        if seconds:
+            figures |= {f"{kind} pages".strip(): len(seconds)}
+            figures |= {f"{kind} p{q} (s)".strip(): float(np.quantile(seconds, q / 100)) for q in (50, 95)}
+    return figures
 
 
 async def start_dashboard(browser) -> float:
@@ -223,14 +263,28 @@ async def measure_dashboard(browser, address: str, pid: int, args: argparse.Name
         await page.wait_for_function(READY)
     await context.close()
 
-    steps = [(view, "") for view in LIGHT]
-    steps += [("confusion", "true_class=cat&predicted_class=dog"), ("errors", "per_page=200&outcome=everything&model=ResNet18")]
-    turns = [steps[i % len(steps) :] + steps[: i % len(steps)] for i in range(args.visitors)]
-    walks = await asyncio.gather(*(walk(address, turn, LOOK * i / args.visitors) for i, turn in enumerate(turns)))
-    times, errors = [one for times, _ in walks for one in times], sum(errors for _, errors in walks)
-    crowd = {"p50 (s)": np.median(times), "p95 (s)": np.quantile(times, 0.95), "errors": errors, "pages": len(times)}
-    crowd["server memory then (MB)"] = server_memory(pid)
+    crowd = await gather_visitors(address, args.visitors) | {"server memory then (MB)": server_memory(pid)}
     return measured, {f"{args.visitors} visitors: {name}": float(value) for name, value in crowd.items()}
+
+
+def benchmark_load(args: argparse.Namespace) -> None:
+    if args.visitors < 1 or args.minutes <= 0:
+        raise UserError(f"--visitors {args.visitors} --minutes {args.minutes:g}: there must be someone, for a while")
+
+    async def drive() -> dict:
+        with serve_dashboard() as (address, pid):
+            begun, memory = time.perf_counter(), []
+            visits = asyncio.create_task(gather_visitors(address, args.visitors, begun + 60 * args.minutes))
+            with tqdm(total=round(60 * args.minutes), unit="s", desc=f"{args.visitors} visitors") as bar:
+                while not visits.done():
+                    await asyncio.sleep(5)
+                    memory.append((time.perf_counter() - begun, server_memory(pid)))
+                    bar.update(min(5, bar.total - bar.n))
+            late = [held for seconds, held in memory if seconds >= 12 * args.minutes]  # without the first fifth, when caches fill
+            spread = {"memory least": min(late), "memory most": max(late), "memory growth (%)": 100 * (late[-1] / late[0] - 1)}
+            return {"value": await visits | spread}
+
+    report(asyncio.run(drive()), f"measured {args.visitors} visitors for {args.minutes:g} minutes; memory in MB", args.out)
 
 
 def benchmark_dashboard(args: argparse.Namespace) -> None:
@@ -261,7 +315,7 @@ def benchmark_dashboard(args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_arguments()
-    {"train": benchmark_training, "dashboard": benchmark_dashboard}[args.command](args)
+    {"train": benchmark_training, "dashboard": benchmark_dashboard, "load": benchmark_load}[args.command](args)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ TORCH = ("torch", "torchvision", "captum", "safetensors.torch")  # seconds to im
 TORCH_FREE = ("core/config.py", "core/results.py", "core/metrics.py", "core/findings.py", "core/robustness.py")
 ALLOWED = {  # of the project's own modules, by the folder or file that imports them
     "core": ("core",),
-    "scripts": ("core", "report", "scripts.training_speed"),
+    "scripts": ("core", "report"),
     "dashboard/data.py": ("core",),
     "dashboard/theme.py": ("core.config",),
     "dashboard/figures.py": ("core.config", "core.metrics", "theme"),

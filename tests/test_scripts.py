@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -44,8 +43,7 @@ def test_a_training_leaves_a_whole_run(trained):
         assert sorted(p.name for p in (trained / model).iterdir()) == files
 
 
-@pytest.mark.parametrize(("sent", "code", "word"), [(signal.SIGKILL, -signal.SIGKILL, ""), (signal.SIGTERM, 143, "stopped by SIGTERM: ")])
-def test_stopped_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(sent, code, word, fake_cifar, trained, tmp_path):
+def test_stopped_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(fake_cifar, trained, tmp_path):
     arguments = training(fake_cifar, tmp_path, "resnet18")
     process = subprocess.Popen(command(fake_cifar, *arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     told = ""
@@ -53,9 +51,9 @@ def test_stopped_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(sent, code, w
         character = process.stderr.read(1)
         assert character, told
         told += character
-    process.send_signal(sent)
-    assert word in process.communicate()[1]
-    assert process.returncode == code
+    process.terminate()
+    assert "stopped by SIGTERM: " in process.communicate()[1]
+    assert process.returncode == 143
     assert len(load_checkpoint(checkpoint_of(tmp_path / "results" / "run", "resnet18"))["history"]) == 1
     assert not (tmp_path / "results").exists()
 
@@ -102,7 +100,7 @@ def test_two_processes_write_whole_files_in_order(fake_cifar, data, script, tmp_
         np.testing.assert_allclose(a.logits, b.logits, atol=1e-4, rtol=1e-3)
         assert (a.logits.argmax(1) == b.logits.argmax(1)).all()
     val = results.load_predictions(alone, "mobilenet_v2", "val")
-    loss, accuracy = score(torch.from_numpy(val.logits), torch.from_numpy(val.labels), shared.recipe.label_smoothing)
+    loss, accuracy = score(torch.tensor(val.logits), torch.tensor(val.labels), shared.recipe.label_smoothing)
     last = results.load_history(shared, "mobilenet_v2").iloc[-1]
     assert (last["val_loss"], last["val_accuracy"]) == (pytest.approx(loss, rel=1e-4), pytest.approx(accuracy))
 

@@ -1,0 +1,132 @@
+"""A training that is killed, however and wherever, loses at most an epoch: it goes on and ends in the same bits."""
+
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import pytest
+import torch
+
+from core import results
+from core.config import RECIPES, ROOT
+from core.train import load_checkpoint
+from tests.test_scripts import command, training
+
+KILLS = int(os.environ.get("KILLS", 2))
+MODEL = "resnet18"
+
+
+def train(folder: Path, path: Path) -> None:
+    """Train the smoke recipe in this process, as scripts/train.py does."""
+    from torchvision.datasets import CIFAR10
+
+    from core.data import load_cifar10
+    from core.runtime import open_world
+    from core.train import describe_run, fit
+    from tests.fake_cifar import expected_files
+
+    for attribute, value in expected_files(folder).items():
+        setattr(CIFAR10, attribute, value)
+    with open(os.devnull, "w") as bars, redirect_stderr(bars), open_world("cpu") as world:
+        data = load_cifar10(folder, world.device)
+        fit(MODEL, RECIPES["smoke"], "none", data, describe_run(RECIPES["smoke"], 0, "none", data, world), world, path)
+
+
+@pytest.fixture(scope="module")
+def start(fake_cifar):
+    """Starts a training in a process of its own that need not import torch anew."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["core.train", "core.data", "torchvision.datasets", "tests.fake_cifar"])
+
+    def start(path: Path) -> multiprocessing.Process:
+        process = context.Process(target=train, args=(fake_cifar, path))
+        process.start()
+        return process
+
+    return start
+
+
+def test_killed_at_any_moment_it_ends_in_the_same_bits(start, trained, tmp_path):
+    """Every other kill comes at a random moment, the rest while a checkpoint is being written."""
+    whole = load_checkpoint(trained.parent.parent / "checkpoints" / "run" / f"{MODEL}.pt")["model"]
+    for name in ("warm up", "timed"):
+        begun = time.perf_counter()
+        start(tmp_path / f"{name}.pt").join()
+        seconds = time.perf_counter() - begun
+    moments, epochs, turn = random.Random(0), [], 0
+    while len(epochs) < KILLS:
+        turn += 1
+        path = tmp_path / str(turn) / f"{MODEL}.pt"
+        aside = path.with_name(f".{path.name}.partial")
+        end, epoch, written = time.perf_counter() + seconds * moments.random(), moments.randrange(3), set()
+        process = start(path)
+        while process.is_alive() and not (aside.exists() and len(written) >= epoch if turn % 2 else time.perf_counter() > end):
+            written |= {path.stat().st_ino} if path.exists() else set()
+            time.sleep(0.0005)
+        process.kill()
+        process.join()
+        if process.exitcode == 0:
+            continue  # it was done before
+        assert process.exitcode == -signal.SIGKILL
+        epochs.append(len(load_checkpoint(path)["history"]) if path.exists() else 0)  # what is there is whole
+        process = start(path)
+        process.join()
+        assert process.exitcode == 0
+        resumed = load_checkpoint(path)["model"]
+        assert [key for key in whole if not torch.equal(resumed[key], whole[key])] == [], f"killed after epoch {epochs[-1]}"
+        assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert KILLS < 10 or len(set(epochs)) > 1
+    print(epochs)
+
+
+@pytest.mark.parametrize(("lost", "processes"), [(0, 1), (1, 2)])
+def test_without_one_of_its_processes_it_ends_and_goes_on_with_any_number(lost, processes, fake_cifar, data, tmp_path):
+    arguments = training(fake_cifar, tmp_path, "mobilenet_v2")
+    path = tmp_path / "checkpoints" / "run" / "mobilenet_v2.pt"
+    launcher = subprocess.Popen(command(fake_cifar, *arguments, processes=2), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    told = ""
+    while "mobilenet_v2 2/3:" not in told:  # the bar of the second epoch
+        told += launcher.stderr.read(1)
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    os.kill(int(children[lost]), signal.SIGKILL)
+    told += launcher.communicate()[1]
+    assert launcher.returncode == 1
+    assert "--resume" in told and f"rank      : {lost} (local_rank: {lost})\n  exitcode  : -9" in told
+    assert len(load_checkpoint(path)["history"]) == 1 and not (tmp_path / "results").exists()
+
+    subprocess.run(command(fake_cifar, *arguments, "--resume", processes=processes), cwd=ROOT, check=True, capture_output=True)
+    run = results.load_run(tmp_path / "results" / "run")
+    assert run.record["processes"] == 2  # of the checkpoint; the history's rows are of both
+    for split, images in (("val", data.val.first(200)), ("test", data.test.first(200))):
+        found = results.load_predictions(run, "mobilenet_v2", split)
+        assert found.index.tolist() == images.index.tolist() and found.labels.tolist() == images.labels.tolist()
+
+
+def meet_and_part(rank: int, port: int, folder: Path) -> None:
+    """What one of two processes does: the second leaves without a word, the first waits for it."""
+    from core.config import UserError
+    from core.runtime import open_world
+
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+    try:
+        with open_world("cpu") as world:
+            world.barrier()
+            if rank == 1:
+                os._exit(0)
+            world.average(torch.zeros(1))
+    except UserError as error:
+        (folder / "told").write_text(str(error))
+
+
+def test_a_process_left_alone_says_so_in_a_line(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(meet_and_part, (port, tmp_path), nprocs=2)
+    assert (tmp_path / "told").read_text().startswith("another process was lost: start again with --resume")
