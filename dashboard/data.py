@@ -1,4 +1,7 @@
-"""What the pages read: thin caches over core. A file that changes on disk is read again."""
+"""What the pages read: thin caches over core. A file that changes on disk is read again.
+
+Large tables are cached as resources: all visitors share one and none may change it, where cached data would be copied for each.
+"""
 
 import base64
 import io
@@ -84,7 +87,7 @@ def check_runs() -> tuple[list[str], dict[str, str]]:
     return _check_runs(results.RESULTS, stamp(results.RESULTS))
 
 
-@st.cache_data(show_spinner=False)
+@st.cache_resource(show_spinner=False, max_entries=12)
 def _load_answers(path: Path, stamp: tuple) -> pd.DataFrame:
     answers = results.load_answers(results.load_run(path), load_images().labels)
     probabilities = answers[[c for c in answers if c.endswith("_confidence")]]
@@ -117,7 +120,7 @@ def load_histories(run: Run) -> dict[str, pd.DataFrame]:
     return {model: _load_history(run.path, model, stamp(run.path)) for model in run.models}
 
 
-@st.cache_data(show_spinner=False)
+@st.cache_resource(show_spinner=False, max_entries=12)
 def _load_logits(path: Path, stamp: tuple) -> dict[str, np.ndarray]:
     return results.load_logits(results.load_run(path))[2]
 
@@ -152,7 +155,7 @@ def load_calibration(run: Run) -> pd.DataFrame:
     return _load_calibration(run.path, stamp(run.path))
 
 
-@st.cache_data(show_spinner=False)
+@st.cache_resource(show_spinner=False, max_entries=12)
 def _load_embedding(path: Path, model: str, stamp: tuple) -> pd.DataFrame:
     return results.load_embedding(results.load_run(path), model)
 
@@ -438,15 +441,18 @@ def _remembered() -> OrderedDict:
 
 
 def remember(key: tuple, compute: Callable[[], Any], most: int = 500) -> Any:
-    """`compute()`, kept under `key`. Unlike st.cache_data it lets a computation that takes long show its progress."""
+    """`compute()`, kept under `key`. Unlike st.cache_data it lets a computation that takes long show its progress.
+
+    Visitors wait for each other; those who ask the same wait for one answer.
+    """
     kept = _remembered()
-    try:
-        return kept[key]
-    except KeyError:
-        value = kept[key] = compute()
-        while len(kept) > most:
-            kept.popitem(last=False)
-        return value
+    if (value := kept.get(key)) is None:
+        with INFERENCE:
+            if (value := kept.get(key)) is None:
+                value = kept[key] = compute()
+            while len(kept) > most:
+                kept.popitem(last=False)
+    return value
 
 
 @dataclass(frozen=True)
@@ -475,8 +481,7 @@ class Question:
             if progress:
                 settings["progress"] = progress
             model = load_model(self.run, self.model)
-            with INFERENCE:
-                return getattr(explain, name)(model, images, target=self.target, **settings)
+            return getattr(explain, name)(model, images, target=self.target, **settings)
 
         hashable = tuple((k, v.tobytes() if isinstance(v, np.ndarray) else v) for k, v in sorted(options.items()))
         return remember((self.key, name, hashable), compute)

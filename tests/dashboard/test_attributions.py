@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -156,3 +158,23 @@ def test_overlay_colours_what_speaks_for_and_against():
 
     assert overlaid[0, 0].tolist() == rgb(theme.FOR) and overlaid[1, 1].tolist() == rgb(theme.AGAINST)
     assert overlaid[5, 5].tolist() == [100, 100, 100]
+
+
+def test_visitors_who_ask_the_same_wait_for_one_answer(tiny_results, monkeypatch):
+    from core import explain
+
+    asked, attribute = [], explain.attribute
+
+    def attribute_slowly(*arguments, **options):
+        asked.append(options["target"])
+        time.sleep(0.3)
+        return attribute(*arguments, **options)
+
+    monkeypatch.setattr(results, "RESULTS", tiny_results)
+    monkeypatch.setattr(explain, "attribute", attribute_slowly)
+    run = results.load_run(tiny_results / "imagenet-96-seed1")
+    image = np.full((32, 32, 3), 77, np.uint8)
+    with ThreadPoolExecutor(6) as visitors:
+        answers = list(visitors.map(lambda _: data.Question(run, "resnet18", image, 3).ask("attribute", method="saliency"), range(6)))
+    assert asked == [3]
+    assert all(answer is answers[0] for answer in answers)
