@@ -10,7 +10,9 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from PIL import Image
+from streamlit.runtime.scriptrunner import add_script_run_ctx, get_script_run_ctx
 
 from core import findings, metrics, results
 from core.config import BACKBONES, CLASSES, UserError
@@ -387,7 +390,18 @@ def load_corruption_errors(run: Run) -> pd.DataFrame:
     return _load_robustness(run.path, stamp(run.path))[1]
 
 
-INFERENCE = threading.Lock()  # one visitor's prediction at a time: two would share the cores, and hooks on a shared model do not mix
+INFERENCE = ThreadPoolExecutor(1, "inference")  # where torch works: hooks on a shared model do not mix, and each thread costs memory
+
+
+def infer(compute: Callable[[], Any]) -> Any:
+    """`compute()`, after those of other visitors that came before. It may show its progress."""
+    visit = get_script_run_ctx(suppress_warning=True)
+
+    def work() -> Any:
+        add_script_run_ctx(threading.current_thread(), visit)
+        return compute()
+
+    return INFERENCE.submit(copy_context().run, work).result()
 
 
 @st.cache_resource(show_spinner="Loading the models …", max_entries=6)
@@ -417,10 +431,9 @@ def _predict_image(path: Path, image: np.ndarray, stamp: tuple) -> tuple[dict[st
     images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
     logits, seconds = {}, {}
     for name, model in models.items():
-        with INFERENCE:
-            start = time.perf_counter()
-            logits[name] = predict(model, images, run.recipe.image_size, World(0, 1, torch.device("cpu")))[0].numpy()[0]
-            seconds[name] = time.perf_counter() - start
+        start = time.perf_counter()
+        logits[name] = predict(model, images, run.recipe.image_size, World(0, 1, torch.device("cpu")))[0].numpy()[0]
+        seconds[name] = time.perf_counter() - start
     if set(BACKBONES) <= set(logits):
         logits["ensemble"] = metrics.ensemble_logits(*(logits[name][None] for name in BACKBONES))[0]
     return logits, seconds
@@ -431,7 +444,7 @@ def predict_image(run: Run, image: np.ndarray) -> tuple[dict[str, np.ndarray], d
 
     Logits (10,) a model, and the seconds each trained model took. Raises UserError where weights are missing.
     """
-    return _predict_image(run.path, image, stamp(run.path))
+    return infer(lambda: _predict_image(run.path, image, stamp(run.path)))
 
 
 @st.cache_resource(show_spinner=False)
@@ -446,13 +459,15 @@ def remember(key: tuple, compute: Callable[[], Any], most: int = 500) -> Any:
     Visitors wait for each other; those who ask the same wait for one answer.
     """
     kept = _remembered()
-    if (value := kept.get(key)) is None:
-        with INFERENCE:
-            if (value := kept.get(key)) is None:
-                value = kept[key] = compute()
-            while len(kept) > most:
-                kept.popitem(last=False)
-    return value
+
+    def compute_once() -> Any:
+        if (value := kept.get(key)) is None:
+            value = kept[key] = compute()
+        while len(kept) > most:
+            kept.popitem(last=False)
+        return value
+
+    return value if (value := kept.get(key)) is not None else infer(compute_once)
 
 
 @dataclass(frozen=True)
