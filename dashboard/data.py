@@ -160,10 +160,13 @@ def load_calibration(run: Run) -> pd.DataFrame:
 
 @st.cache_resource(show_spinner=False, max_entries=12)
 def _load_embedding(path: Path, model: str, stamp: tuple) -> pd.DataFrame:
-    return results.load_embedding(results.load_run(path), model)
+    run = results.load_run(path)
+    answers = load_answers(run).rename(columns=lambda name: name.removeprefix(f"{model}_"))
+    return results.load_embedding(run, model).join(answers[["label", "predicted", "confidence", "correct"]])
 
 
 def load_embedding(run: Run, model: str) -> pd.DataFrame:
+    """core.results.load_embedding with what the model answered: label, predicted, confidence, correct."""
     return _load_embedding(run.path, model, stamp(run.path))
 
 
@@ -304,12 +307,17 @@ def name_flows(before: list[str]) -> list[str]:
     return [f"{state}, fusion {end}" for state in states for end in ("right", "wrong")]
 
 
-def load_transitions(run: Run, before: list[str]) -> pd.DataFrame:
-    """The run's answers with `flow` (one of name_flows) and `gain` (core.metrics.transitions) of fusion against `before`."""
-    answers = load_answers(run)
+@st.cache_resource(show_spinner=False, max_entries=12)
+def _load_transitions(path: Path, before: tuple[str, ...], stamp: tuple) -> pd.DataFrame:
+    answers = load_answers(results.load_run(path))
     *start, after = (answers[f"{model}_correct"].to_numpy() for model in (*before, "fusion"))
     code = np.ravel_multi_index([(~one).astype(int) for one in (*start, after)], (2,) * (len(before) + 1))
-    return answers.assign(flow=np.array(name_flows(before))[code], gain=metrics.transitions(after, *start))
+    return answers.assign(flow=np.array(name_flows(list(before)))[code], gain=metrics.transitions(after, *start))
+
+
+def load_transitions(run: Run, before: list[str]) -> pd.DataFrame:
+    """The run's answers with `flow` (one of name_flows) and `gain` (core.metrics.transitions) of fusion against `before`."""
+    return _load_transitions(run.path, tuple(before), stamp(run.path))
 
 
 @st.cache_data(show_spinner=False)

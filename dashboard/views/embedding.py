@@ -60,14 +60,13 @@ with images:
         st.info("Draw around points of the map to see their images. They stay chosen on the other models' maps.")
     components.image_detail(run, answers)
 with picture:
-    points = data.load_embedding(run, model).join(answers[["label"]])
-    points[["predicted", "confidence", "correct"]] = answers[[f"{model}_{name}" for name in ("predicted", "confidence", "correct")]]
-    figure = figures.embedding_figure(
-        points, f"Which images are alike to {theme.label(model)}?", colour_by, chosen, st.session_state["image"], components.surface()
-    )
-    figure.update_layout(dragmode=TOOLS[mouse])
+    points = data.load_embedding(run, model)
+    title = f"Which images are alike to {theme.label(model)}?"
     components.show_figure(
-        figure, "map", "t-SNE of the features before the classifier: only nearness has meaning. Circles: right, crosses: wrong. "
+        figures.embedding_figure(points, title, colour_by, chosen, st.session_state["image"], components.surface()).update_layout(
+            dragmode=TOOLS[mouse]
+        ),
+        "map", "t-SNE of the features before the classifier: only nearness has meaning. Circles: right, crosses: wrong. "
         "A click in the legend hides a class, two show it alone.",
         points, on_select=copy_selection, selection_mode=("points", "box", "lasso"), config={"modeBarButtonsToRemove": ["autoScale2d"]},
     )  # fmt: skip

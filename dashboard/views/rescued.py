@@ -55,9 +55,9 @@ tiles, classes = st.columns(2)
 with tiles:
     states = [say(name.removesuffix(", fusion right")) for name in flows[::2]]
     names = ("baselines" if len(before) > 1 else whom, theme.label("fusion"))
-    figure = figures.transition_figure(counts, states, flows, set(answers["flow"][fits]), names, "What did fusion change?", surface)
     components.show_figure(
-        figure, "transitions",
+        figures.transition_figure(counts, states, flows, set(answers["flow"][fits]), names, "What did fusion change?", surface),
+        "transitions",
         "Rescued: right where an answer before was wrong. Broken: the reverse. Shares are of a row. Click a tile for its images.",
         table, on_select=lambda: copy_click("transitions"), selection_mode="points",
     )  # fmt: skip
