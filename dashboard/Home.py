@@ -7,7 +7,7 @@ The server imports this file once, for `app`; each visit runs it as a script.
 
 import asyncio
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -36,6 +36,7 @@ PAGES = {
         "try_image": "Try an image",
     },
 }
+QUEUED = ("attributions", "try_image")  # these wait for each other where it takes long
 
 
 @asynccontextmanager
@@ -54,7 +55,7 @@ async def read_ahead(app: st.App):
 
 def main() -> None:
     from core.config import UserError
-    from dashboard import components
+    from dashboard import components, data
 
     st.set_page_config(page_title="CNN fusion laboratory", page_icon="🔬", layout="wide")
     page = st.navigation(
@@ -74,7 +75,8 @@ def main() -> None:
             )
         else:
             st.session_state["current"] = run, components.pick_models(run)
-            page.run()
+            with nullcontext() if page.url_path in QUEUED else data.DRAWING:
+                page.run()
     except UserError as error:
         st.error(str(error))
     finally:

@@ -398,6 +398,7 @@ def load_corruption_errors(run: Run) -> pd.DataFrame:
     return _load_robustness(run.path, stamp(run.path))[1]
 
 
+DRAWING = threading.BoundedSemaphore(4)  # pages at once: fifty would hold the memory of fifty, and none be done sooner
 INFERENCE = ThreadPoolExecutor(1, "inference")  # where torch works: hooks on a shared model do not mix, and each thread costs memory
 
 

@@ -64,7 +64,7 @@ def test_any_bytes_are_refused(data):
         decode_picture(data)
 
 
-@settings(max_examples=120, **LAX)
+@settings(max_examples=80, **LAX)
 @given(st.sampled_from(VIEWS), st.dictionaries(st.sampled_from(PARAMETERS), NASTY, min_size=1, max_size=5))
 def test_any_address_opens_its_page(visit, view, parameters):
     note(f"{view} {parameters}")
