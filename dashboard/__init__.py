@@ -9,11 +9,12 @@ import gc
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 sys.modules.setdefault("triton", None)  # torch does without it: no page compiles a GPU kernel, and it takes 75 MB
-frozen = set()  # names of the modules whose objects the garbage collector leaves alone
+looked_at = None  # when the garbage collector last looked at everything: how many modules there were, and the minute
 LIBC = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None  # other C libraries lack mallopt(3)
 if LIBC:
     m_arena_max, m_mmap_threshold = -8, -3
@@ -24,11 +25,14 @@ if LIBC:
 def release_memory() -> None:
     """Hand back what freed blocks left behind; see malloc_trim(3).
 
-    Streamlit looks for garbage after every page. Of what new modules hold there is none: left out (gc.freeze), that look costs
-    a tenth.
+    Streamlit looks for garbage after every page, which takes longer than most pages. So the garbage collector leaves alone
+    (gc.freeze) what it has looked at within the last minute, the libraries' objects above all.
     """
-    if len(sys.modules) > len(frozen):
-        frozen.update(sys.modules)
+    global looked_at
+    now = len(sys.modules), time.monotonic() // 60
+    if now != looked_at:
+        looked_at = now
+        gc.unfreeze()
         gc.collect()
         gc.freeze()
     if LIBC:

@@ -142,16 +142,16 @@ def image_gallery(rows: pd.DataFrame, model: str, key: str) -> None:
     )
 
 
-def page_through(rows: pd.DataFrame, key: str = "page") -> pd.DataFrame:
-    """The page of `rows` chosen in the URL, at the chosen size."""
+def page_through(answers: pd.DataFrame, chosen: pd.Index, key: str = "page") -> pd.DataFrame:
+    """Of the `chosen` answers, the page in the URL, at the chosen size."""
     size = st.session_state.get("per_page", 100)
-    pages = max(1, -(-len(rows) // size))
+    pages = max(1, -(-len(chosen) // size))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         size = st.selectbox("Images a page", [50, 100, 200], index=1, key="per_page", bind="query-params", width=130)
         if st.session_state.get(key, 1) > pages:
             st.session_state[key] = pages
         page = st.number_input(f"Page of {pages}", 1, pages, key=key, bind="query-params", width=130)
-    return rows.iloc[(page - 1) * size : page * size]
+    return answers.loc[chosen[(page - 1) * size : page * size]]
 
 
 def image_detail(run: Run, answers: pd.DataFrame) -> None:
@@ -197,8 +197,8 @@ def show_findings(findings: list[Finding]) -> None:
                 st.page_link(f"views/{finding.view}.py", label="See it")
 
 
-def filter_images(run: Run, answers: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    """The filter of the Errors page, bound to the URL: the model whose answers count, and the images that fit, in order."""
+def filter_images(run: Run, answers: pd.DataFrame) -> tuple[str, pd.Index]:
+    """The filter of the Errors page, bound to the URL: the model whose answers count, and those answers' labels, in order."""
     model = pick_model(run)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         outcome = st.selectbox("Outcome", data.available_outcomes(answers), index=1, key="outcome", bind="query-params", width=210)

@@ -190,8 +190,8 @@ def select_images(
     sort: str = "index",
     people: tuple[float, float] = (0.0, 1.0),
     doubted: bool = False,
-) -> pd.DataFrame:
-    """The rows of `answers` that fit every choice, sorted. Empty class lists mean all classes."""
+) -> pd.Index:
+    """Labels of the rows of `answers` that fit every choice, in order: a page keeps these, not the rows. No class means all classes."""
     keep = pd.Series(OUTCOMES[outcome](answers, model), answers.index)
     if true:
         keep = keep & answers["label"].isin([CLASSES.index(name) for name in true])
@@ -205,7 +205,7 @@ def select_images(
     if doubted:
         keep = keep & answers["relabelled"]
     column, ascending = SORTS[sort]
-    return answers[keep].sort_values(column.format(model), ascending=ascending, kind="stable")
+    return answers.loc[keep, column.format(model)].sort_values(ascending=ascending, kind="stable").index
 
 
 def correct_columns(answers: pd.DataFrame) -> list[str]:
@@ -398,7 +398,7 @@ def load_corruption_errors(run: Run) -> pd.DataFrame:
     return _load_robustness(run.path, stamp(run.path))[1]
 
 
-DRAWING = threading.BoundedSemaphore(4)  # pages at once: fifty would hold the memory of fifty, and none be done sooner
+DRAWING = threading.BoundedSemaphore(2)  # pages at once: fifty would hold the memory of fifty, and none be done sooner
 INFERENCE = ThreadPoolExecutor(1, "inference")  # where torch works: hooks on a shared model do not mix, and each thread costs memory
 
 

@@ -158,7 +158,9 @@ async def walk(address: str, steps: Iterable[tuple[str, str]], wait: float) -> t
             start = time.perf_counter()
             await socket.send(message.SerializeToString())
             while (answer := ForwardMsg.FromString(await socket.recv())).WhichOneof("type") != "script_finished":
-                errors += answer.WhichOneof("type") == "delta" and answer.delta.new_element.HasField("exception")
+                if answer.WhichOneof("type") == "delta" and answer.delta.new_element.HasField("exception"):
+                    errors += 1
+                    tqdm.write(f"{view}?{query}: {answer.delta.new_element.exception.message}", file=sys.stderr)
             times.append((view, time.perf_counter() - start))
             await asyncio.sleep(LOOK)
     return times, errors

@@ -18,24 +18,24 @@ components.require_weights(run)
 with st.spinner("Loading the methods …"):
     known = data.load_methods()
 with st.expander("Choose the images to step through"):
-    _, rows = components.filter_images(run, answers)
+    _, order = components.filter_images(run, answers)
     upload = st.file_uploader("Or your own image", ["png", "jpg", "jpeg", "webp"], max_upload_size=MAX_BYTES // 2**20)
-if "image" not in st.query_params and "image" not in st.session_state and len(rows):
-    st.session_state["image"] = int(rows["index"].iloc[0])
+if "image" not in st.query_params and "image" not in st.session_state and len(order):
+    st.session_state["image"] = int(order[0])
 
 
 def step(by: int) -> None:
     """Go to the next or previous image of the filter; from one outside it, to the first."""
-    order = rows["index"].tolist()
-    here = order.index(st.session_state["image"]) if st.session_state["image"] in order else -max(by, 0)
-    st.session_state["image"] = order[(here + by) % len(order)]
+    images = order.tolist()
+    here = images.index(st.session_state["image"]) if st.session_state["image"] in images else -max(by, 0)
+    st.session_state["image"] = images[(here + by) % len(images)]
 
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     uploaded = upload is not None
     index = st.number_input("Image", 0, len(answers) - 1, value=None, key="image", bind="query-params", disabled=uploaded, width=140)
-    st.button("Previous", on_click=step, args=[-1], disabled=uploaded or rows.empty)
-    st.button(f"Next of {len(rows):,}", on_click=step, args=[1], disabled=uploaded or rows.empty)
+    st.button("Previous", on_click=step, args=[-1], disabled=uploaded or order.empty)
+    st.button(f"Next of {len(order):,}", on_click=step, args=[1], disabled=uploaded or order.empty)
     asked = st.selectbox("Explain", ["predicted", "true", "predicted − true", *CLASSES], key="explain", bind="query-params", width=180)
     opacity = st.slider("Opacity", 0.0, 1.0, 0.9, 0.05, key="opacity", bind="query-params", width=180)
     absolute = st.toggle("Strength only", key="absolute", bind="query-params", help="Absolute values, whichever way a pixel speaks")

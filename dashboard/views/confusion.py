@@ -83,11 +83,11 @@ with images:
         )
     whose = components.pick_one("Images of", list(dict.fromkeys([model, other])), "of") if compare != "one model" else model
     if true and predicted:
-        rows = data.select_images(answers, whose, [true], [predicted], sort="most confident first")
-        st.markdown(f"**{len(rows):,}** images of true class **{true}** that {theme.label(whose)} calls **{predicted}**")
+        cell = data.select_images(answers, whose, [true], [predicted], sort="most confident first")
+        st.markdown(f"**{len(cell):,}** images of true class **{true}** that {theme.label(whose)} calls **{predicted}**")
         with st.container(height=430, border=False):
-            components.image_gallery(rows.head(200), whose, "gallery")
-        if len(rows) > 200:
+            components.image_gallery(answers.loc[cell[:200]], whose, "gallery")
+        if len(cell) > 200:
             st.caption("The 200 most confident are shown.")
         st.page_link(
             "views/errors.py",

@@ -8,16 +8,18 @@ run, _ = st.session_state["current"]
 answers = data.load_answers(run)
 
 st.title("Errors")
-model, rows = components.filter_images(run, answers)
+model, chosen = components.filter_images(run, answers)
 with st.container(horizontal=True, vertical_alignment="center"):
     st.markdown(
-        f"**{len(rows):,}** of {len(answers):,} test images ({len(rows) / len(answers):.2%}), answers of **{theme.label(model)}**",
+        f"**{len(chosen):,}** of {len(answers):,} test images ({len(chosen) / len(answers):.2%}), answers of **{theme.label(model)}**",
         width="stretch",
     )
-    st.download_button("CSV of this selection", lambda: rows.to_csv(index=False), "errors.csv", "text/csv", on_click="ignore")
+    st.download_button(
+        "CSV of this selection", lambda: answers.loc[chosen].to_csv(index=False), "errors.csv", "text/csv", on_click="ignore"
+    )
 
 gallery, detail = st.columns([3, 1.25])
 with gallery:
-    components.image_gallery(components.page_through(rows), model, "gallery")
+    components.image_gallery(components.page_through(answers, chosen), model, "gallery")
 with detail:
     components.image_detail(run, answers)

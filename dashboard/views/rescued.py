@@ -69,15 +69,16 @@ with classes:
         by_class, on_select=lambda: copy_click("class_transitions"), selection_mode="points",
     )  # fmt: skip
 
-rows = data.select_images(answers[fits], model, true, sort="most confident first")
+shown = data.select_images(answers[fits], model, true, sort="most confident first")
 of_class = f", true class {', '.join(true)}" if true else ""
 with st.container(horizontal=True, vertical_alignment="center"):
     st.markdown(
-        f"**{say(flow)}**{of_class}: **{len(rows):,}** of {len(answers):,} test images ({len(rows) / len(answers):.2%})", width="stretch"
+        f"**{say(flow)}**{of_class}: **{len(shown):,}** of {len(answers):,} test images ({len(shown) / len(answers):.2%})",
+        width="stretch",
     )
-    st.download_button("CSV of these images", lambda: rows.to_csv(index=False), "rescued.csv", "text/csv", on_click="ignore")
+    st.download_button("CSV of these images", lambda: answers.loc[shown].to_csv(index=False), "rescued.csv", "text/csv", on_click="ignore")
 gallery, detail = st.columns([3, 1.25])
 with gallery:
-    components.image_gallery(components.page_through(rows), model, "gallery")
+    components.image_gallery(components.page_through(answers, shown), model, "gallery")
 with detail:
     components.image_detail(run, answers)

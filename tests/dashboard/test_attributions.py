@@ -92,7 +92,7 @@ def test_strength_alone_has_no_sign(visit_tiny):
 
 def test_next_and_previous_walk_through_the_filter(visit_tiny, answers):
     app = visit_tiny("attributions", true=["cat"], methods=["saliency"], models=["Fusion"])
-    order = data.select_images(answers, "fusion", ["cat"], outcome="model wrong", sort="most confident first")["index"].tolist()
+    order = data.select_images(answers, "fusion", ["cat"], outcome="model wrong", sort="most confident first").tolist()
     image = next(box for box in app.number_input if box.key == "image")
     assert image.value == order[0]
     next(button for button in app.button if button.label.startswith("Next")).click().run()

@@ -276,9 +276,8 @@ def test_the_pages_open_without_torch(made_results):
 
 def test_select_images_combines_every_choice(fake_results):
     answers = data.load_answers(data.open_run("imagenet-96-seed0"))
-    rows = data.select_images(
-        answers, "fusion", ["cat"], ["dog"], "only fusion wrong", (0.5, 1.0), "models disagree", "least confident first"
-    )
+    choices = ["cat"], ["dog"], "only fusion wrong", (0.5, 1.0), "models disagree", "least confident first"
+    rows = answers.loc[data.select_images(answers, "fusion", *choices)]
     assert len(rows) > 0
     expected = answers[
         (answers["label"] == 3) & (answers["fusion_predicted"] == 5) & answers["resnet18_correct"] & answers["mobilenet_v2_correct"]
