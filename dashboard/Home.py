@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import streamlit as st
+from streamlit import net_util
 
 from dashboard import release_memory
 
@@ -86,6 +87,8 @@ def main() -> None:
 if __name__ == "__main__":
     main()
 else:
+    # At every knock of a foreign page Streamlit would ask other hosts for its own addresses, and let everyone wait meanwhile.
+    net_util.get_internal_ip = net_util.get_external_ip = lambda: None
     sys.setswitchinterval(0.0005)  # seconds: a browser's requests shall not wait for the thread that reads
     import_module("pandas")  # before that browser takes its share of the processor
     import_module("scipy.special")

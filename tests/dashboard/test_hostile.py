@@ -1,7 +1,14 @@
 """What strangers may send: uploads, addresses and result files that are wrong in ways nobody listed."""
 
 import io
+import mimetypes
+import os
+import re
 import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +37,47 @@ NASTY = st.one_of(
     ),
 )
 CHANGE = st.tuples(st.floats(0, 0.999), st.integers(0, 255))  # where in a file, and the byte put there
+
+READABLE = (ROOT, sys.prefix, sys.base_prefix, tempfile.gettempdir(), "/dev", "/proc", "/sys", "/usr", *mimetypes.knownfiles)
+CACHES = (ROOT / ".hypothesis", ROOT / ".pytest_cache", Path(os.devnull))
+CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
+MOST = 400  # MB that a test's cases may take together
+
+
+@pytest.fixture(scope="module")
+def touched(tmp_path_factory) -> Iterator[list[str]]:
+    """Files outside that are opened, and all outside the caches and temporary folders that are changed, from now on."""
+    found, watching = [], True
+    writable = (*CACHES, tmp_path_factory.getbasetemp(), tempfile.gettempdir())
+
+    def note_file(event: str, arguments: tuple) -> None:
+        if not watching or (event != "open" and event not in CHANGES) or not isinstance(arguments[0], str | bytes | os.PathLike):
+            return
+        path = Path(os.path.abspath(os.fsdecode(arguments[0])))
+        relative = event != "open" and arguments[-1] not in (-1, None)  # to a folder that was opened, so noted, before
+        changed = event != "open" or (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        allowed = writable if changed else (*READABLE, *writable)
+        if not relative and "__pycache__" not in path.parts and not any(path.is_relative_to(folder) for folder in allowed):
+            found.append(f"{event} {path}")
+
+    sys.addaudithook(note_file)  # which stays until the process ends
+    yield found
+    watching = False
+
+
+@pytest.fixture(autouse=True)
+def contained(touched) -> Iterator[None]:
+    """Whatever a test sends: no file outside is touched, and memory stays bounded (measured where Linux tells)."""
+    touched.clear()
+    status, peak = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if peak.exists():
+        peak.write_text("5")  # the peak begins anew
+        before = int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1])
+    touched.clear()
+    yield
+    assert not touched
+    if peak.exists():
+        assert int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) - before < 1_000 * MOST
 
 
 def encode(kind: str) -> bytes:

@@ -274,6 +274,19 @@ def test_the_pages_open_without_torch(made_results):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_a_foreign_page_is_refused_without_asking_another_host():
+    code = (
+        "import socket\n"
+        "def refuse(*_): raise SystemExit('another host was asked')\n"
+        "socket.socket.connect = refuse\n"
+        "from dashboard import Home\n"
+        "from streamlit.web.server.server_util import is_url_from_allowed_origins as allowed\n"
+        "assert allowed('http://localhost:8501') and not allowed('http://elsewhere.example')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_select_images_combines_every_choice(fake_results):
     answers = data.load_answers(data.open_run("imagenet-96-seed0"))
     choices = ["cat"], ["dog"], "only fusion wrong", (0.5, 1.0), "models disagree", "least confident first"
