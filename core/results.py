@@ -265,7 +265,7 @@ def load_run(run: Path) -> Run:
         if not isinstance(record, dict):
             raise ValueError("it is not an object")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): run {rebuild_command(run)}") from None
+        raise UserError(f"{path} cannot be read ({say_why(error)}): run {rebuild_command(run)}") from None
     missing = [key for key in RUN_KEYS if key not in record]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}: run {rebuild_command(run)}")
@@ -276,6 +276,11 @@ def load_run(run: Path) -> Run:
     except UserError as error:
         raise UserError(f"{path}: {error}: run {rebuild_command(run)}") from None
     return Run(run, record)
+
+
+def say_why(error: Exception) -> str:
+    """An error in one line, without the number and the path that an OSError adds."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
 def read_table(path: Path, columns: dict[str, str], repair: str) -> pd.DataFrame:
@@ -293,7 +298,7 @@ def read_table(path: Path, columns: dict[str, str], repair: str) -> pd.DataFrame
                 raise ValueError("it unpacks to more than such a table holds")
             frame = pd.read_parquet(path)
     except Exception as error:  # pandas and pyarrow raise many kinds on damaged files
-        raise UserError(f"{path} cannot be read ({error}): run {repair}") from None
+        raise UserError(f"{path} cannot be read ({say_why(error)}): run {repair}") from None
     missing = [name for name in columns if name not in frame]
     if missing:
         raise UserError(f"{path} lacks column {', '.join(missing)}: run {repair}")
@@ -460,7 +465,7 @@ def load_attributions(run: Run, model: str) -> Attributions:
             kind, name, part = key.split("/")
             found[kind].setdefault(name, {})[part] = values.astype(np.float32)
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): run {repair}") from None
+        raise UserError(f"{path} cannot be read ({say_why(error)}): run {repair}") from None
     total = split_size(run, "test")
     shapes = {"contribution": (total,), "ablated": (total, len(CLASSES))}
     expected = {name: (len(index), 32, 32) for name in found["map"]} | shapes
