@@ -51,14 +51,17 @@ def touched(tmp_path_factory) -> Iterator[list[str]]:
     writable = (*CACHES, tmp_path_factory.getbasetemp(), tempfile.gettempdir())
 
     def note_file(event: str, arguments: tuple) -> None:
-        if not watching or (event != "open" and event not in CHANGES) or not isinstance(arguments[0], str | bytes | os.PathLike):
+        if not watching or (event != "open" and event not in CHANGES):
             return
-        path = Path(os.path.abspath(os.fsdecode(arguments[0])))
-        relative = event != "open" and arguments[-1] not in (-1, None)  # to a folder that was opened, so noted, before
         changed = event != "open" or (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         allowed = writable if changed else (*READABLE, *writable)
-        if not relative and "__pycache__" not in path.parts and not any(path.is_relative_to(folder) for folder in allowed):
-            found.append(f"{event} {path}")
+        if event not in ("open", "os.truncate") and arguments[-1] not in (-1, None):
+            return  # relative to a folder that was opened, so noted, before
+        for name in arguments[: 1 if event == "open" else 2]:  # os.rename and links have two
+            if isinstance(name, str | bytes | os.PathLike):
+                path = Path(os.path.abspath(os.fsdecode(name)))
+                if "__pycache__" not in path.parts and not any(path.is_relative_to(folder) for folder in allowed):
+                    found.append(f"{event} {path}")
 
     sys.addaudithook(note_file)  # which stays until the process ends
     yield found
@@ -68,7 +71,6 @@ def touched(tmp_path_factory) -> Iterator[list[str]]:
 @pytest.fixture(autouse=True)
 def contained(touched) -> Iterator[None]:
     """Whatever a test sends: no file outside is touched, and memory stays bounded (measured where Linux tells)."""
-    touched.clear()
     status, peak = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if peak.exists():
         peak.write_text("5")  # the peak begins anew
