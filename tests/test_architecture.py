@@ -17,7 +17,7 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     "dashboard/figures.py": ("core.config", "core.metrics", "theme"),
     "dashboard/diagram.py": ("core.config", "core.images", "core.results", "core.robustness", "data", "theme"),
     "dashboard/report.py": ("core", "diagram", "figures", "theme"),
-    "dashboard/components.py": ("core.config", "core.results", "data", "figures", "theme"),
+    "dashboard/components": ("core.config", "core.results", "components", "data", "figures", "theme"),
     "dashboard/views": (
         *("core.config", "core.findings", "core.images", "core.metrics", "core.results", "core.robustness"),
         *("components", "data", "diagram", "figures", "report", "theme"),
