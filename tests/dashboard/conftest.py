@@ -1,7 +1,7 @@
 """One made-up run for all dashboard tests, and the visit of a page through Home.py."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,10 +22,10 @@ def made_results(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def fake_results(made_results, monkeypatch) -> Iterator[Path]:
+def fake_results(made_results, monkeypatch) -> Path:
     """The made-up results, as the dashboard sees them."""
     monkeypatch.setattr(results, "RESULTS", made_results)
-    yield made_results
+    return made_results
 
 
 @pytest.fixture(scope="session")
