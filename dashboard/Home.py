@@ -56,7 +56,7 @@ async def read_ahead(app: st.App):
 
 def main() -> None:
     from core.config import UserError
-    from dashboard import components, data
+    from dashboard import components, inference
 
     st.set_page_config(page_title="CNN fusion laboratory", page_icon="🔬", layout="wide")
     page = st.navigation(
@@ -76,7 +76,7 @@ def main() -> None:
             )
         else:
             st.session_state["current"] = run, components.pick_models(run)
-            with nullcontext() if page.url_path in QUEUED else data.DRAWING:
+            with nullcontext() if page.url_path in QUEUED else inference.DRAWING:
                 page.run()
     except UserError as error:
         st.error(str(error))

@@ -3,54 +3,21 @@
 Large tables are cached as resources: all visitors share one and none may change it, where cached data would be copied for each.
 """
 
-import base64
-import io
-import threading
-import time
-import zlib
-from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import copy_context
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
-from PIL import Image
-from streamlit.runtime.scriptrunner import add_script_run_ctx, get_script_run_ctx
 
 from core import findings, metrics, results
 from core.config import BACKBONES, CLASSES, UserError
 from core.findings import Finding
 from core.results import Run
 from core.robustness import group_conditions, list_conditions
-from dashboard import release_libraries
+from dashboard.selection import name_flows
 
-OUTCOMES = {  # what the models made of an image -> which rows of the answers
-    "everything": lambda a, model: np.ones(len(a), bool),
-    "model wrong": lambda a, model: ~a[f"{model}_correct"],
-    "model right": lambda a, model: a[f"{model}_correct"],
-    "any wrong": lambda a, model: ~a[correct_columns(a)].all(axis=1),
-    "all wrong": lambda a, model: ~a[correct_columns(a)].any(axis=1),
-    "all right": lambda a, model: a[correct_columns(a)].all(axis=1),
-    "only fusion wrong": lambda a, model: ~a["fusion_correct"] & a[[f"{b}_correct" for b in BACKBONES]].all(axis=1),
-    "only baselines wrong": lambda a, model: a["fusion_correct"] & ~a[[f"{b}_correct" for b in BACKBONES]].any(axis=1),
-}
 PEOPLE = ("human_votes.parquet", "label_errors.parquet")
-AGREEMENTS = ("any", "models agree", "models disagree")
-SORTS = {  # order of a gallery -> column and direction
-    "most confident first": ("{}_confidence", False),
-    "least confident first": ("{}_confidence", True),
-    "highest loss first": ("{}_loss", False),
-    "smallest margin first": ("{}_margin", True),
-    "most disagreement first": ("disagreement", False),
-    "people least sure first": ("people", True),
-    "index": ("index", True),
-}
 
 
 def stamp(folder: Path) -> tuple:
@@ -179,40 +146,6 @@ def load_images() -> results.TestImages:
     return _load_images(results.RESULTS, stamp_file(results.RESULTS / "test_images.parquet"))
 
 
-def select_images(
-    answers: pd.DataFrame,
-    model: str,
-    true: list[str] = (),
-    predicted: list[str] = (),
-    outcome: str = "everything",
-    confidence: tuple[float, float] = (0.0, 1.0),
-    agreement: str = "any",
-    sort: str = "index",
-    people: tuple[float, float] = (0.0, 1.0),
-    doubted: bool = False,
-) -> pd.Index:
-    """Labels of the rows of `answers` that fit every choice, in order: a page keeps these, not the rows. No class means all classes."""
-    keep = pd.Series(OUTCOMES[outcome](answers, model), answers.index)
-    if true:
-        keep = keep & answers["label"].isin([CLASSES.index(name) for name in true])
-    if predicted:
-        keep = keep & answers[f"{model}_predicted"].isin([CLASSES.index(name) for name in predicted])
-    if agreement != "any":
-        keep = keep & (answers["agree"] == (agreement == "models agree"))
-    keep = keep & answers[f"{model}_confidence"].between(*confidence)
-    if people != (0.0, 1.0):
-        keep = keep & answers["people"].between(*people)
-    if doubted:
-        keep = keep & answers["relabelled"]
-    column, ascending = SORTS[sort]
-    return answers.loc[keep, column.format(model)].sort_values(ascending=ascending, kind="stable").index
-
-
-def correct_columns(answers: pd.DataFrame) -> list[str]:
-    """The `_correct` columns of the trained models."""
-    return [c for c in answers if c.endswith("_correct") and not c.startswith("ensemble")]
-
-
 @st.cache_resource(show_spinner=False, max_entries=1)
 def _load_human_votes(root: Path, stamp: tuple) -> np.ndarray:
     return results.load_human_votes(root)
@@ -232,44 +165,12 @@ def rank_votes(index: int) -> list[tuple[str, float]]:
     return [(CLASSES[i], float(votes[i] / votes.sum())) for i in np.argsort(-votes, kind="stable") if votes[i]]
 
 
-def describe_answer(row: pd.Series, model: str) -> str:
-    """An image in words: 'true cat, predicted dog, 0.93'."""
-    return f"true {CLASSES[row['label']]}, predicted {CLASSES[row[f'{model}_predicted']]}, {row[f'{model}_confidence']:.2f}"
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _make_sprite(indices: tuple[int, ...], columns: int, root: Path) -> str:
-    images = load_images()
-    sheet = Image.new("RGB", (32 * columns, 32 * -(-len(indices) // columns)))
-    for position, index in enumerate(indices):
-        sheet.paste(Image.open(io.BytesIO(images.png[index])), (32 * (position % columns), 32 * (position // columns)))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", compress_level=1)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def make_sprite(indices: tuple[int, ...], columns: int = 20) -> str:
-    """One PNG with all the thumbnails, row by row, as base64."""
-    return _make_sprite(indices, columns, results.RESULTS)
-
-
-def image_uri(index: int) -> str:
-    """One test image as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(load_images().png[index]).decode()
-
-
 def nearest_images(run: Run, model: str, index: int, n: int = 6) -> np.ndarray:
     """Positions (n,) of the test images nearest to image `index` on a model's 2-D embedding map."""
     xy = load_embedding(run, model)[["x", "y"]].to_numpy()
     distance = ((xy - xy[index]) ** 2).sum(axis=1)
     distance[index] = np.inf
     return np.argsort(distance)[:n]
-
-
-def available_outcomes(answers: pd.DataFrame) -> list[str]:
-    """The OUTCOMES a run can tell: those about fusion against the baselines need all three."""
-    whole = len(correct_columns(answers)) == 3
-    return [name for name in OUTCOMES if whole or not name.startswith("only")]
 
 
 def sibling_runs(run: Run) -> list[Run]:
@@ -286,25 +187,6 @@ def _load_summary(path: Path, stamp: tuple) -> pd.DataFrame:
 
 def load_summary(run: Run) -> pd.DataFrame:
     return _load_summary(run.path, stamp(run.path))
-
-
-def available_references(answers: pd.DataFrame) -> dict[str, list[str]]:
-    """What a run can compare fusion with: name -> models; empty without fusion or without a baseline."""
-    baselines = [b for b in BACKBONES if f"{b}_correct" in answers]
-    if not baselines or "fusion_correct" not in answers:
-        return {}
-    if len(baselines) == 1:
-        return {baselines[0]: baselines}
-    return {"both baselines": baselines, **{b: [b] for b in baselines}, "ensemble": ["ensemble"]}
-
-
-def name_flows(before: list[str]) -> list[str]:
-    """All the ways from the models `before` (one or two) to fusion: two for each state they can be in, from all right to all wrong."""
-    if len(before) == 1:
-        states = [f"{before[0]} right", f"{before[0]} wrong"]
-    else:
-        states = ["both right", *(f"only {model} right" for model in before), "both wrong"]
-    return [f"{state}, fusion {end}" for state in states for end in ("right", "wrong")]
 
 
 @st.cache_resource(show_spinner=False, max_entries=12)
@@ -329,25 +211,6 @@ def _count_transitions(path: Path, before: tuple[str, ...], stamp: tuple) -> pd.
 def count_transitions(run: Run, before: list[str]) -> pd.DataFrame:
     """Fusion against the models `before`, a row a class: class (name) and the columns of core.metrics.class_transitions."""
     return _count_transitions(run.path, tuple(before), stamp(run.path))
-
-
-def pack_images(indices: list[int], n: int) -> str:
-    """A set of the first `n` test images as text for the URL: a bit an image, compressed."""
-    bits = np.zeros(n, bool)
-    bits[indices] = True
-    return base64.urlsafe_b64encode(zlib.compress(np.packbits(bits).tobytes(), 9)).decode()
-
-
-def unpack_images(text: str, n: int) -> np.ndarray:
-    """The indices that pack_images wrote. Raises UserError on any other text."""
-    length = -(-n // 8)
-    try:
-        packed = zlib.decompressobj().decompress(base64.urlsafe_b64decode(text), length + 1)
-    except (ValueError, zlib.error):
-        packed = b""
-    if len(packed) != length:
-        raise UserError("The address names no selection of images that this run knows: choose one anew.")
-    return np.flatnonzero(np.unpackbits(np.frombuffer(packed, np.uint8), count=n))
 
 
 @st.cache_data(show_spinner=False)
@@ -398,119 +261,6 @@ def load_corruption_errors(run: Run) -> pd.DataFrame:
     return _load_robustness(run.path, stamp(run.path))[1]
 
 
-DRAWING = threading.BoundedSemaphore(2)  # pages at once: fifty would hold the memory of fifty, and none be done sooner
-INFERENCE = ThreadPoolExecutor(1, "inference")  # where torch works: hooks on a shared model do not mix, and each thread costs memory
-
-
-def infer(compute: Callable[[], Any]) -> Any:
-    """`compute()`, after those of other visitors that came before. It may show its progress."""
-    visit = get_script_run_ctx(suppress_warning=True)
-
-    def work() -> Any:
-        add_script_run_ctx(threading.current_thread(), visit)
-        return compute()
-
-    return INFERENCE.submit(copy_context().run, work).result()
-
-
-@st.cache_resource(show_spinner="Loading the models …", max_entries=6)
-def _load_model(path: Path, model: str, stamp: tuple):
-    from core.evaluate import load_shipped_model
-
-    try:
-        return load_shipped_model(results.load_run(path), model)
-    finally:
-        release_libraries()
-
-
-def load_model(run: Run, model: str):
-    """A model (core.models.Classifier) with the run's shipped weights, on the CPU, shared by all visitors. Raises UserError."""
-    return _load_model(run.path, model, stamp(run.path / model))
-
-
-@st.cache_data(show_spinner="The models look …", max_entries=32)
-def _predict_image(path: Path, image: np.ndarray, stamp: tuple) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    import torch
-
-    from core.evaluate import predict
-    from core.runtime import World
-
-    run = results.load_run(path)
-    models = {name: load_model(run, name) for name in run.models}
-    images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
-    logits, seconds = {}, {}
-    for name, model in models.items():
-        start = time.perf_counter()
-        logits[name] = predict(model, images, run.recipe.image_size, World(0, 1, torch.device("cpu")))[0].numpy()[0]
-        seconds[name] = time.perf_counter() - start
-    if set(BACKBONES) <= set(logits):
-        logits["ensemble"] = metrics.ensemble_logits(*(logits[name][None] for name in BACKBONES))[0]
-    return logits, seconds
-
-
-def predict_image(run: Run, image: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """What the run's models, and the ensemble where both baselines are there, make of a uint8 image (32, 32, 3).
-
-    Logits (10,) a model, and the seconds each trained model took. Raises UserError where weights are missing.
-    """
-    return infer(lambda: _predict_image(run.path, image, stamp(run.path)))
-
-
-@st.cache_resource(show_spinner=False)
-def _remembered() -> OrderedDict:
-    """What `remember` holds, for all visitors."""
-    return OrderedDict()
-
-
-def remember(key: tuple, compute: Callable[[], Any], most: int = 500) -> Any:
-    """`compute()`, kept under `key`. Unlike st.cache_data it lets a computation that takes long show its progress.
-
-    Visitors wait for each other; those who ask the same wait for one answer.
-    """
-    kept = _remembered()
-
-    def compute_once() -> Any:
-        if (value := kept.get(key)) is None:
-            value = kept[key] = compute()
-        while len(kept) > most:
-            kept.popitem(last=False)
-        return value
-
-    return value if (value := kept.get(key)) is not None else infer(compute_once)
-
-
-@dataclass(frozen=True)
-class Question:
-    """What an attribution is asked: why this score of this model for this image?"""
-
-    run: Run
-    model: str
-    image: np.ndarray  # (32, 32, 3) uint8
-    target: int  # class
-    minus: int | None = None  # explain how far the target's logit exceeds this class's
-
-    @property
-    def key(self) -> tuple:
-        return self.run.path, stamp(self.run.path / self.model), self.model, self.image.tobytes(), self.target, self.minus
-
-    def ask(self, name: str, progress: Callable[[float], None] | None = None, **options) -> Any:
-        """core.explain.`name` on this question, remembered. Raises UserError where weights are missing."""
-        from core import explain
-
-        def compute() -> Any:
-            import torch
-
-            images = torch.from_numpy(self.image.copy()).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
-            settings = {"image_size": self.run.recipe.image_size, "minus": self.minus, **options}
-            if progress:
-                settings["progress"] = progress
-            model = load_model(self.run, self.model)
-            return getattr(explain, name)(model, images, target=self.target, **settings)
-
-        hashable = tuple((k, v.tobytes() if isinstance(v, np.ndarray) else v) for k, v in sorted(options.items()))
-        return remember((self.key, name, hashable), compute)
-
-
 @st.cache_data(show_spinner=False)
 def _load_branches(path: Path, stamp: tuple) -> dict[str, dict[str, np.ndarray]]:
     computed = (path / "fusion" / "attributions.npz").exists()
@@ -524,21 +274,3 @@ def _load_branches(path: Path, stamp: tuple) -> dict[str, dict[str, np.ndarray]]
 def load_branches(run: Run) -> dict[str, dict[str, np.ndarray]]:
     """`contribution` (10000,) and `ablated` logits (10000, 10) of each branch of the fusion. Raises UserError where not computed."""
     return _load_branches(run.path, stamp(run.path / "fusion"))
-
-
-def share_branches(answers: pd.DataFrame, contributions: dict[str, np.ndarray], by: str) -> pd.DataFrame:
-    """Mean contribution of each branch: a row a class, or an outcome (rescued, broken, other right, other wrong)."""
-    if by == "class":
-        group = answers["label"].map(dict(enumerate(CLASSES)))
-    else:
-        right, both = answers["fusion_correct"], answers[[f"{b}_correct" for b in BACKBONES]]
-        group = right.map({True: "other right", False: "other wrong"})
-        group = group.mask(right & ~both.any(axis=1), "rescued").mask(~right & both.all(axis=1), "broken")
-    return pd.DataFrame(contributions).groupby(group.to_numpy()).mean().rename_axis("group").reset_index()
-
-
-def load_methods() -> dict:
-    """core.explain.METHODS; imports torch and captum."""
-    from core import explain
-
-    return explain.METHODS

@@ -117,10 +117,10 @@ def costs_html(summary: pd.DataFrame) -> str:
 
 def sample_html(indices: list[int], classes: tuple[str, ...]) -> str:
     """A sheet of test images, a row a class; `indices` in class order, equally many a class."""
-    from dashboard import data  # and with it streamlit, which the written report does without
+    from dashboard import thumbnails  # and with it streamlit, which the written report does without
 
     columns = len(indices) // len(classes)
-    sprite = data.make_sprite(tuple(indices), columns)
+    sprite = thumbnails.make_sprite(tuple(indices), columns)
     rows = []
     for i, name in enumerate(classes):
         thumbs = "".join(

@@ -12,17 +12,20 @@ TORCH_FREE = ("core/config.py", "core/results.py", "core/metrics.py", "core/find
 ALLOWED = {  # of the project's own modules, by the folder or file that imports them
     "core": ("core",),
     "scripts": ("core", "report"),
-    "dashboard/data.py": ("core",),
+    "dashboard/data.py": ("core", "selection"),
+    "dashboard/selection.py": ("core.config",),
+    "dashboard/inference.py": ("core", "data"),
+    "dashboard/thumbnails.py": ("core.results", "data"),
     "dashboard/theme.py": ("core.config",),
     "dashboard/figures.py": ("core.config", "core.metrics", "theme"),
-    "dashboard/diagram.py": ("core.config", "core.images", "core.results", "core.robustness", "data", "theme"),
+    "dashboard/diagram.py": ("core.config", "core.images", "core.results", "core.robustness", "theme", "thumbnails"),
     "dashboard/report.py": ("core", "diagram", "figures", "theme"),
-    "dashboard/components": ("core.config", "core.results", "components", "data", "figures", "theme"),
+    "dashboard/components": ("core.config", "core.results", "components", "data", "figures", "selection", "theme", "thumbnails"),
     "dashboard/views": (
         *("core.config", "core.findings", "core.images", "core.metrics", "core.results", "core.robustness"),
-        *("components", "data", "diagram", "figures", "report", "theme"),
+        *("components", "data", "diagram", "figures", "inference", "report", "selection", "theme"),
     ),
-    "dashboard/Home.py": ("core.config", "components", "data", "figures", "theme"),
+    "dashboard/Home.py": ("core.config", "components", "data", "inference"),
 }
 
 
@@ -55,7 +58,7 @@ def within(name: str, packages: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize("place", ALLOWED)
 def test_project_modules_import_only_what_they_may(place):
-    own = ("core", "scripts", "tests", "dashboard", "views", "components", "data", "diagram", "figures", "report", "theme", "Home")
+    own = ("core", "scripts", "tests", "dashboard", "views", *(path.stem for path in sources("dashboard")))
     for path in sources(place):
         wrong = [
             n

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES
-from dashboard import data, theme
+from dashboard import data, selection, theme
 from dashboard.data import Run
 
 
@@ -55,12 +55,12 @@ def filter_images(run: Run, answers: pd.DataFrame) -> tuple[str, pd.Index]:
     """The filter of the Errors page, bound to the URL: the model whose answers count, and those answers' labels, in order."""
     model = pick_model(run)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        outcome = st.selectbox("Outcome", data.available_outcomes(answers), index=1, key="outcome", bind="query-params", width=210)
+        outcome = st.selectbox("Outcome", selection.available_outcomes(answers), index=1, key="outcome", bind="query-params", width=210)
         true = pick_classes("True class", "true")
         predicted = pick_classes("Predicted class", "predicted")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        sort = st.selectbox("Order", data.SORTS, key="sort", bind="query-params", width=210)
-        agreement = st.selectbox("Agreement", data.AGREEMENTS, key="agreement", bind="query-params", width=170)
+        sort = st.selectbox("Order", selection.SORTS, key="sort", bind="query-params", width=210)
+        agreement = st.selectbox("Agreement", selection.AGREEMENTS, key="agreement", bind="query-params", width=170)
         confidence = st.slider("Confidence", 0.0, 1.0, (0.0, 1.0), 0.01, key="confidence", bind="query-params", width=210)
         people, doubted = (0.0, 1.0), False
         if answers["people"].notna().any():
@@ -69,4 +69,4 @@ def filter_images(run: Run, answers: pd.DataFrame) -> tuple[str, pd.Index]:
         if answers["relabelled"].any():
             text = "Fewer than three of five annotators confirm the label (Northcutt et al. 2021); marked ⚑"
             doubted = st.toggle("Doubted labels only", key="doubted", bind="query-params", help=text)
-    return model, data.select_images(answers, model, true, predicted, outcome, confidence, agreement, sort, people, doubted)
+    return model, selection.select_images(answers, model, true, predicted, outcome, confidence, agreement, sort, people, doubted)

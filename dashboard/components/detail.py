@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES
-from dashboard import data, figures, theme
+from dashboard import data, figures, selection, theme, thumbnails
 from dashboard.components.charts import show_figure, surface
 from dashboard.components.gallery import image_gallery
 from dashboard.data import Run
@@ -21,7 +21,7 @@ def image_detail(run: Run, answers: pd.DataFrame) -> None:
             return
         row = answers.iloc[index]
         st.html(
-            f'<img src="{data.image_uri(index)}" alt="{data.describe_answer(row, run.models[-1])}" '
+            f'<img src="{thumbnails.image_uri(index)}" alt="{selection.describe_answer(row, run.models[-1])}" '
             'style="width:100%;max-width:256px;image-rendering:pixelated;border-radius:6px">'
         )
         st.markdown(f"True class: **{CLASSES[row['label']]}**")

@@ -5,7 +5,7 @@ import streamlit as st
 
 from core.config import CLASSES, UserError
 from core.results import rebuild_command
-from dashboard import data, figures, theme
+from dashboard import data, figures, selection, theme
 from dashboard.components.charts import show_figure
 from dashboard.components.choices import pick_one
 from dashboard.data import Run
@@ -31,7 +31,7 @@ def show_branches(run: Run, answers: pd.DataFrame, index: int | None) -> None:
         st.info(str(error))
         return
     by = pick_one("Over the whole test set, by", ["class", "outcome"], "carried")
-    table = data.share_branches(answers, branches["contribution"], by)
+    table = selection.share_branches(answers, branches["contribution"], by)
     show_figure(
         figures.branch_shares_figure(table, "Which branch carries the fusion's answers?"),
         "branch_shares",

@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.config import CLASSES
 from core.images import MAX_BYTES, decode_picture
-from dashboard import components, data, diagram, figures, theme
+from dashboard import components, data, diagram, figures, inference, theme
 
 run, models = st.session_state["current"]
 models = [m for m in models if m in run.models] or run.models
@@ -16,7 +16,7 @@ st.title("Attributions")
 components.require_weights(run)
 
 with st.spinner("Loading the methods …"):
-    known = data.load_methods()
+    known = inference.load_methods()
 with st.expander("Choose the images to step through"):
     _, order = components.filter_images(run, answers)
     upload = st.file_uploader("Or your own image", ["png", "jpg", "jpeg", "webp"], max_upload_size=MAX_BYTES // 2**20)
@@ -53,22 +53,22 @@ if upload is None and index is None:
 
 image = decode_picture(upload.getvalue()).seen if upload else data.load_images().decode(index)
 true = None if upload else int(answers["label"].iloc[index])
-logits = data.predict_image(run, image)[0] if upload else {m: data.load_logits(run, m)[index] for m in run.models}
+logits = inference.predict_image(run, image)[0] if upload else {m: data.load_logits(run, m)[index] for m in run.models}
 predicted = {m: int(logits[m].argmax()) for m in models}
 if true is None and asked.endswith("true"):
     st.info("Nobody has labelled your image: choose the predicted class, or one of the ten.")
     st.stop()
 
 
-def ask(model: str) -> data.Question | None:
+def ask(model: str) -> inference.Question | None:
     """The question about one model; None where it is right, so that predicted − true says nothing."""
     if asked == "predicted − true":
-        return data.Question(run, model, image, predicted[model], true) if predicted[model] != true else None
+        return inference.Question(run, model, image, predicted[model], true) if predicted[model] != true else None
     target = {"predicted": predicted[model], "true": true}.get(asked)
-    return data.Question(run, model, image, CLASSES.index(asked) if target is None else target)
+    return inference.Question(run, model, image, CLASSES.index(asked) if target is None else target)
 
 
-def name_score(question: data.Question) -> str:
+def name_score(question: inference.Question) -> str:
     return CLASSES[question.target] + (f" − {CLASSES[question.minus]}" if question.minus is not None else "")
 
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from core import metrics
 from core.config import BACKBONES, CLASSES
-from dashboard import components, data, figures, theme
+from dashboard import components, data, figures, selection, theme
 
 run, _ = st.session_state["current"]
 answers = data.load_answers(run)
@@ -83,7 +83,7 @@ with images:
         )
     whose = components.pick_one("Images of", list(dict.fromkeys([model, other])), "of") if compare != "one model" else model
     if true and predicted:
-        cell = data.select_images(answers, whose, [true], [predicted], sort="most confident first")
+        cell = selection.select_images(answers, whose, [true], [predicted], sort="most confident first")
         st.markdown(f"**{len(cell):,}** images of true class **{true}** that {theme.label(whose)} calls **{predicted}**")
         with st.container(height=430, border=False):
             components.image_gallery(answers.loc[cell[:200]], whose, "gallery")

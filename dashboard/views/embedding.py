@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core.config import CLASSES, UserError
-from dashboard import components, data, figures, theme
+from dashboard import components, data, figures, selection, theme
 
 TOOLS = {"lasso": "lasso", "box": "select", "click": "pan"}  # Streamlit reports clicks while panning only
 
@@ -21,10 +21,10 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 
 def copy_selection() -> None:
     """Write drawn-around images to the URL, a single one to the `image` parameter; the selection is lost when the figure changes."""
-    selection = st.session_state["map"].selection
-    chosen = [point["customdata"] for point in selection.points]
-    if selection.box or selection.lasso:
-        st.query_params["chosen"] = data.pack_images(chosen, len(answers))
+    drawn = st.session_state["map"].selection
+    chosen = [point["customdata"] for point in drawn.points]
+    if drawn.box or drawn.lasso:
+        st.query_params["chosen"] = selection.pack_images(chosen, len(answers))
     if len(chosen) == 1:
         st.session_state["image"] = chosen[0]
 
@@ -36,7 +36,7 @@ def clear_selection() -> None:
 chosen = []
 if "chosen" in st.query_params:
     try:
-        chosen = data.unpack_images(st.query_params["chosen"], len(answers))
+        chosen = selection.unpack_images(st.query_params["chosen"], len(answers))
     except UserError as error:
         st.warning(str(error))
 

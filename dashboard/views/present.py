@@ -13,7 +13,7 @@ import streamlit as st
 from core import metrics
 from core.config import BACKBONES, CLASSES
 from core.findings import Finding
-from dashboard import components, data, diagram, figures, report, theme
+from dashboard import components, data, diagram, figures, report, selection, theme
 
 CSS = f"""<style>
 [data-testid=stSidebar], [data-testid=stHeader], [data-testid=stExpandSidebarButton] {{ display: none; }}
@@ -84,13 +84,13 @@ def draw_finding(finding: Finding) -> go.Figure:
             when = "as trained" if finding.id == "calibration" else "with a fitted temperature"
             return figures.reliability_figure(diagrams, f"Are the models as often right as they are confident, {when}?")
         case "headroom":
-            flows = data.name_flows(list(BACKBONES))
+            flows = selection.name_flows(list(BACKBONES))
             counts = data.load_transitions(run, list(BACKBONES))["flow"].value_counts().reindex(flows, fill_value=0)
             states = ["both right", *(f"only {theme.label(one)} right" for one in BACKBONES), "both wrong"]
             names, title = ("baselines", theme.label("fusion")), "What becomes of right and wrong answers?"
             return figures.transition_figure(counts.to_numpy().reshape(-1, 2), states, flows, set(), names, title, components.surface())
         case "branches":
-            table = data.share_branches(answers, data.load_branches(run)["contribution"], "class")
+            table = selection.share_branches(answers, data.load_branches(run)["contribution"], "class")
             return figures.branch_shares_figure(table, "Which branch carries the fusion's answers?")
         case "robustness":
             curve = data.load_robustness(run).groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()

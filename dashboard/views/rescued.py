@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import components, data, figures, theme
+from dashboard import components, data, figures, selection, theme
 
 run, _ = st.session_state["current"]
-references = data.available_references(data.load_answers(run))
+references = selection.available_references(data.load_answers(run))
 surface = components.surface()
 
 st.title("Rescued and broken")
@@ -20,7 +20,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     model = components.pick_model(run, label="Answers of")
 before = references[reference]
 answers, by_class = data.load_transitions(run, before), data.count_transitions(run, before)
-flows = data.name_flows(before)
+flows = selection.name_flows(before)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     flow = st.selectbox("Images shown", ["rescued", "broken", *flows], key="flow", bind="query-params", width=330)
     true = components.pick_classes("True class", "true")
@@ -69,7 +69,7 @@ with classes:
         by_class, on_select=lambda: copy_click("class_transitions"), selection_mode="points",
     )  # fmt: skip
 
-shown = data.select_images(answers[fits], model, true, sort="most confident first")
+shown = selection.select_images(answers[fits], model, true, sort="most confident first")
 of_class = f", true class {', '.join(true)}" if true else ""
 with st.container(horizontal=True, vertical_alignment="center"):
     st.markdown(

@@ -9,7 +9,7 @@ import streamlit as st
 from core.config import CLASSES
 from core.images import MAX_BYTES, decode_picture, pixels_uri
 from core.metrics import softmax
-from dashboard import components, data, figures, theme
+from dashboard import components, data, figures, inference, theme
 
 run, _ = st.session_state["current"]
 
@@ -55,7 +55,7 @@ with left:
         st.markdown(f"True class: **{CLASSES[true]}**")
         st.page_link("views/attributions.py", label="Why? See its attributions", query_params={"image": str(index)})
 
-logits, seconds = data.predict_image(run, picture.seen)
+logits, seconds = inference.predict_image(run, picture.seen)
 with right:
     probabilities = {model: softmax(values[None])[0] for model, values in logits.items()}
     answers = {model: CLASSES[values.argmax()] for model, values in probabilities.items()}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from core import results
 from core.config import CLASSES, MODELS
-from dashboard import data, diagram, theme
+from dashboard import diagram, inference, selection, theme
 
 
 def html(app) -> str:
@@ -92,7 +92,7 @@ def test_strength_alone_has_no_sign(visit_tiny):
 
 def test_next_and_previous_walk_through_the_filter(visit_tiny, answers):
     app = visit_tiny("attributions", true=["cat"], methods=["saliency"], models=["Fusion"])
-    order = data.select_images(answers, "fusion", ["cat"], outcome="model wrong", sort="most confident first").tolist()
+    order = selection.select_images(answers, "fusion", ["cat"], outcome="model wrong", sort="most confident first").tolist()
     image = next(box for box in app.number_input if box.key == "image")
     assert image.value == order[0]
     next(button for button in app.button if button.label.startswith("Next")).click().run()
@@ -138,10 +138,10 @@ def test_what_branches_carry_over_the_test_set_names_its_command(visit_tiny):
 
 def test_branch_shares_group_by_class_and_by_outcome(answers):
     contributions = {"resnet18": np.arange(10_000.0), "mobilenet_v2": np.ones(10_000)}
-    by_class = data.share_branches(answers, contributions, "class").set_index("group")
+    by_class = selection.share_branches(answers, contributions, "class").set_index("group")
     cats = np.flatnonzero(answers["label"] == CLASSES.index("cat"))
     assert by_class.loc["cat", "resnet18"] == pytest.approx(cats.mean())
-    by_outcome = data.share_branches(answers, contributions, "outcome").set_index("group")
+    by_outcome = selection.share_branches(answers, contributions, "outcome").set_index("group")
     rescued = answers["fusion_correct"] & ~answers["resnet18_correct"] & ~answers["mobilenet_v2_correct"]
     assert by_outcome.loc["rescued", "resnet18"] == pytest.approx(np.flatnonzero(rescued).mean())
     assert set(by_outcome.index) == {"rescued", "broken", "other right", "other wrong"}
@@ -175,6 +175,6 @@ def test_visitors_who_ask_the_same_wait_for_one_answer(tiny_results, monkeypatch
     run = results.load_run(tiny_results / "imagenet-96-seed1")
     image = np.full((32, 32, 3), 77, np.uint8)
     with ThreadPoolExecutor(6) as visitors:
-        answers = list(visitors.map(lambda _: data.Question(run, "resnet18", image, 3).ask("attribute", method="saliency"), range(6)))
+        answers = list(visitors.map(lambda _: inference.Question(run, "resnet18", image, 3).ask("attribute", method="saliency"), range(6)))
     assert asked == [3]
     assert all(answer is answers[0] for answer in answers)

@@ -11,7 +11,7 @@ import pytest
 
 from core import metrics, results
 from core.config import BACKBONES, CLASSES, UserError
-from dashboard import data, figures, theme
+from dashboard import data, figures, selection, theme
 from tests.dashboard.test_figures import contrast
 from tests.fake_run import make_run
 
@@ -59,7 +59,7 @@ def test_net_gains_agree_with_accuracies_and_their_intervals_with_the_normal_app
 @pytest.mark.parametrize("before", [["resnet18"], ["resnet18", "mobilenet_v2"], ["ensemble"]])
 def test_every_flow_holds_the_images_its_name_says(fake_results, before):
     answers = data.load_transitions(data.open_run(RUN), before)
-    assert set(answers["flow"]) == set(data.name_flows(before))
+    assert set(answers["flow"]) == set(selection.name_flows(before))
     for flow, rows in answers.groupby("flow"):
         state, end = flow.split(", fusion ")
         assert (rows["fusion_correct"] == (end == "right")).all()
@@ -70,18 +70,18 @@ def test_every_flow_holds_the_images_its_name_says(fake_results, before):
 
 def test_chosen_images_survive_the_url_and_nonsense_is_refused():
     for indices in ([], [0], [3, 9999], list(range(0, 10_000, 7))):
-        assert data.unpack_images(data.pack_images(indices, 10_000), 10_000).tolist() == indices
+        assert selection.unpack_images(selection.pack_images(indices, 10_000), 10_000).tolist() == indices
     bomb = base64.urlsafe_b64encode(zlib.compress(bytes(10**7))).decode()
-    for text in ("", "x", "é", "<script>", "AAAA", data.pack_images([1], 200), bomb):
+    for text in ("", "x", "é", "<script>", "AAAA", selection.pack_images([1], 200), bomb):
         with pytest.raises(UserError, match="choose one anew"):
-            data.unpack_images(text, 10_000)
+            selection.unpack_images(text, 10_000)
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
 def test_tiles_name_count_and_report_their_flow():
-    counts, flows = np.array([[80, 3], [6, 2], [5, 1], [1, 2]]), data.name_flows(list(BACKBONES))
+    counts, flows = np.array([[80, 3], [6, 2], [5, 1], [1, 2]]), selection.name_flows(list(BACKBONES))
     states = ["both right", "only ResNet18 right", "only MobileNetV2 right", "both wrong"]
     right, wrong = figures.transition_figure(counts, states, flows, {"both wrong, fusion right"}, ("baselines", "Fusion"), "?").data
     words = [text.split("<br>")[1] for bar in (right, wrong) for text in bar.text]
@@ -188,13 +188,13 @@ def test_chosen_images_are_shown_by_loss_on_any_models_map(visit, fake_results):
     indices = list(range(0, 10_000, 30))
     answers = results.load_answers(results.load_run(fake_results / RUN)).iloc[indices]
     for model in ("fusion", "resnet18"):
-        app = visit("embedding", model=theme.label(model), chosen=data.pack_images(indices, 10_000))
+        app = visit("embedding", model=theme.label(model), chosen=selection.pack_images(indices, 10_000))
         assert gallery(app) == answers.sort_values(f"{model}_loss", ascending=False, kind="stable")["index"].tolist()[:200]
         assert f"**{len(indices)}** images chosen (3.34%), {int((~answers[f'{model}_correct']).sum())} wrong" in said(app)
 
 
 def test_clearing_leaves_no_image_chosen(visit):
-    app = visit("embedding", chosen=data.pack_images([1, 2], 10_000))
+    app = visit("embedding", chosen=selection.pack_images([1, 2], 10_000))
     next(button for button in app.button if button.label == "Clear").click().run()
     assert "chosen" not in app.query_params
     assert "Draw around points" in app.info[0].value

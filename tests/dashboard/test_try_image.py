@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import results
 from core.config import CLASSES, MODELS, ROOT, Recipe
-from dashboard import data
+from dashboard import inference
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_test_image_is_answered_by_all_models_and_the_ensemble(open_page, tiny
     app = open_page(image="123")
     pixels = results.load_test_images(tiny_results).decode(123)
     run = results.load_run(tiny_results / "imagenet-96-seed1")
-    logits, seconds = data.predict_image(run, pixels)
+    logits, seconds = inference.predict_image(run, pixels)
     assert list(logits) == [*MODELS, "ensemble"] and list(seconds) == list(MODELS) and min(seconds.values()) > 0
     for model in MODELS:
         np.testing.assert_allclose(logits[model], logits_by_hand(run.path / model / "weights.safetensors", model, pixels), atol=1e-4)

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES
-from dashboard import data
+from dashboard import selection, thumbnails
 
 ASSETS = {kind: (Path(__file__).parent / f"gallery.{kind}").read_text() for kind in ("css", "js")}
 
@@ -20,7 +20,7 @@ def image_gallery(rows: pd.DataFrame, model: str, key: str) -> None:
     items = [
         {
             "index": int(row["index"]),
-            "alt": data.describe_answer(row, model),
+            "alt": selection.describe_answer(row, model),
             "caption": f"{CLASSES[row['label']]} → {CLASSES[row[f'{model}_predicted']]} {row[f'{model}_confidence']:.2f}"
             + " ⚑" * bool(row["relabelled"]),
         }
@@ -30,7 +30,7 @@ def image_gallery(rows: pd.DataFrame, model: str, key: str) -> None:
     gallery(
         key=key,
         data={
-            "sprite": data.make_sprite(tuple(item["index"] for item in items), columns),
+            "sprite": thumbnails.make_sprite(tuple(item["index"] for item in items), columns),
             "columns": columns,
             "items": items,
             "chosen": st.session_state.get("image"),

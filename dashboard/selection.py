@@ -1,0 +1,127 @@
+"""Which images a page shows, and in which order: outcomes, filters, transitions, and a choice of images as text for the URL.
+
+Pure functions of a run's answers (data.load_answers); nothing is cached here.
+"""
+
+import base64
+import zlib
+
+import numpy as np
+import pandas as pd
+
+from core.config import BACKBONES, CLASSES, UserError
+
+OUTCOMES = {  # what the models made of an image -> which rows of the answers
+    "everything": lambda a, model: np.ones(len(a), bool),
+    "model wrong": lambda a, model: ~a[f"{model}_correct"],
+    "model right": lambda a, model: a[f"{model}_correct"],
+    "any wrong": lambda a, model: ~a[correct_columns(a)].all(axis=1),
+    "all wrong": lambda a, model: ~a[correct_columns(a)].any(axis=1),
+    "all right": lambda a, model: a[correct_columns(a)].all(axis=1),
+    "only fusion wrong": lambda a, model: ~a["fusion_correct"] & a[[f"{b}_correct" for b in BACKBONES]].all(axis=1),
+    "only baselines wrong": lambda a, model: a["fusion_correct"] & ~a[[f"{b}_correct" for b in BACKBONES]].any(axis=1),
+}
+AGREEMENTS = ("any", "models agree", "models disagree")
+SORTS = {  # order of a gallery -> column and direction
+    "most confident first": ("{}_confidence", False),
+    "least confident first": ("{}_confidence", True),
+    "highest loss first": ("{}_loss", False),
+    "smallest margin first": ("{}_margin", True),
+    "most disagreement first": ("disagreement", False),
+    "people least sure first": ("people", True),
+    "index": ("index", True),
+}
+
+
+def correct_columns(answers: pd.DataFrame) -> list[str]:
+    """The `_correct` columns of the trained models."""
+    return [c for c in answers if c.endswith("_correct") and not c.startswith("ensemble")]
+
+
+def available_outcomes(answers: pd.DataFrame) -> list[str]:
+    """The OUTCOMES a run can tell: those about fusion against the baselines need all three."""
+    whole = len(correct_columns(answers)) == 3
+    return [name for name in OUTCOMES if whole or not name.startswith("only")]
+
+
+def select_images(
+    answers: pd.DataFrame,
+    model: str,
+    true: list[str] = (),
+    predicted: list[str] = (),
+    outcome: str = "everything",
+    confidence: tuple[float, float] = (0.0, 1.0),
+    agreement: str = "any",
+    sort: str = "index",
+    people: tuple[float, float] = (0.0, 1.0),
+    doubted: bool = False,
+) -> pd.Index:
+    """Labels of the rows of `answers` that fit every choice, in order: a page keeps these, not the rows. No class means all classes."""
+    keep = pd.Series(OUTCOMES[outcome](answers, model), answers.index)
+    if true:
+        keep = keep & answers["label"].isin([CLASSES.index(name) for name in true])
+    if predicted:
+        keep = keep & answers[f"{model}_predicted"].isin([CLASSES.index(name) for name in predicted])
+    if agreement != "any":
+        keep = keep & (answers["agree"] == (agreement == "models agree"))
+    keep = keep & answers[f"{model}_confidence"].between(*confidence)
+    if people != (0.0, 1.0):
+        keep = keep & answers["people"].between(*people)
+    if doubted:
+        keep = keep & answers["relabelled"]
+    column, ascending = SORTS[sort]
+    return answers.loc[keep, column.format(model)].sort_values(ascending=ascending, kind="stable").index
+
+
+def describe_answer(row: pd.Series, model: str) -> str:
+    """An image in words: 'true cat, predicted dog, 0.93'."""
+    return f"true {CLASSES[row['label']]}, predicted {CLASSES[row[f'{model}_predicted']]}, {row[f'{model}_confidence']:.2f}"
+
+
+def available_references(answers: pd.DataFrame) -> dict[str, list[str]]:
+    """What a run can compare fusion with: name -> models; empty without fusion or without a baseline."""
+    baselines = [b for b in BACKBONES if f"{b}_correct" in answers]
+    if not baselines or "fusion_correct" not in answers:
+        return {}
+    if len(baselines) == 1:
+        return {baselines[0]: baselines}
+    return {"both baselines": baselines, **{b: [b] for b in baselines}, "ensemble": ["ensemble"]}
+
+
+def name_flows(before: list[str]) -> list[str]:
+    """All the ways from the models `before` (one or two) to fusion: two for each state they can be in, from all right to all wrong."""
+    if len(before) == 1:
+        states = [f"{before[0]} right", f"{before[0]} wrong"]
+    else:
+        states = ["both right", *(f"only {model} right" for model in before), "both wrong"]
+    return [f"{state}, fusion {end}" for state in states for end in ("right", "wrong")]
+
+
+def share_branches(answers: pd.DataFrame, contributions: dict[str, np.ndarray], by: str) -> pd.DataFrame:
+    """Mean contribution of each branch: a row a class, or an outcome (rescued, broken, other right, other wrong)."""
+    if by == "class":
+        group = answers["label"].map(dict(enumerate(CLASSES)))
+    else:
+        right, both = answers["fusion_correct"], answers[[f"{b}_correct" for b in BACKBONES]]
+        group = right.map({True: "other right", False: "other wrong"})
+        group = group.mask(right & ~both.any(axis=1), "rescued").mask(~right & both.all(axis=1), "broken")
+    return pd.DataFrame(contributions).groupby(group.to_numpy()).mean().rename_axis("group").reset_index()
+
+
+def pack_images(indices: list[int], n: int) -> str:
+    """A set of the first `n` test images as text for the URL: a bit an image, compressed."""
+    bits = np.zeros(n, bool)
+    bits[indices] = True
+    return base64.urlsafe_b64encode(zlib.compress(np.packbits(bits).tobytes(), 9)).decode()
+
+
+def unpack_images(text: str, n: int) -> np.ndarray:
+    """The indices that pack_images wrote. Raises UserError on any other text."""
+    length = -(-n // 8)
+    try:
+        packed = zlib.decompressobj().decompress(base64.urlsafe_b64decode(text), length + 1)
+    except (ValueError, zlib.error):
+        packed = b""
+    if len(packed) != length:
+        raise UserError("The address names no selection of images that this run knows: choose one anew.")
+    return np.flatnonzero(np.unpackbits(np.frombuffer(packed, np.uint8), count=n))
