@@ -25,7 +25,7 @@ from pyarrow import parquet
 from safetensors import SafetensorError
 
 from core import metrics
-from core.config import BACKBONES, CLASSES, MODELS, ROOT, Recipe, UserError
+from core.config import BASELINES, CLASSES, MODELS, ROOT, Recipe, UserError
 from core.robustness import list_conditions
 
 RESULTS = Path(os.environ.get("RESULTS_DIR") or ROOT / "results")
@@ -371,8 +371,8 @@ def load_logits(run: Run, split: str = "test", labels: np.ndarray | None = None)
         if not (np.array_equal(first.index, other.index) and np.array_equal(first.labels, other.labels)):
             raise UserError(f"{run.path}: the models' {split} rows are not of the same images: run {rebuild_command(run.path)}")
     logits = {model: one.logits for model, one in predictions.items()}
-    if set(BACKBONES) <= set(logits):
-        logits["ensemble"] = metrics.ensemble_logits(*(logits[model] for model in BACKBONES))
+    if set(BASELINES) <= set(logits):
+        logits["ensemble"] = metrics.ensemble_logits(*(logits[model] for model in BASELINES))
     return first.index, first.labels, logits
 
 
@@ -417,9 +417,9 @@ def load_summary(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
             row["images_per_second"] = history["images_per_second"][history["phase"] == "finetune"].median()
         rows.append(row)
     if "ensemble" in rows[-1]["model"]:
-        costs = [run.record["models"][model] for model in BACKBONES]
+        costs = [run.record["models"][model] for model in BASELINES]
         rows[-1] |= {key: sum(cost[key] for cost in costs) for key in costs[0] if all(key in c for c in costs)}
-        rows.append({"model": "oracle", "right": int(answers[[f"{model}_correct" for model in BACKBONES]].any(axis=1).sum())})
+        rows.append({"model": "oracle", "right": int(answers[[f"{model}_correct" for model in BASELINES]].any(axis=1).sum())})
     summary = pd.DataFrame(rows)
     summary.insert(1, "accuracy", summary["right"] / len(answers))
     intervals = [metrics.wilson_interval(right, len(answers)) for right in summary.pop("right")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from core import results
-from core.config import BACKBONES, CLASSES, MODELS, RECIPES
+from core.config import BASELINES, CLASSES, RECIPES, TRIO
 from core.robustness import list_conditions
 
 CONFUSED_WITH = {  # class: the classes it is taken for, with how often; any other is as likely as the last
@@ -52,7 +52,7 @@ def make_logits(labels: np.ndarray, models: tuple[str, ...], seed: int) -> dict[
     shares = confuser_shares()
     confuser = np.array([generator.choice(10, p=shares[label]) for label in labels])
     logits = {}
-    for model in MODELS:  # always all, so that a model's logits do not depend on which others are asked for
+    for model in TRIO:  # always all, so that a model's logits do not depend on which others are asked for
         own = 1.5 * generator.standard_normal(n)
         values = 0.7 * generator.standard_normal((n, 10)) - 1
         values[rows, labels] = 4.5
@@ -94,7 +94,7 @@ def make_test_images(results_folder: Path, n: int = 10_000) -> np.ndarray:
 
 
 def make_run(
-    results_folder: Path, name: str, n_test: int = 10_000, seed: int = 0, models: tuple[str, ...] = MODELS, labels: np.ndarray | None = None
+    results_folder: Path, name: str, n_test: int = 10_000, seed: int = 0, models: tuple[str, ...] = TRIO, labels: np.ndarray | None = None
 ) -> Path:
     """Write the run `name` with `models`, and made-up test images where the folder has none; return its folder.
 
@@ -127,7 +127,7 @@ def make_run(
         results.write_embedding(run / model / "embedding.parquet", np.arange(n_test), xy.astype(np.float32))
         results.write_predictions(run / model / "probe.parquet", {split: (*keys, 0.6 * one) for split, (*keys, one) in splits.items()})
     severity = np.array([severity for _, severity in list_conditions()])[:, None]  # (41, 1)
-    for model in (*models, *(["ensemble"] if set(BACKBONES) <= set(models) else [])):
+    for model in (*models, *(["ensemble"] if set(BASELINES) <= set(models) else [])):
         ease = generator.standard_normal((1, min(200, n_test)))  # the same images are hard in every condition
         results.write_robustness(run / model / "robustness.csv", ease > 0.35 * severity - 1.6)
     weights = {backbone: {"name": "made up", "file": None, "sha256": None} for backbone in ("resnet18", "mobilenet_v2")}
