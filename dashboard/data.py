@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import findings, metrics, results
-from core.config import BASELINES, CLASSES, UserError
+from core import findings, metrics, results, summaries
+from core.config import BACKBONES, CLASSES, UserError
 from core.findings import Finding
 from core.results import Run
 from core.robustness import group_conditions, list_conditions
@@ -59,7 +59,7 @@ def check_runs() -> tuple[list[str], dict[str, str]]:
 
 @st.cache_resource(show_spinner=False, max_entries=12)
 def _load_answers(path: Path, stamp: tuple) -> pd.DataFrame:
-    answers = results.load_answers(results.load_run(path), load_images().labels)
+    answers = summaries.per_image(results.load_run(path), load_images().labels)
     probabilities = answers[[c for c in answers if c.endswith("_confidence")]]
     predicted = answers[[c for c in answers if c.endswith("_predicted") and not c.startswith("ensemble")]]
     answers["people"], answers["relabelled"] = np.nan, False
@@ -75,7 +75,7 @@ def _load_answers(path: Path, stamp: tuple) -> pd.DataFrame:
 
 
 def load_answers(run: Run) -> pd.DataFrame:
-    """core.results.load_answers, with `agree` (all trained models predict the same), `disagreement` (for sorting), and of the image
+    """core.summaries.per_image, with `agree` (all trained models predict the same), `disagreement` (for sorting), and of the image
     `people` (share of human votes for the label; NaN without human_votes.parquet) and `relabelled` (its label is doubted).
     """
     return _load_answers(run.path, (*stamp(run.path), *(stamp_file(results.RESULTS / name) for name in PEOPLE)))
@@ -182,7 +182,7 @@ def sibling_runs(run: Run) -> list[Run]:
 
 @st.cache_data(show_spinner=False)
 def _load_summary(path: Path, stamp: tuple) -> pd.DataFrame:
-    return results.load_summary(results.load_run(path), load_images().labels)
+    return summaries.per_model(results.load_run(path), load_images().labels)
 
 
 def load_summary(run: Run) -> pd.DataFrame:
@@ -239,7 +239,7 @@ def read_ahead() -> None:
 @st.cache_data(show_spinner=False)
 def _load_robustness(path: Path, stamp: tuple) -> tuple[pd.DataFrame, pd.DataFrame]:
     run = results.load_run(path)
-    names = [*run.models, *(["ensemble"] if set(BASELINES) <= set(run.models) else [])]
+    names = [*run.models, *(["ensemble"] if set(BACKBONES) <= set(run.models) else [])]
     correct = {model: results.load_robustness(run, model) for model in names}
     conditions = pd.DataFrame(list_conditions(), columns=["corruption", "severity"])
     tables = [conditions.assign(model=model, accuracy=rows.mean(axis=1), images=rows.shape[1]) for model, rows in correct.items()]

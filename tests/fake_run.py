@@ -7,9 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from core import results
-from core.config import BASELINES, CLASSES, RECIPES, TRIO
+from core.config import BACKBONES, CLASSES, MODELS, RECIPES
 from core.robustness import list_conditions
 
 CONFUSED_WITH = {  # class: the classes it is taken for, with how often; any other is as likely as the last
@@ -52,7 +53,7 @@ def make_logits(labels: np.ndarray, models: tuple[str, ...], seed: int) -> dict[
     shares = confuser_shares()
     confuser = np.array([generator.choice(10, p=shares[label]) for label in labels])
     logits = {}
-    for model in TRIO:  # always all, so that a model's logits do not depend on which others are asked for
+    for model in MODELS:  # always all, so that a model's logits do not depend on which others are asked for
         own = 1.5 * generator.standard_normal(n)
         values = 0.7 * generator.standard_normal((n, 10)) - 1
         values[rows, labels] = 4.5
@@ -78,23 +79,58 @@ def make_history(model: str, recipe, loss: float, accuracy: float) -> list[dict]
                 "val_accuracy": accuracy - 0.05 * left - 0.12 * frozen,
                 "images_per_second": SPEED[model] * (3 if frozen else 1),
                 "time_seconds": images / SPEED[model] / (3 if frozen else 1),
+                "image_size": recipe.image_size,
             }
         )
     return rows
 
 
 def make_test_images(results_folder: Path, n: int = 10_000) -> np.ndarray:
-    """Write test_images.parquet with made-up labels and one of 50 patterns an image; return the labels (n,)."""
+    """Write test_images.parquet with made-up labels and one of 50 patterns an image, and near_duplicates.parquet of 20 of them.
+
+    Returns the labels (n,).
+    """
     generator = np.random.default_rng(0)
     labels = np.arange(n) % 10
     generator.shuffle(labels)
     patterns = generator.integers(0, 256, (50, 4, 4, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)  # (50, 32, 32, 3)
     results.write_test_images(results_folder / "test_images.parquet", patterns[labels * 5 + np.arange(n) % 5], labels)
+    twins = np.sort(generator.choice(n, min(n, 20), replace=False))
+    pairs = {"index": twins, "train_index": generator.integers(0, 50_000, len(twins)), "similarity": np.linspace(0.99, 0.9, len(twins))}
+    pairs = pd.DataFrame(pairs | {"kind": np.where(np.arange(len(twins)) % 3, "near", "exact")})
+    results.write_near_duplicates(results_folder / "near_duplicates.parquet", pairs)
     return labels
 
 
+def write_optional_tables(folder: Path, model: str, splits: dict, epochs: int, seed: int) -> None:
+    """Write what a run may add for a model: train_sample, features, epoch_correct, and the fusion's branches.
+
+    `splits` are those of predictions.parquet: {split: (index, labels, logits)}.
+    """
+    generator = np.random.default_rng((seed, list(MODELS).index(model)))
+    index, labels, _ = splits["test"]
+    sample = np.sort(generator.choice(50_000, min(5_000, len(index)), replace=False))
+    of_sample = generator.permutation(np.arange(len(sample)) % 10)
+    sampled = make_logits(of_sample, (model,), seed + 100)[model]
+    sampled[np.arange(len(sample)), of_sample] += 1.5  # better known than test images
+    results.write_predictions(folder / "train_sample.parquet", {"train": (sample, of_sample, sampled)})
+    centres = 4 * generator.standard_normal((10, 50)) / np.sqrt(1 + np.arange(50))
+    components = centres[labels] + generator.standard_normal((len(labels), 50)) / np.sqrt(1 + np.arange(50))
+    results.write_features(folder / "features.parquet", index, components[:, : len(labels)])
+    correct = {}
+    for split, (_, truth, values) in splits.items():
+        left, luck = 1 - np.arange(1, epochs + 1)[:, None] / epochs, generator.random(len(truth))
+        correct[split] = np.where(values.argmax(axis=1) == truth, luck > 0.2 * left, luck < 0.1 * left)
+    results.write_epoch_correct(folder / "epoch_correct.csv", correct)
+    for i, branch in enumerate(BACKBONES if model == "fusion" else ()):
+        heads = {}
+        for split, (*keys, values) in splits.items():
+            heads[split] = (*keys, (0.7 + 0.1 * i) * values + generator.standard_normal(values.shape))
+        results.write_predictions(folder / f"branch_{branch}.parquet", heads)
+
+
 def make_run(
-    results_folder: Path, name: str, n_test: int = 10_000, seed: int = 0, models: tuple[str, ...] = TRIO, labels: np.ndarray | None = None
+    results_folder: Path, name: str, n_test: int = 10_000, seed: int = 0, models: tuple[str, ...] = MODELS, labels: np.ndarray | None = None
 ) -> Path:
     """Write the run `name` with `models`, and made-up test images where the folder has none; return its folder.
 
@@ -126,8 +162,9 @@ def make_run(
         xy = 40 * np.stack([np.cos(angle), np.sin(angle)], axis=1) + 4 * generator.standard_normal((n_test, 2))
         results.write_embedding(run / model / "embedding.parquet", np.arange(n_test), xy.astype(np.float32))
         results.write_predictions(run / model / "probe.parquet", {split: (*keys, 0.6 * one) for split, (*keys, one) in splits.items()})
+        write_optional_tables(run / model, model, splits, recipe.epochs, seed)
     severity = np.array([severity for _, severity in list_conditions()])[:, None]  # (41, 1)
-    for model in (*models, *(["ensemble"] if set(BASELINES) <= set(models) else [])):
+    for model in (*models, *(["ensemble"] if set(BACKBONES) <= set(models) else [])):
         ease = generator.standard_normal((1, min(200, n_test)))  # the same images are hard in every condition
         results.write_robustness(run / model / "robustness.csv", ease > 0.35 * severity - 1.6)
     weights = {backbone: {"name": "made up", "file": None, "sha256": None} for backbone in ("resnet18", "mobilenet_v2")}
@@ -137,7 +174,7 @@ def make_run(
         "start_weights": weights,
         "precision": "bfloat16",
         "data_md5": {},
-        "code_commit": "none: made-up answers, not a training",
+        "code_commit": "none: made-up predictions, not a training",
         "libraries": {"python": "3.12.0"},
         "device": "made up",
         "processes": 1,

@@ -8,7 +8,7 @@ import pytest
 from core.config import ROOT
 
 TORCH = ("torch", "torchvision", "captum", "safetensors.torch")  # seconds to import
-TORCH_FREE = ("core/config.py", "core/results.py", "core/metrics.py", "core/findings.py", "core/robustness.py")
+TORCH_FREE = ("core/config.py", "core/results", "core/summaries.py", "core/metrics.py", "core/findings.py", "core/robustness.py")
 ALLOWED = {  # of the project's own modules, by the folder or file that imports them
     "core": ("core",),
     "scripts": ("core", "report"),
@@ -75,20 +75,23 @@ def test_core_and_scripts_know_no_dashboard_library():
 
 
 def test_pages_and_result_readers_load_without_torch():
-    for path in [*sources("dashboard"), *(ROOT / name for name in TORCH_FREE if (ROOT / name).exists())]:
+    for path in [*sources("dashboard"), *(path for name in TORCH_FREE for path in sources(name) if path.exists())]:
         assert not [n for n in imports(path, everywhere=False) if within(n, TORCH)], path
+
+
+def find_module(name: str) -> Path | None:
+    """The file of a module or package of this project; None where there is none of that name."""
+    path = ROOT / name.replace(".", "/")
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
 def torch_free(name: str) -> bool:
     """Does importing a core module leave torch out, its own imports included?"""
-    path = ROOT / (name.replace(".", "/") + ".py")
-    loaded = imports(path, everywhere=False)
+    loaded = imports(find_module(name), everywhere=False)
     if any(within(n, TORCH) for n in loaded):
         return False
-    modules = {
-        m for n in loaded for m in (n, n.rpartition(".")[0]) if m.startswith("core.") and (ROOT / f"{m.replace('.', '/')}.py").exists()
-    }
-    return all(torch_free(m) for m in modules)
+    modules = {m for n in loaded for m in (n, n.rpartition(".")[0]) if m.startswith("core.") and find_module(m)}
+    return all(torch_free(m) for m in modules - {name})
 
 
 def test_nothing_loads_torch_through_a_detour():
@@ -97,7 +100,7 @@ def test_nothing_loads_torch_through_a_detour():
             assert torch_free(name.removesuffix(".py").replace("/", ".")), name
     for path in sources("dashboard"):
         for name in imports(path, everywhere=False):
-            module = name if (ROOT / (name.replace(".", "/") + ".py")).exists() else name.rpartition(".")[0]
+            module = name if find_module(name) else name.rpartition(".")[0]
             if module.startswith("core."):
                 assert torch_free(module), f"{path.relative_to(ROOT)} loads torch through {module}"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core import config, results
+from core import config, results, summaries
 from tests.fake_run import make_run
 
 BEFORE, AFTER = "# Title\n\nAbove, 95.00 % of nothing.\n\n", "\n\nBelow.\n"
@@ -119,7 +119,7 @@ def test_check_sees_results_that_changed(readme, script, other_seeds, monkeypatc
 def test_several_seeds_get_a_column(place, other_seeds, script):
     assert script("report.py").code == 0
     text = (place / "README.md").read_text()
-    fusion = [results.load_answers(run)["fusion_correct"].mean() for run in other_seeds]
+    fusion = [summaries.per_image(run)["fusion_correct"].mean() for run in other_seeds]
     assert "mean ± std of 2 seeds" in text
     assert f"| {100 * np.mean(fusion):.2f} % ± {100 * np.std(fusion, ddof=1):.2f} |" in text
 

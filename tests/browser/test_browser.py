@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
 
-from core import results
+from core import results, summaries
 from core.config import CLASSES, ROOT
 
 expect.set_options(timeout=60_000)  # a loaded machine is slow, not wrong
@@ -45,7 +45,7 @@ def click_cell(page: Page, true: str, predicted: str) -> None:
 
 @pytest.fixture(scope="module")
 def answers(shown_results) -> pd.DataFrame:
-    return results.load_answers(results.load_run(shown_results / "imagenet-96-seed0"))
+    return summaries.per_image(results.load_run(shown_results / "imagenet-96-seed0"))
 
 
 @pytest.mark.parametrize(("true", "predicted"), [("cat", "dog"), ("truck", "automobile"), ("dog", "cat")])
@@ -162,7 +162,7 @@ def test_the_report_opens_offline_with_its_charts_and_numbers(page, chromium, sh
     report.goto(path.as_uri())
     expect(report.locator(".main-svg").first).to_be_visible()
     assert report.locator(".js-plotly-plot").count() >= 8
-    summary = results.load_summary(results.load_run(shown_results / "imagenet-96-seed0")).set_index("model")
+    summary = summaries.per_model(results.load_run(shown_results / "imagenet-96-seed0")).set_index("model")
     assert f"{summary.loc['fusion', 'accuracy']:.2%}" in report.locator("body").inner_text()
     assert report.locator("img").evaluate_all("images => images.every(image => image.naturalWidth === 32)")
     context.close()

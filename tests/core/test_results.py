@@ -17,9 +17,9 @@ import torch
 from safetensors.numpy import load_file
 
 from core import results
-from core.config import TRIO, UserError
+from core.config import MODELS, UserError
 from core.evaluate import load_shipped_model
-from core.results import load_embedding, load_history, load_predictions, load_run, load_test_images, publish, write_whole
+from core.results import MissingFile, load_embedding, load_history, load_predictions, load_run, load_test_images, publish, write_whole
 from core.train import load_checkpoint
 from tests.fake_run import make_run
 
@@ -118,6 +118,9 @@ def test_predictions_come_back_bit_by_bit(tmp_path, run):
 def test_history_and_embedding_come_back(run):
     rows = [dict.fromkeys(results.HISTORY_COLUMNS, 1 / 3) | {"epoch": e + 1, "phase": "frozen"} for e in range(load_run(run).recipe.epochs)]
     results.write_history(run / MODEL / "history.csv", rows)
+    pd.testing.assert_frame_equal(load_history(load_run(run), MODEL), pd.DataFrame(rows).assign(image_size=96))
+    rows = [row | {"image_size": 64 + row["epoch"]} for row in rows]
+    results.write_history(run / MODEL / "history.csv", rows)
     pd.testing.assert_frame_equal(load_history(load_run(run), MODEL), pd.DataFrame(rows))
     xy = np.random.default_rng(0).standard_normal((200, 2)).astype(np.float32)
     results.write_embedding(run / MODEL / "embedding.parquet", np.arange(200), xy)
@@ -126,7 +129,7 @@ def test_history_and_embedding_come_back(run):
 
 def test_the_record_comes_back(run):
     loaded = load_run(run)
-    assert (loaded.name, loaded.models, loaded.recipe.name) == ("run", list(TRIO), "cpu-96")
+    assert (loaded.name, loaded.models, loaded.recipe.name) == ("run", list(MODELS), "cpu-96")
     assert loaded.record == json.loads((run / "run.json").read_text())
     assert not loaded.has_weights
 
@@ -157,13 +160,53 @@ def test_test_images_come_back_pixel_by_pixel(tmp_path, monkeypatch):
     assert all(np.array_equal(got.decode(i), images[i]) for i in range(50))
 
 
-def test_runs_with_weights_come_first(tmp_path):
+def test_runs_with_weights_come_first_and_other_folders_are_none(tmp_path):
     assert results.find_runs(tmp_path / "nowhere") == []
-    for name in ("a", "b", "c", ".b.partial"):
+    for name in ("a", "b", "c", ".b.partial", "stray", "stray/figures"):
         (tmp_path / name / MODEL).mkdir(parents=True)
+        if "stray" not in name:
+            (tmp_path / name / "run.json").touch()
     (tmp_path / "test_images.parquet").touch()
     (tmp_path / "b" / MODEL / "weights.safetensors").touch()
+    (tmp_path / "c" / "run.json").rename(tmp_path / "c" / MODEL / "predictions.parquet")  # a record that was lost is a fault to name
     assert results.find_runs(tmp_path) == ["b", "a", "c"]
+
+
+def test_optional_tables_come_back(run):
+    """What tests/fake_run.py wrote through the writers."""
+    loaded = load_run(run)
+    for name, split in (("branch_resnet18", "test"), ("branch_mobilenet_v2", "val"), ("train_sample", "train"), ("probe", "test")):
+        predictions = load_predictions(loaded, "fusion", split, name=name)
+        assert predictions.logits.shape == (200, 10) and (np.diff(predictions.index) > 0).all()
+    components = np.random.default_rng(0).standard_normal((200, 50))
+    results.write_features(run / MODEL / "features.parquet", np.arange(200)[::-1], components[::-1])
+    assert np.array_equal(results.load_features(loaded, MODEL), components.astype(np.float16).astype(np.float32))
+    correct = {"val": components[:5].repeat(4, axis=1) > 0, "test": components[5:10].repeat(4, axis=1) > 0}
+    results.write_epoch_correct(run / MODEL / "epoch_correct.csv", correct)
+    got = results.load_epoch_correct(loaded, MODEL)
+    assert got.keys() == correct.keys() and all(np.array_equal(got[split], correct[split]) for split in correct)
+    pairs = pd.DataFrame({"index": [7, 3], "train_index": [1, 49_999], "similarity": [0.5, 1 / 3], "kind": ["near", "exact"]})
+    results.write_near_duplicates(run.parent / "near_duplicates.parquet", pairs)
+    pd.testing.assert_frame_equal(results.load_near_duplicates(run.parent), pairs.iloc[::-1].reset_index(drop=True))
+
+
+@pytest.mark.parametrize(
+    ("path", "load"),
+    [
+        ("fusion/features.parquet", lambda run: results.load_features(run, "fusion")),
+        ("fusion/epoch_correct.csv", lambda run: results.load_epoch_correct(run, "fusion")),
+        ("fusion/branch_resnet18.parquet", lambda run: load_predictions(run, "fusion", name="branch_resnet18")),
+        ("fusion/robustness.csv", lambda run: results.load_robustness(run, "fusion")),
+        ("fusion/attributions.npz", lambda run: results.load_attributions(run, "fusion")),
+        ("fusion/weights.safetensors", lambda run: results.find_weights(run, "fusion")),
+        ("../near_duplicates.parquet", lambda run: results.load_near_duplicates(run.path.parent)),
+        ("../human_votes.parquet", lambda run: results.load_human_votes(run.path.parent)),
+    ],
+)
+def test_a_file_that_is_not_there_can_be_told_from_a_damaged_one(run, path, load):
+    (run / path).unlink(missing_ok=True)
+    with pytest.raises(MissingFile, match="run python scripts/"):
+        load(load_run(run))
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -189,16 +232,16 @@ def put(column: str, row: int, value):
 DAMAGED_PREDICTIONS = {  # the first 200 rows are the validation split's, the others the test split's
     "missing": (Path.unlink, "cannot be read"),
     "truncated": (truncate, "cannot be read"),
-    "empty": (lambda path: path.write_bytes(b""), "cannot be read"),
+    "no bytes": (lambda path: path.write_bytes(b""), "cannot be read"),
     "column missing": (edit(lambda f: f.drop(columns="logit_3")), "lacks column logit_3"),
-    "words for numbers": (edit(lambda f: f.astype({"logit_0": str})), r"column logit_0 holds \w+, which is not its type"),
-    "broken labels": (edit(lambda f: f.astype({"label": float})), "column label holds float64"),
-    "not a number": (put("logit_9", 250, np.nan), "column logit_9 has values that are not finite"),
-    "infinite": (put("logit_9", 250, np.inf), "column logit_9 has values that are not finite"),
-    "rows missing": (edit(lambda f: f.iloc[:-1]), "has 199 test rows, not 200"),
-    "rows shuffled": (edit(lambda f: f.sample(frac=1, random_state=0)), "rows are not in the order of the images"),
-    "row twice": (put("index", 250, 49), "rows are not in the order of the images"),
-    "negative index": (put("index", 200, -3), "rows are not in the order of the images"),
+    "words for numbers": (edit(lambda f: f.astype({"logit_0": str})), r"column logit_0 holds \w+: it should hold numbers"),
+    "broken labels": (edit(lambda f: f.astype({"label": float})), "column label holds double: it should hold whole numbers"),
+    "not a number": (put("logit_9", 250, np.nan), "column logit_9 holds empty values: it should hold numbers"),
+    "infinite": (put("logit_9", 250, np.inf), "column logit_9 holds values that are not finite: it should hold numbers"),
+    "empty": (edit(lambda f: f.assign(split=f["split"].mask(f.index == 3))), "column split holds empty values: it should hold text"),
+    "rows missing": (edit(lambda f: f.iloc[:-1]), "has 199 test rows, not 200, as images_per_split in run.json says"),
+    "row twice": (put("index", 250, 49), "the test rows are not one an image, by its position"),
+    "negative index": (put("index", 200, -3), "the test rows are not one an image, by its position"),
     "wrong labels": (put("label", 399, (LABELS[199] + 1) % 10), "its labels are not those of the images"),
     "impossible label": (put("label", 399, 10), "its labels are not those of the images"),
 }
@@ -212,7 +255,7 @@ def test_damaged_predictions_are_named(run, damage):
     spoil(path)
     with pytest.raises(UserError, match=message) as error:
         load_predictions(load_run(run), MODEL, "test", LABELS)
-    assert str(path) in str(error.value) and str(error.value).endswith("run python scripts/evaluate.py results/run")
+    assert str(path) in str(error.value) and str(error.value).endswith(f"run python scripts/evaluate.py {run}")
 
 
 @pytest.mark.parametrize(
@@ -220,9 +263,8 @@ def test_damaged_predictions_are_named(run, damage):
     [
         ("embedding.parquet", load_embedding, Path.unlink, "cannot be read"),
         ("embedding.parquet", load_embedding, truncate, "cannot be read"),
-        ("embedding.parquet", load_embedding, put("x", 5, np.nan), "column x has values that are not finite"),
-        ("embedding.parquet", load_embedding, edit(lambda f: f.iloc[::-1]), "does not hold the test images in order"),
-        ("embedding.parquet", load_embedding, edit(lambda f: f.iloc[:5]), "does not hold the test images in order"),
+        ("embedding.parquet", load_embedding, put("x", 5, np.nan), "column x holds empty values: it should hold numbers"),
+        ("embedding.parquet", load_embedding, edit(lambda f: f.iloc[:5]), "does not hold a row a test image"),
         ("history.csv", load_history, Path.unlink, "cannot be read"),
         ("history.csv", load_history, lambda p: p.write_text(""), "cannot be read"),
         ("history.csv", load_history, lambda p: p.write_bytes(b"\xff" * 50), "cannot be read"),
@@ -236,7 +278,7 @@ def test_damaged_embeddings_and_histories_are_named(run, name, load, spoil, mess
     spoil(run / MODEL / name)
     with pytest.raises(UserError, match=message) as error:
         load(load_run(run), MODEL)
-    assert str(run / MODEL / name) in str(error.value) and str(error.value).endswith("run python scripts/evaluate.py results/run")
+    assert str(run / MODEL / name) in str(error.value) and str(error.value).endswith(f"run python scripts/evaluate.py {run}")
 
 
 @pytest.mark.parametrize(
@@ -247,12 +289,12 @@ def test_damaged_embeddings_and_histories_are_named(run, name, load, spoil, mess
         ('{"recipe": ', "cannot be read"),
         ("[]", "it is not an object"),
         ({"seed": ...}, "lacks seed"),
-        ({"models": {}}, "its models are not some of resnet18"),
-        ({"models": {"vgg": {}}}, "its models are not some of resnet18"),
-        ({"models": None}, "its models are not some of resnet18"),
+        ({"models": {}}, r"models is \{\}: it should be an object with one or more of resnet18, mobilenet_v2, fusion"),
+        ({"models": {"vgg": {}}}, "models has 'vgg': it should be an object with one or more of resnet18"),
+        ({"models": None}, "models is null: it should be an object with one or more of resnet18"),
         ({"recipe": {"colour": 1}}, "does not know: colour"),
         ({"recipe": {"name": "short"}}, "recipe is incomplete"),
-        ({"recipe": "cpu-96"}, "recipe is not an object"),
+        ({"recipe": "cpu-96"}, 'recipe is "cpu-96": it should be an object with the fields of Recipe'),
     ],
 )
 def test_a_damaged_record_is_named(run, change, message):
@@ -266,15 +308,17 @@ def test_a_damaged_record_is_named(run, change, message):
         path.write_text(json.dumps({key: value for key, value in record.items() if value is not ...}))
     with pytest.raises(UserError, match=message) as error:
         load_run(run)
-    assert str(path) in str(error.value) and str(error.value).endswith("run python scripts/evaluate.py results/run")
+    assert str(path) in str(error.value) and str(error.value).endswith(f"run python scripts/evaluate.py {run}")
 
 
 def test_damaged_test_images_are_named(tmp_path):
-    repair = "run python scripts/evaluate.py --images"
-    with pytest.raises(UserError, match=rf"test_images\.parquet cannot be read .*: {repair}"):
+    path, repair = tmp_path / "test_images.parquet", f"run python scripts/evaluate.py --images {tmp_path}"
+    with pytest.raises(MissingFile, match=rf"test_images\.parquet cannot be read .*: {repair}"):
         load_test_images(tmp_path)
-    results.write_test_images(tmp_path / "test_images.parquet", np.zeros((5, 32, 32, 3), np.uint8), np.arange(5))
-    with pytest.raises(UserError, match=rf"does not hold the 10,000 test images in order: {repair}"):
+    results.write_test_images(path, np.zeros((5, 32, 32, 3), np.uint8), np.arange(5))
+    assert len(load_test_images(tmp_path).labels) == 5
+    put("index", 2, 7)(path)
+    with pytest.raises(UserError, match=rf"does not hold the test images, each once, from the first on: {repair}"):
         load_test_images(tmp_path)
 
 
@@ -289,7 +333,7 @@ def test_a_file_of_2_gb_is_named_and_not_read(run, name):
     (run / name).touch()
     grow(run / name)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UserError, match=rf"{name} is larger than 512 MiB, .*: run python scripts/evaluate.py results/run"):
+    with pytest.raises(UserError, match=rf"{name} is larger than 512 MiB, .*: run python scripts/evaluate.py {run}"):
         load_run(run)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
@@ -358,7 +402,7 @@ def test_a_pickle_is_never_opened(run, tmp_path):
 
 
 def test_missing_weights_name_their_command(run):
-    with pytest.raises(UserError, match=r"fusion/weights\.safetensors is missing: run python scripts/evaluate\.py results/run"):
+    with pytest.raises(UserError, match=r"fusion/weights\.safetensors is missing: run python scripts/evaluate\.py /.*results/run"):
         results.find_weights(load_run(run), "fusion")
 
 
@@ -395,16 +439,16 @@ def stage(run: Path, models: tuple[str, ...], seed: int = 0, note: str = "new") 
 
 def test_a_new_run_appears_whole(tmp_path):
     run = tmp_path / "run"
-    publish(stage(run, TRIO), run)
-    assert load_run(run).models == list(TRIO) and os.listdir(tmp_path) == ["run"]
+    publish(stage(run, MODELS), run)
+    assert load_run(run).models == list(MODELS) and os.listdir(tmp_path) == ["run"]
 
 
 def test_models_are_added_and_replaced_one_by_one(tmp_path):
     run = tmp_path / "run"
     publish(stage(run, ("resnet18", "mobilenet_v2"), note="old"), run)
     publish(stage(run, ("mobilenet_v2", "fusion")), run)
-    assert load_run(run).models == list(TRIO)
-    assert [(run / model / "note").read_text() for model in TRIO] == ["old", "new", "new"]
+    assert load_run(run).models == list(MODELS)
+    assert [(run / model / "note").read_text() for model in MODELS] == ["old", "new", "new"]
     assert sorted(os.listdir(run)) == ["fusion", "mobilenet_v2", "resnet18", "run.json"] and os.listdir(tmp_path) == ["run"]
 
 
@@ -412,21 +456,21 @@ def test_models_of_another_seed_are_not_mixed_in(tmp_path):
     run = tmp_path / "run"
     publish(stage(run, ("resnet18",), note="old"), run)
     with pytest.raises(UserError, match=r"run\.json is of another seed"):
-        publish(stage(run, TRIO, seed=1), run)
+        publish(stage(run, MODELS, seed=1), run)
     assert load_run(run).models == ["resnet18"] and (run / "resnet18" / "note").read_text() == "old"
 
 
 def test_publishing_repairs_a_damaged_record(tmp_path):
     run = tmp_path / "run"
-    publish(stage(run, TRIO), run)
+    publish(stage(run, MODELS), run)
     (run / "run.json").write_text("{")
-    publish(stage(run, TRIO), run)
-    assert load_run(run).models == list(TRIO)
+    publish(stage(run, MODELS), run)
+    assert load_run(run).models == list(MODELS)
 
 
 def test_a_place_that_cannot_be_published_to_is_named(tmp_path):
-    staged = stage(tmp_path / "run", TRIO)
+    staged = stage(tmp_path / "run", MODELS)
     (tmp_path / "taken").write_text("a file, not a folder")
     with pytest.raises(UserError, match=r"taken/run could not be written .*; the whole result lies in .*\.run\.partial"):
         publish(staged, tmp_path / "taken" / "run")
-    assert load_run(staged).models == list(TRIO)
+    assert load_run(staged).models == list(MODELS)

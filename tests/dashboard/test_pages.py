@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import results
+from core import results, summaries
 from core.config import CLASSES, ROOT
 from dashboard import data, selection
 from tests.dashboard.conftest import open_page
@@ -32,7 +32,7 @@ def values(axis: list | dict) -> np.ndarray:
 
 def test_overview_shows_the_accuracies_of_the_predictions(visit, fake_results):
     app = visit()
-    summary = results.load_summary(results.load_run(fake_results / "imagenet-96-seed0"))
+    summary = summaries.per_model(results.load_run(fake_results / "imagenet-96-seed0"))
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Fusion"] == f"{summary.set_index('model').loc['fusion', 'accuracy']:.2%}"
     assert set(shown) == {"ResNet18", "MobileNetV2", "Fusion", "Ensemble", "Oracle"}
@@ -40,7 +40,7 @@ def test_overview_shows_the_accuracies_of_the_predictions(visit, fake_results):
 
 
 def test_overview_draws_each_interval_where_it_lies(visit, fake_results):
-    summary = results.load_summary(results.load_run(fake_results / "imagenet-96-seed0")).set_index("model")
+    summary = summaries.per_model(results.load_run(fake_results / "imagenet-96-seed0")).set_index("model")
     html = "".join(block.proto.body for block in visit().get("html"))
     low, high = map(int, re.search(r"(\d+) % to (\d+) %", html).groups())
     assert low <= 100 * summary["low"].min() and 100 * summary["high"].max() <= high
@@ -53,8 +53,8 @@ def test_overview_draws_each_interval_where_it_lies(visit, fake_results):
 
 def test_what_the_first_page_shows_is_read_before_the_first_visit(visit, fake_results, monkeypatch):
     data.read_ahead()
-    for reader in ("load_summary", "load_answers", "load_predictions"):
-        monkeypatch.delattr(results, reader)
+    for module, reader in ((summaries, "per_model"), (summaries, "per_image"), (results, "load_predictions")):
+        monkeypatch.delattr(module, reader)
     app = visit()
     assert app.metric and not app.exception
 
@@ -95,7 +95,7 @@ def test_hiding_a_model_hides_its_curves(visit):
 
 def test_a_cell_chosen_in_the_url_shows_its_images(visit, fake_results):
     app = visit("confusion", true_class="cat", predicted_class="dog")
-    answers = results.load_answers(results.load_run(fake_results / "imagenet-96-seed0"))
+    answers = summaries.per_image(results.load_run(fake_results / "imagenet-96-seed0"))
     n = int(((answers["label"] == CLASSES.index("cat")) & (answers["fusion_predicted"] == CLASSES.index("dog"))).sum())
     assert any(f"**{n:,}** images of true class **cat**" in block.value for block in app.markdown)
 
@@ -130,13 +130,13 @@ def test_a_run_without_robustness_names_the_command(made_results, tmp_path, monk
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run().switch_page("views/robustness.py").run()
     assert not app.exception
-    assert "run python scripts/robustness.py results/imagenet-96-seed0" in app.error[0].value
+    assert f"run python scripts/robustness.py {tmp_path}/results/imagenet-96-seed0" in app.error[0].value
 
 
 def test_errors_filter_by_what_people_say(made_results, tmp_path, monkeypatch):
     folder = shutil.copytree(made_results, tmp_path / "results")
     monkeypatch.setattr(results, "RESULTS", folder)
-    answers = results.load_answers(results.load_run(folder / "imagenet-96-seed0"))
+    answers = summaries.per_image(results.load_run(folder / "imagenet-96-seed0"))
     votes = np.zeros((10_000, 10), int)
     votes[np.arange(10_000), answers["label"]] = 50
     unsure = np.flatnonzero(~answers["fusion_correct"])[:7]
@@ -162,7 +162,7 @@ def test_errors_filter_by_what_people_say(made_results, tmp_path, monkeypatch):
 
 def test_errors_filter_by_class_and_model(visit, fake_results):
     app = visit("errors", model="ResNet18", true=["cat", "dog"], outcome="model wrong")
-    answers = results.load_answers(results.load_run(fake_results / "imagenet-96-seed0"))
+    answers = summaries.per_image(results.load_run(fake_results / "imagenet-96-seed0"))
     wanted = answers[answers["label"].isin([3, 5]) & ~answers["resnet18_correct"]]
     assert any(f"**{len(wanted):,}** of 10,000" in block.value for block in app.markdown)
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import results
+from core import results, summaries
 from core.config import CLASSES, ROOT
 from core.findings import find_findings, write_headline
 from dashboard import figures, report
@@ -82,7 +82,7 @@ def test_the_report_asks_for_nothing_outside(page, read):
 
 
 def test_every_image_says_what_it_shows(read, run):
-    answers = results.load_answers(run)
+    answers = summaries.per_image(run)
     wrong = answers[~answers["fusion_correct"]].nlargest(1, "fusion_loss").iloc[0]
     words = f"true {CLASSES[wrong['label']]}, predicted {CLASSES[wrong['fusion_predicted']]}, {wrong['fusion_confidence']:.2f}"
     assert read.alts[0] == words
@@ -97,7 +97,7 @@ def test_the_charts_come_in_light_and_dark_and_hold_the_predictions(page, read, 
     assert {light["layout"]["paper_bgcolor"] for light, _ in charts} == {"#ffffff"}
     assert {dark["layout"]["paper_bgcolor"] for _, dark in charts} == {"#12171a"}
     (cells,) = (light["data"][-1]["customdata"] for light, _ in charts if "does Fusion take" in light["layout"]["title"]["text"])
-    answers = results.load_answers(run)
+    answers = summaries.per_image(run)
     for true, predicted, n in cells:
         mine = (answers["label"] == CLASSES.index(true)) & (answers["fusion_predicted"] == CLASSES.index(predicted))
         assert n == mine.sum()
@@ -105,7 +105,7 @@ def test_the_charts_come_in_light_and_dark_and_hold_the_predictions(page, read, 
 
 def test_the_tables_hold_the_summary(read, run):
     text = " ".join(read.texts)
-    for row in results.load_summary(run).itertuples():
+    for row in summaries.per_model(run).itertuples():
         assert f"{row.accuracy:.2%}" in text and f"{100 * row.low:.2f}–{100 * row.high:.2f} %" in text
     for value in ("label smoothing", "0.1", run.record["code_commit"]):
         assert value in text

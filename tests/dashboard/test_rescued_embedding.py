@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core import metrics, results
-from core.config import BASELINES, CLASSES, UserError
+from core import metrics, results, summaries
+from core.config import BACKBONES, CLASSES, UserError
 from dashboard import data, figures, selection, theme
 from tests.dashboard.test_figures import contrast
 from tests.fake_run import make_run
@@ -81,7 +81,7 @@ def test_chosen_images_survive_the_url_and_nonsense_is_refused():
 
 
 def test_tiles_name_count_and_report_their_flow():
-    counts, flows = np.array([[80, 3], [6, 2], [5, 1], [1, 2]]), selection.name_flows(list(BASELINES))
+    counts, flows = np.array([[80, 3], [6, 2], [5, 1], [1, 2]]), selection.name_flows(list(BACKBONES))
     states = ["both right", "only ResNet18 right", "only MobileNetV2 right", "both wrong"]
     right, wrong = figures.transition_figure(counts, states, flows, {"both wrong, fusion right"}, ("baselines", "Fusion"), "?").data
     words = [text.split("<br>")[1] for bar in (right, wrong) for text in bar.text]
@@ -153,7 +153,7 @@ def test_class_colours_stand_out_on_both_themes_and_differ():
 def test_a_flow_shows_exactly_its_images(visit, fake_results):
     flow = "only mobilenet_v2 right, fusion wrong"
     app = visit("rescued", flow=flow, per_page="200")
-    answers = results.load_answers(results.load_run(fake_results / RUN))
+    answers = summaries.per_image(results.load_run(fake_results / RUN))
     expected = answers[~answers["resnet18_correct"] & answers["mobilenet_v2_correct"] & ~answers["fusion_correct"]]
     assert 0 < len(expected) <= 200
     assert gallery(app) == expected.sort_values("fusion_confidence", ascending=False, kind="stable")["index"].tolist()
@@ -162,7 +162,7 @@ def test_a_flow_shows_exactly_its_images(visit, fake_results):
 
 def test_a_reference_a_class_and_a_kind_combine(visit, fake_results):
     app = visit("rescued", reference="ensemble", flow="rescued", true=["cat"], per_page="200")
-    answers = results.load_answers(results.load_run(fake_results / RUN))
+    answers = summaries.per_image(results.load_run(fake_results / RUN))
     expected = answers[~answers["ensemble_correct"] & answers["fusion_correct"]]
     net = int(answers["fusion_correct"].sum() - answers["ensemble_correct"].sum())
     assert set(gallery(app)) == set(expected["index"][expected["label"] == CLASSES.index("cat")])
@@ -171,7 +171,7 @@ def test_a_reference_a_class_and_a_kind_combine(visit, fake_results):
 
 
 def test_a_run_without_fusion_says_what_is_missing(tmp_path, monkeypatch, visit):
-    make_run(tmp_path, "half", models=BASELINES)
+    make_run(tmp_path, "half", models=BACKBONES)
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     app = visit("rescued")
     assert "train the rest with `scripts/train.py --resume`" in app.info[0].value
@@ -186,7 +186,7 @@ def test_rescued_falls_back_on_nonsense(visit, parameters):
 
 def test_chosen_images_are_shown_by_loss_on_any_models_map(visit, fake_results):
     indices = list(range(0, 10_000, 30))
-    answers = results.load_answers(results.load_run(fake_results / RUN)).iloc[indices]
+    answers = summaries.per_image(results.load_run(fake_results / RUN)).iloc[indices]
     for model in ("fusion", "resnet18"):
         app = visit("embedding", model=theme.label(model), chosen=selection.pack_images(indices, 10_000))
         assert gallery(app) == answers.sort_values(f"{model}_loss", ascending=False, kind="stable")["index"].tolist()[:200]

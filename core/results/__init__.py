@@ -1,0 +1,53 @@
+"""The results folder: the only package that knows its paths and columns. No torch here.
+
+Writers put every file, model folder and run aside and rename it when whole. Readers check what they read and raise a
+UserError that names the file, what is wrong and the command that repairs it. results/README.md explains every column.
+
+files: how anything is written and read. schema: columns, types and fields. run: the record, and which folders are runs.
+publish: from a staged folder to the run. tables, arrays: what lies in a model's folder. images: what is known of the images.
+"""
+# ruff: noqa: F401 (names for others)
+
+from core.results.arrays import Attributions, find_weights, load_attributions, write_attributions, write_weights
+from core.results.files import LARGEST, LARGEST_TABLE, RESULTS, MissingFile, command, read_text, say_why, write_text, write_whole
+from core.results.images import (
+    HUMANS_COMMAND,
+    TestImages,
+    load_human_votes,
+    load_label_errors,
+    load_near_duplicates,
+    load_test_images,
+    write_human_votes,
+    write_label_errors,
+    write_near_duplicates,
+    write_test_images,
+)
+from core.results.publish import publish
+from core.results.run import (
+    SPLIT_SIZES,
+    Run,
+    check_same_run,
+    find_runs,
+    find_seeds,
+    load_run,
+    rebuild_command,
+    split_size,
+    write_run,
+)
+from core.results.schema import HISTORY_COLUMNS, LABEL_ERROR_COLUMNS, LOGITS, PREDICTION_COLUMNS, RUN_KEYS, read_table
+from core.results.tables import (
+    Predictions,
+    load_embedding,
+    load_epoch_correct,
+    load_features,
+    load_history,
+    load_logits,
+    load_predictions,
+    load_robustness,
+    write_embedding,
+    write_epoch_correct,
+    write_features,
+    write_history,
+    write_predictions,
+    write_robustness,
+)

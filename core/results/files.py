@@ -1,0 +1,88 @@
+"""How any file of the results is written and read: whole or not at all, as UTF-8, none larger than it can be. No columns here."""
+
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from core.config import ROOT, UserError
+
+RESULTS = Path(os.environ.get("RESULTS_DIR") or ROOT / "results")
+LARGEST, LARGEST_TABLE = 2**29, 2**26  # bytes of any file, and of a table: what is written here is far below, unpacked too
+
+
+class MissingFile(UserError):
+    """There is no such file: no fault where the file is optional."""
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, flush it to disk and rename it. Raises UserError; `path` is then untouched."""
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(aside)
+        with open(aside, "rb+") as file:  # Windows flushes only what may be written
+            os.fsync(file.fileno())
+        replace(aside, path)
+        flush_folder(path.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch.save reports a full disk as a RuntimeError
+        with suppress(OSError):  # the first error is the one to tell
+            aside.unlink()
+        raise UserError(f"{path} could not be written ({error}): free or unlock its disk") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, as UTF-8 with plain line ends on every system. Raises UserError."""
+    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def read_text(path: Path) -> str:
+    """A text file's content, which is UTF-8 whatever the locale; an editor's byte-order mark is left out. Raises OSError, ValueError."""
+    return path.read_text(encoding="utf-8-sig")
+
+
+def replace(source: Path, target: Path, patience: float = 2.0) -> None:
+    """os.replace; Windows refuses while a reader has the target open, so it is tried again for `patience` seconds. Raises OSError."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if os.name != "nt" or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder, so that a rename in it survives a power cut. Windows cannot open folders, and needs no such thing."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems cannot; the file itself is on the disk
+        pass
+    finally:
+        os.close(handle)
+
+
+def say_why(error: Exception) -> str:
+    """An error in one line, without the number and the path that an OSError adds."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
+
+
+def command(script: str, *arguments: str | Path) -> str:
+    """A command that works as printed, from the project's folder: paths below it relative, all others whole; odd names quoted."""
+    words = ["python", f"scripts/{script}"]
+    for argument in arguments:
+        if isinstance(argument, Path):
+            whole = argument.absolute()
+            argument = whole.relative_to(ROOT).as_posix() if whole.is_relative_to(ROOT) else str(whole)
+        words.append(argument)
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -1,0 +1,123 @@
+"""A run: its folder, its record, the models it holds; which folders are runs, and which runs are seeds of one another."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.config import MODELS, Recipe, UserError
+from core.results.files import LARGEST, RESULTS, MissingFile, command, write_text
+from core.results.schema import read_record
+
+IDENTITY = ("recipe", "seed", "start_weights", "precision", "data_md5")  # what two models of one run must share
+SPLIT_SIZES = {"val": 5_000, "test": 10_000}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, its record, and the models it holds."""
+
+    path: Path
+    record: dict
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def models(self) -> list[str]:
+        return [model for model in MODELS if model in self.record["models"]]
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.from_dict(self.record["recipe"])
+
+    @property
+    def has_weights(self) -> bool:
+        return all((self.path / model / "weights.safetensors").is_file() for model in self.models)
+
+
+def rebuild_command(run: Path, *options: str) -> str:
+    """The command that writes a run's files anew."""
+    return command("evaluate.py", run, *options)
+
+
+def split_size(run: Run, split: str) -> int:
+    """How many images of `val` or `test` the run predicted."""
+    return min(SPLIT_SIZES[split], run.recipe.images_per_split or SPLIT_SIZES[split])
+
+
+# --- the record ------------------------------------------------------------------------------------------------------
+
+
+def write_run(path: Path, record: dict) -> None:
+    """run.json from a dict with RUN_KEYS. Raises UserError."""
+    write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def load_run(run: Path) -> Run:
+    """Read run.json, and look at the run's files. Raises MissingFile, UserError."""
+    check_files(run)
+    return Run(run, read_record(run / "run.json", rebuild_command(run)))
+
+
+def check_files(run: Path) -> None:
+    """Raise UserError where a run's file is no file of its own, or larger than any that is written here."""
+    for path in run.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(run.parent.resolve()):
+            raise UserError(f"{path} is a link that leaves {run.parent}: put the file itself there")
+        if path.is_file() and path.stat().st_size > LARGEST:
+            raise UserError(f"{path} is larger than {LARGEST >> 20} MiB, which no file of a run is: run {rebuild_command(run)}")
+
+
+def check_same_run(path: Path, found: dict, run: dict) -> None:
+    """Raise UserError unless the record `found` in the file `path` is of the same run as the record `run`."""
+    for key in IDENTITY:
+        one, other = found[key], run[key]
+        if key == "recipe":  # settings that an older record lacks have their defaults
+            one, other = Recipe.from_dict(one), Recipe.from_dict(other)
+        if one != other:
+            raise UserError(f"{path} is of another {key.replace('_', ' ')}: give it the same, or another --out")
+
+
+# --- many runs -------------------------------------------------------------------------------------------------------
+
+
+def find_runs(results: Path = RESULTS) -> list[str]:
+    """Names of the run folders: those with weights first, since the dashboard opens on the first, then by name.
+
+    A run has a run.json, or has lost it but holds a model's predictions; any other folder is none of ours.
+    """
+    if not results.is_dir():
+        return []
+    folders = [path for path in results.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] not in "._"]
+    runs = [path for path in folders if (path / "run.json").is_file() or any(path.glob("*/predictions.parquet"))]
+    return [path.name for path in sorted(runs, key=lambda p: (not any(p.glob("*/weights.safetensors")), p.name))]
+
+
+def fingerprint(run: Run) -> str:
+    """A hash of what the run's models predicted: the same for a copy, whatever its folder is called."""
+    total = hashlib.sha256()
+    for model in run.models:
+        path = run.path / model / "predictions.parquet"
+        if not path.is_file():
+            raise MissingFile(f"{path} is missing: run {rebuild_command(run.path)}")
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def find_seeds(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """`run` and those of `runs` that differ from it in nothing but the seed, by seed; one a seed, and no copies. Raises UserError.
+
+    A copied folder is no second measurement, even with another seed written into its record: it predicted the same.
+    """
+    kept = {run.record["seed"]: run}
+    seen = {fingerprint(run)}
+    for other in runs:
+        seed = other.record["seed"]
+        alike = other.recipe == run.recipe and other.record["start_weights"] == run.record["start_weights"]
+        if alike and seed not in kept and (own := fingerprint(other)) not in seen:
+            kept[seed] = other
+            seen.add(own)
+    return [kept[seed] for seed in sorted(kept)]

@@ -1,0 +1,60 @@
+"""Tables derived from a run's logits: a row an image, a row a model. Nothing of them is stored. No torch here."""
+
+import numpy as np
+import pandas as pd
+
+from core import metrics, results
+from core.config import BACKBONES, CLASSES
+from core.results import Run
+
+
+def per_image(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
+    """One row a test image: index, label and, for each model of load_logits, what it predicted. Raises UserError.
+
+    {model}_predicted (class position), {model}_confidence (largest probability), {model}_margin (largest minus second),
+    {model}_loss (cross-entropy, nats), {model}_correct (bool). `labels` are the test images', to compare with.
+    """
+    index, label, logits = results.load_logits(run, "test", labels)
+    columns = {"index": index, "label": label}
+    for model, values in logits.items():
+        predicted = values.argmax(axis=1)
+        second, top = np.partition(metrics.softmax(values), -2, axis=1)[:, -2:].T
+        columns[f"{model}_predicted"] = predicted
+        columns[f"{model}_confidence"] = top
+        columns[f"{model}_margin"] = top - second
+        columns[f"{model}_loss"] = metrics.cross_entropy(label, values)
+        columns[f"{model}_correct"] = predicted == label
+    return pd.DataFrame(columns)
+
+
+def per_model(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
+    """One row a model, the derived `ensemble` and `oracle` last, with all that stands beside an accuracy. Raises UserError.
+
+    accuracy with its Wilson interval (low, high), macro_f1, worst_class and worst_recall, val_accuracy of the last epoch,
+    parameters, macs, latency_ms (one image), training_minutes and images_per_second while fine-tuning; NaN where a control
+    has no such thing.
+    """
+    images = per_image(run, labels)
+    rows = []
+    for model in [c.removesuffix("_correct") for c in images if c.endswith("_correct")]:
+        correct = images[f"{model}_correct"]
+        scores = metrics.per_class(images["label"].to_numpy(), images[f"{model}_predicted"].to_numpy(), len(CLASSES))
+        worst = int(scores["recall"].argmin())
+        row = {"model": model, "correct": int(correct.sum()), "macro_f1": scores["f1"].mean(), "worst_class": CLASSES[worst]}
+        row["worst_recall"] = scores["recall"][worst]
+        if model in run.models:
+            history = results.load_history(run, model)
+            row |= {"latency_ms": np.nan} | run.record["models"][model] | {"val_accuracy": history["val_accuracy"].iloc[-1]}
+            row["training_minutes"] = history["time_seconds"].sum() / 60
+            row["images_per_second"] = history["images_per_second"][history["phase"] == "finetune"].median()
+        rows.append(row)
+    if "ensemble" in rows[-1]["model"]:
+        costs = [run.record["models"][model] for model in BACKBONES]
+        rows[-1] |= {key: sum(cost[key] for cost in costs) for key in costs[0] if all(key in c for c in costs)}
+        rows.append({"model": "oracle", "correct": int(images[[f"{model}_correct" for model in BACKBONES]].any(axis=1).sum())})
+    summary = pd.DataFrame(rows)
+    summary.insert(1, "accuracy", summary["correct"] / len(images))
+    intervals = [metrics.wilson_interval(count, len(images)) for count in summary.pop("correct")]
+    summary.insert(2, "low", [low for low, _ in intervals])
+    summary.insert(3, "high", [high for _, high in intervals])
+    return summary
