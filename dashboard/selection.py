@@ -75,7 +75,11 @@ def select_images(
 
 def describe_answer(row: pd.Series, model: str) -> str:
     """An image in words: 'true cat, predicted dog, 0.93'."""
-    return f"true {CLASSES[row['label']]}, predicted {CLASSES[row[f'{model}_predicted']]}, {row[f'{model}_confidence']:.2f}"
+    return say_answer(row["label"], row[f"{model}_predicted"], row[f"{model}_confidence"])
+
+
+def say_answer(label: int, predicted: int, confidence: float) -> str:
+    return f"true {CLASSES[label]}, predicted {CLASSES[predicted]}, {confidence:.2f}"
 
 
 def available_references(answers: pd.DataFrame) -> dict[str, list[str]]:

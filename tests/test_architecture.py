@@ -20,7 +20,10 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     "dashboard/figures.py": ("core.config", "core.metrics", "theme"),
     "dashboard/diagram.py": ("core.config", "core.images", "core.results", "core.robustness", "theme", "thumbnails"),
     "dashboard/report.py": ("core", "diagram", "figures", "theme"),
-    "dashboard/components": ("core.config", "core.results", "components", "data", "figures", "selection", "theme", "thumbnails"),
+    "dashboard/components": (
+        *("core.config", "core.images", "core.metrics", "core.results", "components", "data", "diagram", "figures", "inference"),
+        *("selection", "theme", "thumbnails"),
+    ),
     "dashboard/views": (
         *("core.config", "core.findings", "core.images", "core.metrics", "core.results", "core.robustness"),
         *("components", "data", "diagram", "figures", "inference", "report", "selection", "theme"),

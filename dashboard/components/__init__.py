@@ -2,8 +2,8 @@
 
 from dashboard.components.charts import offer_csv, show_figure, show_findings, surface
 from dashboard.components.choices import available_models, filter_images, pick_classes, pick_model, pick_models, pick_one, pick_run
-from dashboard.components.detail import image_detail
-from dashboard.components.gallery import image_gallery, page_through
+from dashboard.components.gallery import image_gallery, paged_gallery
+from dashboard.components.lightbox import image_detail
 from dashboard.components.weights import require_weights, show_branches
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "image_detail",
     "image_gallery",
     "offer_csv",
-    "page_through",
+    "paged_gallery",
     "pick_classes",
     "pick_model",
     "pick_models",

@@ -4,10 +4,12 @@ import streamlit as st
 
 from dashboard import components, data, theme
 
-run, _ = st.session_state["current"]
+run, models = st.session_state["current"]
 answers = data.load_answers(run)
 
-st.title("Errors")
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    st.title("Errors")
+    components.image_detail(run, answers, models)
 model, chosen = components.filter_images(run, answers)
 with st.container(horizontal=True, vertical_alignment="center"):
     st.markdown(
@@ -18,8 +20,4 @@ with st.container(horizontal=True, vertical_alignment="center"):
         "CSV of this selection", lambda: answers.loc[chosen].to_csv(index=False), "errors.csv", "text/csv", on_click="ignore"
     )
 
-gallery, detail = st.columns([3, 1.25])
-with gallery:
-    components.image_gallery(components.page_through(answers, chosen), model, "gallery")
-with detail:
-    components.image_detail(run, answers)
+components.paged_gallery(answers, chosen, model)

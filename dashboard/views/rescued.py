@@ -77,8 +77,5 @@ with st.container(horizontal=True, vertical_alignment="center"):
         width="stretch",
     )
     st.download_button("CSV of these images", lambda: answers.loc[shown].to_csv(index=False), "rescued.csv", "text/csv", on_click="ignore")
-gallery, detail = st.columns([3, 1.25])
-with gallery:
-    components.image_gallery(components.page_through(answers, shown), model, "gallery")
-with detail:
-    components.image_detail(run, answers)
+components.image_detail(run, answers)
+components.paged_gallery(answers, shown, model)

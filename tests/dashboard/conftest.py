@@ -1,5 +1,6 @@
 """One made-up run for all dashboard tests, and the visit of a page through Home.py."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,11 @@ def open_page(view: str = "overview", **parameters: str | list[str]) -> AppTest:
         app.switch_page(f"views/{view}.py").run()
     assert not app.exception, app.exception[0].value
     return app
+
+
+def component(app: AppTest, name: str) -> dict:
+    """What a page sends to the browser's side of its first custom component `name`."""
+    return next(json.loads(one.proto.json) for one in app.get("bidi_component") if one.proto.component_name == name)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from core import results, summaries
 from core.config import CLASSES, ROOT
 from dashboard import data, selection
-from tests.dashboard.conftest import open_page
+from tests.dashboard.conftest import component, open_page
 
 
 def figure(app: AppTest, position: int = 0) -> dict:
@@ -156,8 +156,9 @@ def test_errors_filter_by_what_people_say(made_results, tmp_path, monkeypatch):
     assert any("**7** of 10,000" in block.value for block in visit(people=["0.2", "0.8"]).markdown)
     app = visit(doubted="true", image=str(unsure[0]))
     assert any("**3** of 10,000" in block.value for block in app.markdown)
-    assert any("label doubted" in block.value for block in app.markdown)
-    assert any(block.value.startswith("People say") and "50%" in block.value for block in app.caption)
+    shown = component(app, "lightbox")["details"][0]
+    assert shown["marks"] == ["⚑ label doubted by people"]
+    assert shown["people"].startswith("People say") and "50%" in shown["people"]
 
 
 def test_errors_filter_by_class_and_model(visit, fake_results):

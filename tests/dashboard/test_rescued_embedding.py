@@ -12,6 +12,7 @@ import pytest
 from core import metrics, results, summaries
 from core.config import BACKBONES, CLASSES, UserError
 from dashboard import data, figures, selection, theme
+from tests.dashboard.conftest import component
 from tests.dashboard.test_figures import contrast
 from tests.fake_run import make_run
 
@@ -20,7 +21,7 @@ RUN = "imagenet-96-seed0"
 
 def gallery(app) -> list[int]:
     """Indices of the thumbnails on the page, in order."""
-    return [item["index"] for item in json.loads(app.get("bidi_component")[0].proto.json)["items"]]
+    return [item["index"] for item in component(app, "image_gallery")["items"]]
 
 
 def said(app) -> str:

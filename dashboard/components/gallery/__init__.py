@@ -1,4 +1,4 @@
-"""A gallery of clickable thumbnails: a small custom component, and the pages it is read in."""
+"""A gallery of thumbnails: a small custom component, and the pages it is read in. A click opens the lightbox."""
 
 from pathlib import Path
 
@@ -9,43 +9,56 @@ from core.config import CLASSES
 from dashboard import selection, thumbnails
 
 ASSETS = {kind: (Path(__file__).parent / f"gallery.{kind}").read_text() for kind in ("css", "js")}
+COLUMNS = 20  # of the sheet of pictures, not of the page
 
 
-def image_gallery(rows: pd.DataFrame, model: str, key: str) -> None:
-    """Clickable thumbnails of answers; a click, or Enter, writes the image's index to the `image` parameter."""
+def image_gallery(
+    rows: pd.DataFrame, model: str, key: str, place: tuple[int, int, int] | None = None, headings: dict[int, str] | None = None
+) -> None:
+    """Thumbnails of answers; a click, or Enter, opens the lightbox (components.image_detail), which steps through them.
+
+    `place`: page, pages, and how many images all pages have; by default these rows are all. `headings`: index -> text above that image.
+    """
     if rows.empty:
         st.info("No image fits these choices. Widen them: clear a class, or allow another outcome.")
         return
-    columns = 20
-    items = [
-        {
-            "index": int(row["index"]),
-            "alt": selection.describe_answer(row, model),
-            "caption": f"{CLASSES[row['label']]} → {CLASSES[row[f'{model}_predicted']]} {row[f'{model}_confidence']:.2f}"
-            + " ⚑" * bool(row["relabelled"]),
-        }
-        for _, row in rows.iterrows()
-    ]
+    page, pages, total = place or (1, 1, len(rows))
+    columns = ("index", "label", f"{model}_predicted", f"{model}_confidence", "relabelled")
+    items = []
+    for index, label, predicted, confidence, doubted in zip(*(rows[name].tolist() for name in columns), strict=True):
+        items.append(
+            {
+                "index": index,
+                "alt": selection.say_answer(label, predicted, confidence),
+                "caption": [CLASSES[label], f"→ {CLASSES[predicted]}", f"{confidence:.2f}" + " ⚑" * doubted],
+                "heading": (headings or {}).get(index),
+            }
+        )
+    first = (page - 1) * st.session_state.get("per_page", 100) if place else 0
     gallery = st.components.v2.component("image_gallery", html="<div class='grid'></div>", **ASSETS)
+
+    def turn() -> None:
+        st.session_state["page"] = min(max(page + int(st.session_state[key].turned), 1), pages)
+
     gallery(
         key=key,
         data={
-            "sprite": thumbnails.make_sprite(tuple(item["index"] for item in items), columns),
-            "columns": columns,
-            "items": items,
-            "chosen": st.session_state.get("image"),
+            **{"key": key, "items": items, "page": page, "pages": pages, "first": first, "total": total, "columns": COLUMNS},
+            "sheet": thumbnails.make_sprite(tuple(item["index"] for item in items), COLUMNS),
         },
-        on_chosen_change=lambda: st.session_state.update(image=int(st.session_state[key].chosen)),
+        on_turned_change=turn,
     )
 
 
-def page_through(answers: pd.DataFrame, chosen: pd.Index, key: str = "page") -> pd.DataFrame:
-    """Of the `chosen` answers, the page in the URL, at the chosen size."""
+def paged_gallery(
+    answers: pd.DataFrame, chosen: pd.Index, model: str, key: str = "gallery", headings: dict[int, str] | None = None
+) -> None:
+    """A gallery of the `chosen` answers, a page of them, with the choice of page (`page` in the URL) and of its size."""
     size = st.session_state.get("per_page", 100)
     pages = max(1, -(-len(chosen) // size))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         size = st.selectbox("Images a page", [50, 100, 200], index=1, key="per_page", bind="query-params", width=130)
-        if st.session_state.get(key, 1) > pages:
-            st.session_state[key] = pages
-        page = st.number_input(f"Page of {pages}", 1, pages, key=key, bind="query-params", width=130)
-    return answers.loc[chosen[(page - 1) * size : page * size]]
+        if st.session_state.get("page", 1) > pages:
+            st.session_state["page"] = pages
+        page = st.number_input(f"Page of {pages}", 1, pages, key="page", bind="query-params", width=130)
+    image_gallery(answers.loc[chosen[(page - 1) * size : page * size]], model, key, (page, pages, len(chosen)), headings)

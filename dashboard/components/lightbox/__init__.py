@@ -1,0 +1,102 @@
+"""One image, large, in a dialog: what every model makes of it, what people say, where the models look, which images are alike."""
+
+from pathlib import Path
+from urllib.parse import urlencode
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core import metrics
+from core.config import CLASSES, UserError
+from core.images import pixels_uri
+from dashboard import data, diagram, inference, selection, theme, thumbnails
+from dashboard.data import Run
+
+ASSETS = {kind: (Path(__file__).parent / f"lightbox.{kind}").read_text() for kind in ("html", "css", "js")}
+
+
+@st.fragment
+def image_detail(run: Run, answers: pd.DataFrame, models: list[str] | None = None) -> None:
+    """A box for the number of an image (`image` in the URL); where there is one, the lightbox shows it.
+
+    The browser asks for an image and its neighbours, then, once the visitor stays, for where the models look.
+    """
+    asked = st.session_state.setdefault("lightbox_asked", {"number": 0, "ahead": [], "look": False})
+
+    def ask() -> None:
+        st.session_state["lightbox_asked"] = st.session_state["lightbox"].asked
+        st.session_state["image"] = st.session_state["lightbox"].asked["index"]
+
+    options = {"value": None, "key": "image", "bind": "query-params", "placeholder": f"0–{len(answers) - 1}", "width": 150}
+    index = st.number_input("Open image number", 0, len(answers) - 1, **options)
+    wanted = [i for i in (index, *asked["ahead"]) if i is not None]
+    details = [describe_image(run, answers, int(i), models or run.models) for i in wanted]
+    if index is not None:
+        st.page_link("views/attributions.py", label="Why? See its attributions", query_params=link_parameters(run, index))
+        if asked["look"]:
+            details[0]["looks"] = find_looks(run, index)
+    lightbox = st.components.v2.component("lightbox", **ASSETS)
+    lightbox(
+        key="lightbox",
+        data={"run": run.name, "number": asked["number"], "open": index, "details": details},
+        on_asked_change=ask,
+    )
+
+
+def link_parameters(run: Run, index: int) -> dict[str, str]:
+    return {"run": run.name, "image": str(index)}
+
+
+def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str]) -> dict:
+    """All the lightbox shows of a test image but where the models look."""
+    row = answers.iloc[index]
+    votes = data.rank_votes(index)
+    nearest = data.nearest_images(run, run.models[-1], index)
+    return {
+        "index": index,
+        "uri": thumbnails.image_uri(index),
+        "alt": selection.describe_answer(row, run.models[-1]),
+        "true": CLASSES[row["label"]],
+        "marks": ["⚑ label doubted by people"] if row["relabelled"] else [],
+        "people": "People say " + ", ".join(f"{name} {share:.0%}" for name, share in votes[:3]) if votes else "",
+        "models": [
+            {
+                **{"label": theme.label(model), "color": theme.STYLES[model].color, "glyph": diagram.GLYPHS[theme.STYLES[model].marker]},
+                "top": top_classes(data.load_logits(run, model)[index], int(row["label"])),
+            }
+            for model in models
+        ],
+        "nearest": {
+            "title": f"Nearest on {theme.label(run.models[-1])}'s embedding map",
+            "images": [
+                {"index": int(i), "uri": thumbnails.image_uri(i), "alt": selection.describe_answer(answers.iloc[i], run.models[-1])}
+                for i in nearest
+            ],
+        },
+        "why": "attributions?" + urlencode(link_parameters(run, index)),
+    }
+
+
+def top_classes(logits: np.ndarray, true: int, n: int = 3) -> list[dict]:
+    """The `n` likeliest classes of logits (10,): name, share, and whether it is the true one."""
+    probabilities = metrics.softmax(logits[None])[0]
+    top = np.argsort(-probabilities)[:n]
+    return [{"name": CLASSES[i], "share": round(float(probabilities[i]), 4), "correct": bool(i == true)} for i in top]
+
+
+def find_looks(run: Run, index: int) -> dict:
+    """Grad-CAM of each trained model for its predicted class, each on its own scale; or why there is none."""
+    if not run.has_weights:
+        return {"why": "This run does not ship its models' weights, so where they look cannot be computed."}
+    image, pictures = data.load_images().decode(index), []
+    try:
+        for model in run.models:
+            predicted = int(data.load_logits(run, model)[index].argmax())
+            maps = inference.Question(run, model, image, predicted).ask("attribute", method="grad_cam")
+            whole = sum(one[0] for one in maps.values())  # the fusion has a map a branch
+            seen = diagram.overlay_map(image, whole, float(np.abs(whole).max()), 0.9)
+            pictures.append({"uri": pixels_uri(seen), "text": f"{theme.label(model)}: {CLASSES[predicted]}"})
+    except UserError as error:
+        return {"why": str(error)}
+    return {"pictures": pictures}

@@ -1,0 +1,194 @@
+// One image, large, in a dialog over the page: what is at hand is drawn at once, the rest comes from the server.
+// Galleries tell what they show ("gallery" events); the server is asked for an image and its two neighbours ahead of time.
+
+const SETTLED = 250  // milliseconds on one image before the models are asked where they look
+
+function element(tag, className, text, ...children) {
+  const made = document.createElement(tag)
+  if (className) made.className = className
+  if (text) made.textContent = text
+  made.append(...children)
+  return made
+}
+
+function picture(uri, alt) {
+  const image = element('img', 'thumb')
+  image.src = uri
+  image.alt = alt
+  return image
+}
+
+class Lightbox {
+  constructor(root) {
+    this.root = root
+    this.dialog = root.querySelector('dialog')
+    this.lists = new Map()  // of each gallery: what it shows
+    this.details = new Map()  // index -> what the server says of it
+    this.current = null  // the index shown; null: closed
+    this.sent = null  // number of the last image opened or closed here; what the server says of an earlier one is no order
+    const on = (name, action) => { root.querySelector(name).onclick = action }
+    on('.before', () => this.step(-1))
+    on('.after', () => this.step(1))
+    on('.close', () => this.dialog.close())
+    this.dialog.onclose = () => this.closed()
+    this.dialog.onclick = (event) => { if (event.target === this.dialog) this.dialog.close() }
+    this.dialog.onkeydown = (event) => {
+      event.stopPropagation()  // the page's own keys rest
+      if (event.target.matches('input, textarea')) return
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
+      if (!by) return
+      event.preventDefault()
+      this.step(by)
+    }
+    this.hear = ({ detail }) => {
+      detail.heard = true
+      this.lists.set(detail.key, detail)
+      if (detail.open !== null) this.open(detail.open, detail.key)
+      else if (this.turned?.key === detail.key && this.turned.page !== detail.page) {
+        const items = detail.items
+        this.open(items[this.turned.by > 0 ? 0 : items.length - 1].index, detail.key)
+        this.turned = null
+      } else if (this.current !== null) this.draw()
+    }
+    document.addEventListener('gallery', this.hear)
+  }
+
+  list() {
+    const holds = (list) => list?.items.some((item) => item.index === this.current)
+    return [this.lists.get(this.key), ...this.lists.values()].find(holds)
+  }
+
+  open(index, key) {
+    this.current = index
+    this.key = key ?? this.key
+    this.sent = (this.sent ?? 0) + 1
+    if (!this.dialog.open) this.dialog.showModal()
+    this.draw()
+    this.ask()
+  }
+
+  step(by) {
+    const list = this.list()
+    if (!list) return
+    const next = list.items.findIndex((item) => item.index === this.current) + by
+    if (list.items[next]) this.open(list.items[next].index, list.key)
+    else if (list.page + by >= 1 && list.page + by <= list.pages && !this.turned) {
+      this.turned = { key: list.key, page: list.page, by }
+      list.turn(by)
+    }
+  }
+
+  ask() {
+    clearTimeout(this.waiting)
+    const index = this.current
+    const items = this.list()?.items ?? []
+    const position = items.findIndex((item) => item.index === index)
+    const ahead = [items[position + 1], items[position - 1]].filter((item) => item && position >= 0).map((item) => item.index)
+    const request = (look) => {
+      this.trigger('asked', { index, ahead: ahead.filter((other) => !this.details.has(other)), look, number: this.sent })
+    }
+    this.waiting = setTimeout(() => {
+      request(false)
+      this.waiting = setTimeout(() => { if (!this.details.get(index)?.looks) request(true) }, SETTLED)
+    }, this.details.has(index) ? 120 : 0)
+  }
+
+  closed() {
+    clearTimeout(this.waiting)
+    const list = this.list()
+    const index = this.current
+    this.current = null
+    this.turned = null
+    this.sent = (this.sent ?? 0) + 1
+    this.trigger('asked', { index: null, ahead: [], look: false, number: this.sent })
+    list?.focus(index)
+  }
+
+  update(data, trigger) {
+    this.trigger = trigger
+    this.sent ??= data.number
+    if (this.run !== data.run) this.details.clear()
+    this.run = data.run
+    for (const one of data.details) this.details.set(one.index, { ...this.details.get(one.index), ...one })
+    if (data.number >= this.sent && data.open !== this.current) {
+      if (data.open === null) this.dialog.close()
+      else this.open(data.open)
+    } else if (this.current !== null) this.draw()
+  }
+
+  draw() {
+    const list = this.list()
+    const position = list ? list.items.findIndex((item) => item.index === this.current) : -1
+    const item = list?.items[position]
+    const detail = this.details.get(this.current)
+    const set = (name, ...children) => this.root.querySelector(name).replaceChildren(...children)
+    const place = position < 0 ? '' : `, ${(list.first + position + 1).toLocaleString('en')} of ${list.total.toLocaleString('en')}`
+    set('.title', `Image ${this.current}${place}`)
+    this.dialog.dataset.index = this.current
+    this.dialog.dataset.whole = Boolean(detail)
+    this.root.querySelector('.before').disabled = !list || (position === 0 && list.page === 1)
+    this.root.querySelector('.after').disabled = !list || (position === list.items.length - 1 && list.page === list.pages)
+    const large = this.root.querySelector('.large')
+    large.setAttribute('aria-label', detail?.alt ?? item?.alt ?? `image ${this.current}`)
+    if (item) {
+      const rows = Math.ceil(list.items.length / list.columns)
+      const share = (at, n) => (n > 1 ? `${(100 * at) / (n - 1)}%` : '0')
+      large.style.backgroundImage = list.sheet
+      large.style.backgroundSize = `${100 * list.columns}% ${100 * rows}%`
+      large.style.backgroundPosition = `${share(position % list.columns, list.columns)} ${share(Math.floor(position / list.columns), rows)}`
+    } else if (detail) large.style.background = `url(${detail.uri}) 0 0 / 100% 100%`
+    else large.style.background = 'none'
+    if (!detail) {
+      set('.said', element('p', '', item?.alt ?? ''))
+      for (const name of ['.bars', '.looks', '.nearest', '.links']) set(name)
+      return
+    }
+    set('.said',
+      element('p', '', 'True class: ', element('b', '', detail.true)),
+      ...detail.marks.map((text) => element('p', 'mark', text)),
+      ...(detail.people ? [element('p', 'faint', detail.people)] : []))
+    set('.bars', ...detail.models.flatMap((model) => [
+      element('h3', '', `${model.glyph} ${model.label}`),
+      ...model.top.map(({ name, share, correct }) => {
+        const bar = element('span', 'bar')
+        bar.style.setProperty('--share', `${100 * share}%`)
+        bar.style.setProperty('--color', model.color)
+        return element('div', correct ? 'row correct' : 'row', '',
+          element('span', 'name', name + (correct ? ' ✓' : '')), bar, element('span', 'number', `${(100 * share).toFixed(1)} %`))
+      }),
+    ]))
+    set('.looks', element('h3', '', 'Where they look (Grad-CAM for the predicted class)'),
+      ...(detail.looks?.pictures ?? []).map(({ uri, text }) => element('figure', '', '', picture(uri, text), element('figcaption', '', text))),
+      ...(detail.looks?.pictures ? [] : [element('p', 'faint', detail.looks?.why ?? 'The models look …')]))
+    set('.nearest', element('h3', '', detail.nearest.title), ...detail.nearest.images.map(({ index, uri, alt }) => {
+      const button = element('button', '', '', picture(uri, alt))
+      button.type = 'button'
+      button.title = alt
+      button.setAttribute('aria-label', `image ${index}: ${alt}`)
+      button.onclick = () => this.open(index)
+      return button
+    }))
+    const why = element('a', '', 'Why? See its attributions')
+    why.href = detail.why
+    why.onclick = (event) => {  // the page's own link, where there is one, opens without loading everything anew
+      const own = [...document.querySelectorAll('[data-testid="stPageLink-NavLink"]')].find((link) => link.href === why.href)
+      if (!own || event.ctrlKey || event.metaKey) return
+      event.preventDefault()
+      own.click()
+    }
+    set('.links', why)
+  }
+}
+
+export default function({ data, parentElement, setTriggerValue }) {
+  const kept = parentElement.host ?? parentElement
+  const first = !kept.lightbox
+  kept.lightbox ??= new Lightbox(parentElement)
+  kept.lightbox.update(data, setTriggerValue)
+  if (first) document.dispatchEvent(new CustomEvent('gallery-call'))
+  return () => {
+    document.removeEventListener('gallery', kept.lightbox.hear)
+    kept.lightbox.dialog.onclose = null
+    kept.lightbox = null
+  }
+}
