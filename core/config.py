@@ -8,9 +8,6 @@ from typing import get_type_hints
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BACKBONES = ("resnet18", "mobilenet_v2")
-MODELS = (*BACKBONES, "fusion")  # the one list of trained models; spelt so in folders, columns and URLs
-FEATURES = {"resnet18": 512, "mobilenet_v2": 1280}  # width of what each backbone hands on
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -29,6 +26,51 @@ def exit_on_user_error():
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One torchvision network and what the project must know of its insides."""
+
+    name: str  # torchvision's; spelt so in folders, columns and URLs
+    label: str  # shown
+    width: int  # of the features it hands on
+    classification_layer: str  # left out
+    last_block: str  # its output is the last convolution's, as the pooling sees it
+    stages: tuple[tuple[str, ...], ...]  # modules from the output to the input, for tests that randomise them in this order
+
+
+@dataclass(frozen=True)
+class Model:
+    """One classifier: a backbone, or several whose features are concatenated."""
+
+    name: str
+    label: str
+    backbones: tuple[str, ...]
+
+
+RESNET_STAGES = (("layer4",), ("layer3",), ("layer2",), ("layer1",), ("conv1", "bn1"))
+MOBILENET_STAGES = tuple(tuple(f"features.{i}" for i in range(*ends)) for ends in ((14, 19), (7, 14), (4, 7), (2, 4), (0, 2)))
+BACKBONES = {
+    b.name: b
+    for b in (
+        Backbone("resnet18", "ResNet18", 512, "fc", "layer4", RESNET_STAGES),
+        Backbone("mobilenet_v2", "MobileNetV2", 1280, "classifier", "features", MOBILENET_STAGES),
+        Backbone("resnet34", "ResNet34", 512, "fc", "layer4", RESNET_STAGES),  # a control: one network that costs more than the fusion
+    )
+}
+FUSION = Model("fusion", "Fusion", ("resnet18", "mobilenet_v2"))
+BASELINES = FUSION.backbones  # the models the fusion is compared with; relative measures refer to the first
+TRIO = (*BASELINES, FUSION.name)  # what a whole run holds
+MODELS = {name: Model(name, BACKBONES[name].label, (name,)) for name in BASELINES}  # all that can be trained
+MODELS |= {FUSION.name: FUSION} | {name: Model(name, b.label, (name,)) for name, b in BACKBONES.items() if name not in BASELINES}
+ENSEMBLE, ORACLE = "ensemble", "oracle"  # derived from the baselines, never trained nor stored
+
+
+def label(name: str) -> str:
+    """How a model, trained or derived, is called wherever it is shown."""
+    derived = {ENSEMBLE: "Ensemble", ORACLE: "Oracle"}
+    return derived[name] if name in derived else MODELS[name].label
 
 
 @dataclass(frozen=True)

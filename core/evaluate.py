@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from core import results
-from core.config import BACKBONES, Recipe, UserError
+from core.config import BASELINES, Recipe, UserError
 from core.data import Cifar10, to_input
 from core.metrics import ensemble_logits
 from core.models import Classifier, build_model, count_costs, load_weights
@@ -150,13 +150,13 @@ def write_probes(run: results.Run, start_weights: str, data: Cifar10, world: Wor
     splits = {split: getattr(data, split).first(recipe.images_per_split) for split in ("train", "val", "test")}
     labels = {split: one.labels.cpu().numpy() for split, one in splits.items()}
     features = {}
-    for name in BACKBONES:
+    for name in BASELINES:
         model = build_model(name, start_weights).to(world.device)
         for split, one in splits.items():
             _, hidden = predict(model, one.images, recipe.image_size, world, label=f"{name}: {split} features")
             features[name, split] = hidden.cpu().numpy()
     for name in run.models if world.is_main else ():
-        of = [name] if name in BACKBONES else BACKBONES
+        of = [name] if name in BASELINES else BASELINES
         tqdm.write(f"{name}: fitting a linear classifier to {len(labels['train']):,} images")
         logits = fit_probe({split: np.hstack([features[one, split] for one in of]) for split in splits}, labels)
         tables = {split: (splits[split].index.cpu().numpy(), labels[split], logits[split]) for split in logits}
@@ -173,8 +173,8 @@ def measure_robustness(models: dict[str, Classifier], images: np.ndarray, labels
     for corruption, severity in tqdm(list_conditions(), "conditions", disable=not world.is_main, leave=False):
         corrupted = torch.from_numpy(corrupt_images(images[index], index, corruption, severity)).permute(0, 3, 1, 2).to(world.device)
         logits = {name: predict(model, corrupted, image_size, world)[0].cpu().numpy() for name, model in models.items()}
-        if set(BACKBONES) <= set(logits):
-            logits["ensemble"] = ensemble_logits(*(logits[name] for name in BACKBONES))
+        if set(BASELINES) <= set(logits):
+            logits["ensemble"] = ensemble_logits(*(logits[name] for name in BASELINES))
         for name, values in logits.items():
             correct.setdefault(name, []).append(values.argmax(axis=1) == labels[index])
     return {name: np.stack(rows) for name, rows in correct.items()}

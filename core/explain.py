@@ -23,9 +23,9 @@ from captum.attr import GuidedBackprop, IntegratedGradients, LayerAttribution, L
 from captum.metrics import infidelity, sensitivity_max
 from torch import nn
 
-from core.config import CLASSES, UserError
+from core.config import BACKBONES, CLASSES, UserError
 from core.data import MEAN, to_input
-from core.models import FEATURES, Classifier
+from core.models import Classifier
 from core.results import TestImages
 
 warnings.filterwarnings("ignore", "Setting backward hooks on ReLU", module="captum")  # said at every call
@@ -35,12 +35,7 @@ WHOLE = "whole"  # names a map that is not divided by branch
 BATCH = 5  # images a pass; bounds the memory that the backward pass needs
 PIECE = 5  # Gauss-Legendre points on one piece of Integrated Gradients' path
 TOLERANCE = 0.01  # share of F(x) - F(0) by which a map of Integrated Gradients may miss it
-LAST_BLOCK = {"resnet18": "layer4", "mobilenet_v2": "features"}  # its output is the last convolution's, as the pooling sees it
-STAGES = {  # a backbone's modules from the top down, grouped by the side of what they compute: 1/32 of the input's, …, 1/2
-    "resnet18": (("layer4",), ("layer3",), ("layer2",), ("layer1",), ("conv1", "bn1")),
-    "mobilenet_v2": tuple(tuple(f"features.{i}" for i in range(*ends)) for ends in ((14, 19), (7, 14), (4, 7), (2, 4), (0, 2))),
-}
-STAGE_NAMES = ("1/32", "1/16", "1/8", "1/4", "1/2")
+STAGE_NAMES = ("1/32", "1/16", "1/8", "1/4", "1/2")  # of the input's side: what a backbone's stages compute, from the top down
 
 Classes = int | Sequence[int]  # one class for all images, or one an image
 Progress = Callable[[float], None]  # told the share that is done; what it raises ends the computation
@@ -206,7 +201,7 @@ def grad_cam(score: Score, pixels: torch.Tensor, contrast: torch.Tensor, batch: 
     """
     maps = {}
     for name, backbone in score.model.backbones.items():
-        method, parts = LayerGradCam(score, getattr(backbone, LAST_BLOCK[name])), []
+        method, parts = LayerGradCam(score, getattr(backbone, BACKBONES[name].last_block)), []
         for p, c in in_batches(batch, pixels, contrast):
             cells = method.attribute(p, additional_forward_args=c, relu_attributions=True).detach()  # (B, 1, h, w)
             enlarged = LayerAttribution.interpolate(cells, (SIDE, SIDE), interpolate_mode="bilinear")
@@ -427,7 +422,7 @@ def branch_contributions(
     row adds up to F(features) - F(reference). Cheap: no backbone is run. Raises UserError.
     """
     contrast = make_contrast(target, minus, len(features), features.device)
-    head, widths = share_weights(model).head, [FEATURES[name] for name in model.backbones]
+    head, widths = share_weights(model).head, [BACKBONES[name].width for name in model.backbones]
     method = IntegratedGradients(lambda *inputs: (head(torch.cat(inputs[:-1], dim=1)) * inputs[-1]).sum(1))
     rows = []
     for f, c in in_batches(100, features, contrast):
@@ -446,9 +441,9 @@ def ablate_branches(model: Classifier, features: torch.Tensor, reference: torch.
     head, start, logits = share_weights(model).head, 0, {}
     for name in model.backbones:
         ablated = features.clone()
-        ablated[:, start : start + FEATURES[name]] = reference[start : start + FEATURES[name]]
+        ablated[:, start : start + BACKBONES[name].width] = reference[start : start + BACKBONES[name].width]
         logits[name] = head(ablated).cpu().numpy()
-        start += FEATURES[name]
+        start += BACKBONES[name].width
     return logits
 
 
@@ -492,7 +487,10 @@ def randomize_cascade(
                 module.reset_parameters()
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    paths = [["head"], *([f"backbones.{n}.{path}" for n in model.backbones for path in STAGES[n][i]] for i in range(len(STAGE_NAMES)))]
+    paths = [
+        ["head"],
+        *([f"backbones.{n}.{path}" for n in model.backbones for path in BACKBONES[n].stages[i]] for i in range(len(STAGE_NAMES))),
+    ]
     mixed, stages = share_weights(model), []
     for i, (stage, replaced) in enumerate(zip(("trained", "head", *STAGE_NAMES), [[], *paths], strict=True)):
         for path in replaced:

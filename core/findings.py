@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from core import metrics, results
-from core.config import BACKBONES, CLASSES, MODELS
+from core.config import BASELINES, CLASSES, TRIO
 from core.results import Run
 from core.robustness import group_conditions
 
@@ -80,7 +80,7 @@ class Evidence:
     @property
     def better_baseline(self) -> str:
         """By test accuracy: the harder one to beat."""
-        return max(BACKBONES, key=lambda model: self.correct(model).mean())
+        return max(BASELINES, key=lambda model: self.correct(model).mean())
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def relate(verdict: str, better: str, worse: str) -> str:
 
 def compare_accuracies(evidence: Evidence, scope: str) -> list[Finding]:
     """Fusion against both baselines and their ensemble, and what follows from these for the better baseline."""
-    others = (*BACKBONES, "ensemble")
+    others = (*BASELINES, "ensemble")
     fusion = evidence.correct("fusion")
     p = dict(zip(others, metrics.holm(np.array([metrics.mcnemar(fusion, evidence.correct(other)) for other in others])), strict=True))
     pairs = {}
@@ -153,7 +153,7 @@ def compare_accuracies(evidence: Evidence, scope: str) -> list[Finding]:
     better, name = pairs[evidence.better_baseline], NAMES[evidence.better_baseline]
     verdict, headline_p = better.verdict, better.p
     if better.numbers["difference"] > 0:  # "above both" needs both tests: the larger p decides
-        headline_p = max(p[one] for one in BACKBONES)
+        headline_p = max(p[one] for one in BASELINES)
         verdict = judge(better.numbers["difference"], headline_p)
     start = {
         SUPPORTED: f"Fusion is right more often than both baselines, {name} being the better one",
@@ -173,7 +173,7 @@ def compare_accuracies(evidence: Evidence, scope: str) -> list[Finding]:
 
 def compare_within_margin(pairs: dict[str, Finding], better: str, scope: str) -> Finding:
     """The claim the project set out with: comparable or improved accuracy."""
-    low = min(pairs[one].interval[0] for one in BACKBONES)
+    low = min(pairs[one].interval[0] for one in BASELINES)
     verdict = SUPPORTED if low > -COMPARABLE else OPEN
     if pairs[better].interval[1] < -COMPARABLE:
         verdict = CONTRADICTED
@@ -290,7 +290,7 @@ def compare_probes(correct: dict[str, np.ndarray]) -> Finding:
 
     `correct`: right answers (N,) of the probes on the test images, by model.
     """
-    other = max(BACKBONES, key=lambda model: correct[model].mean())
+    other = max(BASELINES, key=lambda model: correct[model].mean())
     p = metrics.mcnemar(correct["fusion"], correct[other])
     difference, interval = metrics.accuracy_difference(correct["fusion"], correct[other])
     verdict = judge(difference, p)
@@ -362,7 +362,7 @@ def compare_calibration(evidence: Evidence, scope: str) -> list[Finding]:
 def measure_headroom(evidence: Evidence, scope: str) -> Finding:
     """How much of what a perfect choice between the baselines would gain does fusion take?"""
     better = evidence.better_baseline
-    outcomes = [evidence.correct(one) for one in ("fusion", better, *(one for one in BACKBONES if one != better))]
+    outcomes = [evidence.correct(one) for one in ("fusion", better, *(one for one in BASELINES if one != better))]
     counts = metrics.count_outcomes(*outcomes)  # (fusion, better, other)
 
     def split(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -551,7 +551,7 @@ def compare_over_seeds(runs: list[Run]) -> list[Finding]:
             )
         ]
     accuracy = seed_accuracies(runs)
-    others = (*BACKBONES, "ensemble")
+    others = (*BASELINES, "ensemble")
     tests = {other: metrics.seed_test(accuracy["fusion"] - accuracy[other]) for other in others}
     corrected = metrics.holm(np.array([tests[other]["p"] for other in others])) if len(runs) > 2 else [None] * len(others)
     findings = []
@@ -599,10 +599,10 @@ def find_findings(run: Run, seeds: Sequence[Run] = (), slow: bool = True) -> lis
     read from the folder the run lies in; without these files there are no statements on people. With `slow` False those on
     calibration and people are left out, which take as long as all the others.
     """
-    if set(run.models) != set(MODELS):
+    if set(run.models) != set(TRIO):
         return []
     folder = run.path.parent
-    others = {other.record["seed"]: other for other in seeds if set(other.models) == set(MODELS)}
+    others = {other.record["seed"]: other for other in seeds if set(other.models) == set(TRIO)}
     runs = [one for _, one in sorted((others | {run.record["seed"]: run}).items())]
     scope = f"seed {run.record['seed']} only"
     evidence = Evidence.load(run)
@@ -614,8 +614,8 @@ def find_findings(run: Run, seeds: Sequence[Run] = (), slow: bool = True) -> lis
         *compare_classes(evidence, scope),
         compare_gaps(evidence, scope),
     ]
-    if all((run.path / model / "probe.parquet").exists() for model in MODELS):
-        probes = {model: results.load_predictions(run, model, name="probe") for model in MODELS}
+    if all((run.path / model / "probe.parquet").exists() for model in TRIO):
+        probes = {model: results.load_predictions(run, model, name="probe") for model in TRIO}
         correct = {model: one.logits.argmax(axis=1) == evidence.labels for model, one in probes.items()}
         findings.append(compare_probes(correct))
     if slow:
@@ -628,7 +628,7 @@ def find_findings(run: Run, seeds: Sequence[Run] = (), slow: bool = True) -> lis
     computed = (run.path / "fusion" / "attributions.npz").exists()
     if computed and (branches := results.load_attributions(run, "fusion").branches):
         findings.append(ablate_branches(evidence, branches["ablated"], scope))
-    if all((run.path / model / "robustness.csv").exists() for model in MODELS):
+    if all((run.path / model / "robustness.csv").exists() for model in TRIO):
         findings.append(compare_robustness(evidence, scope))
     return [finding for finding in findings if finding]
 
@@ -637,14 +637,14 @@ def write_headline(run: Run, findings: list[Finding]) -> str:
     """One sentence for a run: fusion against the better baseline, the ensemble and, where tested, over seeds."""
     by_id = {finding.id: finding for finding in findings}
     if not by_id:
-        missing = ", ".join(NAMES[model] for model in MODELS if model not in run.models)
+        missing = ", ".join(NAMES[model] for model in TRIO if model not in run.models)
         return f"This run lacks {missing}: train the rest with --resume before anything can be compared."
     first, ensemble = by_id["fusion-better-baseline"], by_id["fusion-ensemble"]
     sentence = (
         f"{first.text.rstrip('.')}; it {relate(ensemble.verdict, *RIGHT)} "
         f"{NAMES['ensemble']}, {points(ensemble.numbers['difference'])} {bracket(ensemble.interval)}"
     )
-    better = next(one for one in BACKBONES if one in first.numbers)
+    better = next(one for one in BASELINES if one in first.numbers)
     over_seeds = by_id.get(f"seeds-{better}")
     if over_seeds and over_seeds.p is not None:
         mean = points(over_seeds.numbers["mean"])

@@ -5,6 +5,7 @@ a head that ends in a linear layer: ResNet18 (N, 512) and MobileNetV2 (N, 1280) 
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -14,9 +15,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.config import BACKBONES, CLASSES, FEATURES, MODELS, UserError
+from core.config import BACKBONES, CLASSES, MODELS, TRIO, UserError
 
-CLASSIFICATION_LAYER = {"resnet18": "fc", "mobilenet_v2": "classifier"}
 REBUILT = {  # sha256 -> the right name of weights that are not what torchvision's download gives
     "20b711b860eeb84e42a87712170445151b8100910f15f13534547fd929eedddf": "ImageNet weights as rebuilt (without the last residual block)",
     "2edcd6724e55cfcd85a2ddeafb02a2dae2db321e44a719394d4c9b2a55fc1986": "ImageNet weights as rebuilt",
@@ -24,19 +24,40 @@ REBUILT = {  # sha256 -> the right name of weights that are not what torchvision
 
 
 def build_backbone(name: str) -> nn.Module:
-    """torchvision's network without its classification layer: (N, 3, H, W) -> (N, FEATURES[name]). Random weights."""
+    """torchvision's network without its classification layer: (N, 3, H, W) -> (N, width). Random weights."""
     backbone = torchvision.models.get_model(name, weights=None)
-    setattr(backbone, CLASSIFICATION_LAYER[name], nn.Identity())
+    setattr(backbone, BACKBONES[name].classification_layer, nn.Identity())
     return backbone
 
 
-class Classifier(nn.Module):
-    """Backbones, their features side by side, and a head whose last layer is linear."""
+def build_head(width: int, dropout: float) -> nn.Sequential:
+    """One linear layer: (N, width) -> logits (N, 10)."""
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(width, len(CLASSES)))
 
-    def __init__(self, backbones: tuple[str, ...], head: nn.Sequential):
+
+def build_fusion_head(width: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Concatenated features, normalised, through one hidden layer: (N, width) -> (N, hidden) -> logits (N, 10)."""
+    return nn.Sequential(
+        nn.LayerNorm(width),
+        nn.Linear(width, hidden),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, len(CLASSES)),
+    )
+
+
+class Classifier(nn.Module):
+    """Backbones, their features side by side, and a head whose last layer is linear.
+
+    A fusion may have branch heads: a linear head on each backbone's features alone. They are trained beside the fused head
+    so that no branch is starved (Wang et al., CVPR 2020; Du et al., ICML 2023), and are no part of the shipped weights.
+    """
+
+    def __init__(self, backbones: tuple[str, ...], head: nn.Sequential, branch_heads: dict[str, nn.Sequential] | None = None):
         super().__init__()
         self.backbones = nn.ModuleDict({name: build_backbone(name) for name in backbones})
         self.head = head
+        self.branch_heads = nn.ModuleDict(branch_heads or {})
         self.frozen = False
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
@@ -52,8 +73,15 @@ class Classifier(nn.Module):
         hidden = self.head[:-1](self.forward_features(x))
         return hidden, self.head[-1](hidden)
 
+    def forward_branches(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) -> the logits of the head and of each branch head, (1 + branches, N, 10)."""
+        features = self.forward_features(x)
+        widths = [BACKBONES[name].width for name in self.backbones]
+        branches = dict(zip(self.backbones, features.split(widths, dim=1), strict=True))
+        return torch.stack([self.head(features), *(head(branches[name]) for name, head in self.branch_heads.items())])
+
     def freeze(self, frozen: bool) -> None:
-        """Freeze the backbones, BatchNorm statistics included, or thaw them."""
+        """Freeze the backbones, BatchNorm statistics included, or unfreeze them."""
         self.frozen = frozen
         self.backbones.requires_grad_(not frozen)
         self.train(self.training)
@@ -65,48 +93,33 @@ class Classifier(nn.Module):
         return self
 
 
-class BaselineNet(Classifier):
-    """One backbone and a linear layer."""
+def build_model(name: str, start_weights: str = "none", hidden: int = 512, dropout: float = 0.2, branch_heads: bool = False) -> Classifier:
+    """Build one of MODELS, its backbones loaded from `start_weights` (see find_start_weights). Raises UserError.
 
-    def __init__(self, backbone: str, dropout: float):
-        super().__init__((backbone,), nn.Sequential(nn.Dropout(dropout), nn.Linear(FEATURES[backbone], len(CLASSES))))
-
-
-class FusionNet(Classifier):
-    """Both backbones; their 512 + 1280 features concatenated, normalised and fed to one hidden layer."""
-
-    def __init__(self, hidden: int, dropout: float):
-        width = sum(FEATURES[name] for name in BACKBONES)
-        head = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, hidden),  # (N, 1792) -> (N, hidden)
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, len(CLASSES)),
-        )
-        super().__init__(BACKBONES, head)
-
-
-def build_model(name: str, start_weights: str = "none", hidden: int = 512, dropout: float = 0.2) -> Classifier:
-    """Build one of MODELS, its backbones loaded from `start_weights` (see find_start_weights). Raises UserError."""
-    if name == "fusion":
-        model = FusionNet(hidden, dropout)
-    elif name in BACKBONES:
-        model = BaselineNet(name, dropout)
-    else:
+    One backbone has a linear head; several have an MLP of `hidden` units and, where asked for, a linear head a branch.
+    """
+    if name not in MODELS:
         raise UserError(f"unknown model {name!r}: choose from {', '.join(MODELS)}")
+    backbones = MODELS[name].backbones
+    width = sum(BACKBONES[one].width for one in backbones)
+    if len(backbones) == 1:
+        model = Classifier(backbones, build_head(width, dropout))
+    else:
+        branches = {one: build_head(BACKBONES[one].width, dropout) for one in backbones} if branch_heads else {}
+        model = Classifier(backbones, build_fusion_head(width, hidden, dropout), branches)
     if start_weights != "none":
-        for backbone_name, backbone in model.backbones.items():
-            load_weights(backbone, find_start_weights(start_weights)[backbone_name], CLASSIFICATION_LAYER[backbone_name])
+        paths = find_start_weights(start_weights, backbones)
+        for one, backbone in model.backbones.items():
+            load_weights(backbone, paths[one], BACKBONES[one].classification_layer)
     return model.to(memory_format=torch.channels_last)
 
 
-def find_start_weights(source: str) -> dict[str, Path]:
-    """Each backbone's weights file: `imagenet` (torchvision's IMAGENET1K_V1, downloaded) or a folder of NAME.safetensors."""
+def find_start_weights(source: str, backbones: Iterable[str]) -> dict[str, Path]:
+    """Each of the `backbones`'s weights file: `imagenet` (torchvision's IMAGENET1K_V1, downloaded) or a folder of NAME.safetensors."""
     if source == "imagenet":
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         paths = {}
-        for name in BACKBONES:
+        for name in backbones:
             weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
             try:
                 weights.get_state_dict(progress=True, check_hash=True)
@@ -117,19 +130,20 @@ def find_start_weights(source: str) -> dict[str, Path]:
                 ) from None
             paths[name] = folder / Path(weights.url).name
         return paths
-    paths = {name: Path(source) / f"{name}.safetensors" for name in BACKBONES}
+    paths = {name: Path(source) / f"{name}.safetensors" for name in backbones}
     for path in paths.values():
         if not path.is_file():
             raise UserError(f"{path} is missing: --start-weights takes imagenet, none, or a folder that holds it")
     return paths
 
 
-def describe_start_weights(source: str) -> dict:
-    """For run.json: each backbone's weights by name, file and sha256."""
+def describe_start_weights(source: str, models: Iterable[str] = TRIO) -> dict:
+    """For run.json: the weights of each backbone of `models` by name, file and sha256."""
+    backbones = dict.fromkeys(backbone for model in models for backbone in MODELS[model].backbones)
     if source == "none":
-        return {name: {"name": "random", "file": None, "sha256": None} for name in BACKBONES}
+        return {name: {"name": "random", "file": None, "sha256": None} for name in backbones}
     described = {}
-    for name, path in find_start_weights(source).items():
+    for name, path in find_start_weights(source, backbones).items():
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         default = "torchvision IMAGENET1K_V1" if source == "imagenet" else f"state dict {path.name}"
         described[name] = {"name": REBUILT.get(sha256, default), "file": path.name, "sha256": sha256}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from core import metrics, results
-from core.config import BACKBONES, CLASSES
+from core.config import BASELINES, CLASSES
 from core.results import Run
 
 
@@ -49,9 +49,9 @@ def per_model(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
             row["images_per_second"] = history["images_per_second"][history["phase"] == "finetune"].median()
         rows.append(row)
     if "ensemble" in rows[-1]["model"]:
-        costs = [run.record["models"][model] for model in BACKBONES]
+        costs = [run.record["models"][model] for model in BASELINES]
         rows[-1] |= {key: sum(cost[key] for cost in costs) for key in costs[0] if all(key in c for c in costs)}
-        rows.append({"model": "oracle", "correct": int(images[[f"{model}_correct" for model in BACKBONES]].any(axis=1).sum())})
+        rows.append({"model": "oracle", "correct": int(images[[f"{model}_correct" for model in BASELINES]].any(axis=1).sum())})
     summary = pd.DataFrame(rows)
     summary.insert(1, "accuracy", summary["correct"] / len(images))
     intervals = [metrics.wilson_interval(count, len(images)) for count in summary.pop("correct")]

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from core import findings, metrics, results, summaries
-from core.config import BACKBONES, CLASSES, UserError
+from core.config import BASELINES, CLASSES, UserError
 from core.findings import Finding
 from core.results import Run
 from core.robustness import group_conditions, list_conditions
@@ -239,7 +239,7 @@ def read_ahead() -> None:
 @st.cache_data(show_spinner=False)
 def _load_robustness(path: Path, stamp: tuple) -> tuple[pd.DataFrame, pd.DataFrame]:
     run = results.load_run(path)
-    names = [*run.models, *(["ensemble"] if set(BACKBONES) <= set(run.models) else [])]
+    names = [*run.models, *(["ensemble"] if set(BASELINES) <= set(run.models) else [])]
     correct = {model: results.load_robustness(run, model) for model in names}
     conditions = pd.DataFrame(list_conditions(), columns=["corruption", "severity"])
     tables = [conditions.assign(model=model, accuracy=rows.mean(axis=1), images=rows.shape[1]) for model, rows in correct.items()]

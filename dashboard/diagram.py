@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from core.config import BACKBONES, FEATURES
+from core.config import BACKBONES, BASELINES
 from core.images import pixels_uri
 from core.results import Run
 from core.robustness import CLEAN, CORRUPTIONS, SEVERITIES, corrupt_images
@@ -49,22 +49,22 @@ def _box(color: str, title: str, *lines: str) -> str:
 def architecture_html(run: Run) -> str:
     """The fusion network: both branches, their features, the head; numbers from the run."""
     recipe, costs = run.recipe, run.record["models"]
-    size, width = recipe.image_size, sum(FEATURES.values())
+    size, width = recipe.image_size, sum(BACKBONES[name].width for name in BASELINES)
     branches = [
         _box(
             STYLES[name].color,
             f"{STYLES[name].label} without its classifier",
             f"starts from {run.record['start_weights'][name]['name']}",
-            f"global average pooling → {FEATURES[name]:,} features",
+            f"global average pooling → {BACKBONES[name].width:,} features",
         )
-        for name in BACKBONES
+        for name in BASELINES
     ]
     fusion = STYLES["fusion"].color
     total = f"{costs['fusion']['parameters'] / 1e6:.1f} M parameters in all" if "fusion" in costs else "not part of this run"
     stages = [
         [_box(NEUTRAL, "Image", "32×32 RGB", f"resized to {size}×{size}", "ImageNet mean and std")],
         branches,
-        [_box(fusion, "Concatenate", " + ".join(f"{FEATURES[name]:,}" for name in BACKBONES), f"= {width:,} features")],
+        [_box(fusion, "Concatenate", " + ".join(f"{BACKBONES[name].width:,}" for name in BASELINES), f"= {width:,} features")],
         [
             _box(
                 fusion,

@@ -15,7 +15,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import add_script_run_ctx, get_script_run_ctx
 
 from core import metrics, results
-from core.config import BACKBONES
+from core.config import BASELINES
 from core.results import Run
 from dashboard import release_libraries
 from dashboard.data import stamp
@@ -65,8 +65,8 @@ def _predict_image(path: Path, image: np.ndarray, stamp: tuple) -> tuple[dict[st
         start = time.perf_counter()
         logits[name] = predict(model, images, run.recipe.image_size, World(0, 1, torch.device("cpu")))[0].numpy()[0]
         seconds[name] = time.perf_counter() - start
-    if set(BACKBONES) <= set(logits):
-        logits["ensemble"] = metrics.ensemble_logits(*(logits[name][None] for name in BACKBONES))[0]
+    if set(BASELINES) <= set(logits):
+        logits["ensemble"] = metrics.ensemble_logits(*(logits[name][None] for name in BASELINES))[0]
     return logits, seconds
 
 

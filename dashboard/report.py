@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from core import metrics, results, summaries
-from core.config import BACKBONES, CLASSES, MODELS
+from core.config import BASELINES, CLASSES, TRIO
 from core.findings import Finding
 from core.results import Run, TestImages
 from dashboard import diagram, figures, theme
@@ -121,8 +121,8 @@ def pick_images(answers: pd.DataFrame, models: list[str], n: int) -> dict[str, p
     model = models[-1]
     wrong = answers[~answers[f"{model}_correct"]]
     picked = {f"Hardest: where {theme.label(model)} is most wrong": wrong.nlargest(n, f"{model}_loss")}
-    if set(models) == set(MODELS):
-        right, baselines = answers["fusion_correct"], answers[[f"{baseline}_correct" for baseline in BACKBONES]]
+    if set(models) == set(TRIO):
+        right, baselines = answers["fusion_correct"], answers[[f"{baseline}_correct" for baseline in BASELINES]]
         kinds = {
             "Rescued: both baselines wrong, fusion right": right & ~baselines.any(axis=1),
             "Broken: both baselines right, fusion wrong": ~right & baselines.all(axis=1),
@@ -134,7 +134,7 @@ def pick_images(answers: pd.DataFrame, models: list[str], n: int) -> dict[str, p
 def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     """What the run's numbers cannot say."""
     seeds = max([finding.n for finding in findings if finding.id.startswith("seeds")], default=1)
-    starts = "; ".join(f"{theme.label(name)}, {run.record['start_weights'][name]['name']}" for name in BACKBONES)
+    starts = "; ".join(f"{theme.label(name)}, {run.record['start_weights'][name]['name']}" for name in BASELINES)
     size = run.recipe.image_size
     limits = [
         f"{seeds} seeds were trained: the tests on images ask about one training, only those over seeds about the recipe."
@@ -183,7 +183,7 @@ def build_report(run: Run, images: TestImages, headline: str, findings: list[Fin
     answers, summary = summaries.per_image(run, images.labels), summaries.per_model(run, images.labels)
     charts = Charts()
     accuracy = summary.set_index("model")["accuracy"]
-    better = max((b for b in BACKBONES if b in run.models), key=accuracy.get, default=None)
+    better = max((b for b in BASELINES if b in run.models), key=accuracy.get, default=None)
     bodies = [
         _compared(run, summary, charts),
         "".join(finding_html(finding) for finding in findings) or f"<p>{escape(headline)}</p>",

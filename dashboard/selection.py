@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from core.config import BACKBONES, CLASSES, UserError
+from core.config import BASELINES, CLASSES, UserError
 
 OUTCOMES = {  # what the models made of an image -> which rows of the answers
     "everything": lambda a, model: np.ones(len(a), bool),
@@ -18,8 +18,8 @@ OUTCOMES = {  # what the models made of an image -> which rows of the answers
     "any wrong": lambda a, model: ~a[correct_columns(a)].all(axis=1),
     "all wrong": lambda a, model: ~a[correct_columns(a)].any(axis=1),
     "all right": lambda a, model: a[correct_columns(a)].all(axis=1),
-    "only fusion wrong": lambda a, model: ~a["fusion_correct"] & a[[f"{b}_correct" for b in BACKBONES]].all(axis=1),
-    "only baselines wrong": lambda a, model: a["fusion_correct"] & ~a[[f"{b}_correct" for b in BACKBONES]].any(axis=1),
+    "only fusion wrong": lambda a, model: ~a["fusion_correct"] & a[[f"{b}_correct" for b in BASELINES]].all(axis=1),
+    "only baselines wrong": lambda a, model: a["fusion_correct"] & ~a[[f"{b}_correct" for b in BASELINES]].any(axis=1),
 }
 AGREEMENTS = ("any", "models agree", "models disagree")
 SORTS = {  # order of a gallery -> column and direction
@@ -84,7 +84,7 @@ def say_answer(label: int, predicted: int, confidence: float) -> str:
 
 def available_references(answers: pd.DataFrame) -> dict[str, list[str]]:
     """What a run can compare fusion with: name -> models; empty without fusion or without a baseline."""
-    baselines = [b for b in BACKBONES if f"{b}_correct" in answers]
+    baselines = [b for b in BASELINES if f"{b}_correct" in answers]
     if not baselines or "fusion_correct" not in answers:
         return {}
     if len(baselines) == 1:
@@ -106,7 +106,7 @@ def share_branches(answers: pd.DataFrame, contributions: dict[str, np.ndarray], 
     if by == "class":
         group = answers["label"].map(dict(enumerate(CLASSES)))
     else:
-        right, both = answers["fusion_correct"], answers[[f"{b}_correct" for b in BACKBONES]]
+        right, both = answers["fusion_correct"], answers[[f"{b}_correct" for b in BASELINES]]
         group = right.map({True: "other right", False: "other wrong"})
         group = group.mask(right & ~both.any(axis=1), "rescued").mask(~right & both.all(axis=1), "broken")
     return pd.DataFrame(contributions).groupby(group.to_numpy()).mean().rename_axis("group").reset_index()

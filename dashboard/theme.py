@@ -24,6 +24,7 @@ STYLES = {
     "resnet18": Style("ResNet18", "#2f7fc1", "dash", "circle"),
     "mobilenet_v2": Style("MobileNetV2", "#d05f00", "dot", "square"),
     "fusion": Style("Fusion", "#00936c", "solid", "diamond"),
+    "resnet34": Style("ResNet34", "#a0458c", "longdashdot", "triangle-up"),
     "ensemble": Style("Ensemble", "#8a7390", "dashdot", "x"),
     "oracle": Style("Oracle", "#7d8683", "longdash", "cross"),
 }

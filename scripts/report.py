@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pandas as pd
 
 from core import results, summaries
-from core.config import BACKBONES, ROOT, UserError, exit_on_user_error
+from core.config import BASELINES, ROOT, UserError, exit_on_user_error
 from core.findings import NAMES, Finding, find_findings, percent, seed_accuracies, write_headline
 from core.results import Run
 
@@ -45,7 +45,7 @@ def open_default_run() -> tuple[Run, list[Run]]:
 def describe(run: Run) -> str:
     """One sentence on how the run was made."""
     recipe, record = run.recipe, run.record
-    starts = "; ".join(f"{NAMES[name]} from {record['start_weights'][name]['name']}" for name in BACKBONES)
+    starts = "; ".join(f"{NAMES[name]} from {record['start_weights'][name]['name']}" for name in BASELINES)
     return (
         f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.image_size}×{recipe.image_size} px, {recipe.frozen_epochs} + "
         f"{recipe.finetune_epochs} epochs (head alone + everything), seed {record['seed']}, {starts}; trained in {record['precision']} "

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from core import results
-from core.config import MODELS, RECIPES, ROOT, UserError, exit_on_user_error
+from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, exit_on_user_error
 from core.data import load_cifar10
 from core.evaluate import write_results
 from core.runtime import open_world
@@ -23,7 +23,9 @@ from core.train import describe_run, fit, load_checkpoint
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", required=True, choices=RECIPES, help="a named, complete set of training settings")
-    parser.add_argument("--model", nargs="+", default=["all"], choices=["all", *MODELS], help="which models (default: all)")
+    parser.add_argument(
+        "--model", nargs="+", default=["all"], choices=["all", *MODELS], help="which models (default: baselines and fusion)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of shuffle, augmentation, dropout and heads (default: 0)")
     parser.add_argument("--data", type=Path, help="folder that holds cifar-10-batches-py (default: download to data/)")
     parser.add_argument(
@@ -50,7 +52,7 @@ def main() -> None:
     recipe = RECIPES[args.recipe]
     start = "scratch" if args.start_weights == "none" else "imagenet"
     out = args.out or results.RESULTS / f"{start}-{recipe.image_size}-seed{args.seed}"
-    models = [m for m in MODELS if m in args.model or "all" in args.model]
+    models = [m for m in MODELS if m in args.model or ("all" in args.model and m in TRIO)]
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: seeds are 0 or more")
     if out.exists() and not args.resume:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from core import results
-from core.config import BACKBONES, CLASSES, MODELS, RECIPES
+from core.config import BASELINES, CLASSES, RECIPES, TRIO
 from core.robustness import list_conditions
 
 CONFUSED_WITH = {  # class: the classes it is taken for, with how often; any other is as likely as the last
@@ -53,7 +53,7 @@ def make_logits(labels: np.ndarray, models: tuple[str, ...], seed: int) -> dict[
     shares = confuser_shares()
     confuser = np.array([generator.choice(10, p=shares[label]) for label in labels])
     logits = {}
-    for model in MODELS:  # always all, so that a model's logits do not depend on which others are asked for
+    for model in TRIO:  # always all, so that a model's logits do not depend on which others are asked for
         own = 1.5 * generator.standard_normal(n)
         values = 0.7 * generator.standard_normal((n, 10)) - 1
         values[rows, labels] = 4.5
@@ -107,7 +107,7 @@ def write_optional_tables(folder: Path, model: str, splits: dict, epochs: int, s
 
     `splits` are those of predictions.parquet: {split: (index, labels, logits)}.
     """
-    generator = np.random.default_rng((seed, list(MODELS).index(model)))
+    generator = np.random.default_rng((seed, list(STRENGTH).index(model)))
     index, labels, _ = splits["test"]
     sample = np.sort(generator.choice(50_000, min(5_000, len(index)), replace=False))
     of_sample = generator.permutation(np.arange(len(sample)) % 10)
@@ -122,7 +122,7 @@ def write_optional_tables(folder: Path, model: str, splits: dict, epochs: int, s
         left, luck = 1 - np.arange(1, epochs + 1)[:, None] / epochs, generator.random(len(truth))
         correct[split] = np.where(values.argmax(axis=1) == truth, luck > 0.2 * left, luck < 0.1 * left)
     results.write_epoch_correct(folder / "epoch_correct.csv", correct)
-    for i, branch in enumerate(BACKBONES if model == "fusion" else ()):
+    for i, branch in enumerate(BASELINES if model == "fusion" else ()):
         heads = {}
         for split, (*keys, values) in splits.items():
             heads[split] = (*keys, (0.7 + 0.1 * i) * values + generator.standard_normal(values.shape))
@@ -130,7 +130,7 @@ def write_optional_tables(folder: Path, model: str, splits: dict, epochs: int, s
 
 
 def make_run(
-    results_folder: Path, name: str, n_test: int = 10_000, seed: int = 0, models: tuple[str, ...] = MODELS, labels: np.ndarray | None = None
+    results_folder: Path, name: str, n_test: int = 10_000, seed: int = 0, models: tuple[str, ...] = TRIO, labels: np.ndarray | None = None
 ) -> Path:
     """Write the run `name` with `models`, and made-up test images where the folder has none; return its folder.
 
@@ -164,7 +164,7 @@ def make_run(
         results.write_predictions(run / model / "probe.parquet", {split: (*keys, 0.6 * one) for split, (*keys, one) in splits.items()})
         write_optional_tables(run / model, model, splits, recipe.epochs, seed)
     severity = np.array([severity for _, severity in list_conditions()])[:, None]  # (41, 1)
-    for model in (*models, *(["ensemble"] if set(BACKBONES) <= set(models) else [])):
+    for model in (*models, *(["ensemble"] if set(BASELINES) <= set(models) else [])):
         ease = generator.standard_normal((1, min(200, n_test)))  # the same images are hard in every condition
         results.write_robustness(run / model / "robustness.csv", ease > 0.35 * severity - 1.6)
     weights = {backbone: {"name": "made up", "file": None, "sha256": None} for backbone in ("resnet18", "mobilenet_v2")}

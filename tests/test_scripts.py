@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from core import results
-from core.config import MODELS, ROOT
+from core.config import ROOT, TRIO
 from core.evaluate import load_shipped_model, predict, score
 from core.train import load_checkpoint
 
@@ -37,8 +37,8 @@ def checkpoint_of(run: Path, model: str) -> Path:
 
 def test_a_training_leaves_a_whole_run(trained):
     assert sorted(p.name for p in trained.parent.iterdir()) == ["run", "test_images.parquet"]
-    assert sorted(p.name for p in trained.iterdir()) == sorted([*MODELS, "run.json"])
-    for model in MODELS:
+    assert sorted(p.name for p in trained.iterdir()) == sorted([*TRIO, "run.json"])
+    for model in TRIO:
         files = ["embedding.parquet", "history.csv", "predictions.parquet", "weights.safetensors"]
         assert sorted(p.name for p in (trained / model).iterdir()) == files
 

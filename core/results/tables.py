@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from core import metrics
-from core.config import BACKBONES, CLASSES, UserError
+from core.config import BASELINES, CLASSES, UserError
 from core.results.files import command
 from core.results.run import Run, rebuild_command, split_size
 from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LOGITS, read_table, write_table
@@ -106,8 +106,8 @@ def load_logits(run: Run, split: str = "test", labels: np.ndarray | None = None)
         if not (np.array_equal(first.index, other.index) and np.array_equal(first.labels, other.labels)):
             raise UserError(f"{run.path}: the models' {split} rows are not of the same images: run {rebuild_command(run.path)}")
     logits = {model: one.logits for model, one in predictions.items()}
-    if set(BACKBONES) <= set(logits):
-        logits["ensemble"] = metrics.ensemble_logits(*(logits[model] for model in BACKBONES))
+    if set(BASELINES) <= set(logits):
+        logits["ensemble"] = metrics.ensemble_logits(*(logits[model] for model in BASELINES))
     return first.index, first.labels, logits
 
 

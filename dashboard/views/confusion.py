@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from core import metrics
-from core.config import BACKBONES, CLASSES
+from core.config import BASELINES, CLASSES
 from dashboard import components, data, figures, selection, theme
 
 run, _ = st.session_state["current"]
@@ -100,7 +100,7 @@ with images:
 
 st.subheader("Class by class")
 scores = metrics.per_class(labels, answers[f"{model}_predicted"].to_numpy())
-baselines = [metrics.per_class(labels, answers[f"{b}_predicted"].to_numpy()) for b in BACKBONES if f"{b}_predicted" in answers]
+baselines = [metrics.per_class(labels, answers[f"{b}_predicted"].to_numpy()) for b in BASELINES if f"{b}_predicted" in answers]
 table = pd.DataFrame({"class": CLASSES, **{name: 100 * scores[name] for name in ("precision", "recall", "f1")}})
 for name in ("precision", "recall", "f1"):
     if baselines:

@@ -5,13 +5,13 @@ import pandas as pd
 import streamlit as st
 
 from core import metrics
-from core.config import BACKBONES, CLASSES
+from core.config import BASELINES, CLASSES
 from dashboard import components, data, figures, theme
 
 run, _ = st.session_state["current"]
 answers = data.load_answers(run)
 headline, findings = data.load_findings(run)
-pairs = [finding for finding in findings if finding.id in {f"fusion-{other}" for other in (*BACKBONES, theme.CONTROL)}]
+pairs = [finding for finding in findings if finding.id in {f"fusion-{other}" for other in (*BASELINES, theme.CONTROL)}]
 
 st.title("Evidence")
 st.markdown(f"#### {headline}")

@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from core.config import BACKBONES, CLASSES
+from core.config import BASELINES, CLASSES
 from dashboard import components, data, diagram, theme
 
 MAIN = ("comparable", "fusion-ensemble", "classes", "probe", "branches", "robustness")  # the headline says the first
@@ -14,7 +14,7 @@ st.title("Does fusing two CNN backbones beat either alone?")
 answers = data.load_answers(run)
 summary = data.load_summary(run)
 shown = summary[summary["model"].isin([*models, "oracle"])]
-best_baseline = summary[summary["model"].isin(BACKBONES)]["accuracy"].max()
+best_baseline = summary[summary["model"].isin(BASELINES)]["accuracy"].max()
 
 note = run.record.get("note", "")
 headline = st.empty()  # filled when the claims are tested; the browser draws the rest meanwhile
@@ -25,7 +25,7 @@ for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
             theme.label(row.model),
             f"{row.accuracy:.2%}",
             border=True,
-            delta=None if row.model in BACKBONES or np.isnan(best_baseline) else f"{100 * (row.accuracy - best_baseline):+.2f} points",
+            delta=None if row.model in BASELINES or np.isnan(best_baseline) else f"{100 * (row.accuracy - best_baseline):+.2f} points",
             delta_color="off",
             height="stretch",
             help=f"95 % interval {row.low:.2%} to {row.high:.2%}, {len(answers):,} test images",

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core import metrics
-from core.config import BACKBONES, CLASSES
+from core.config import BASELINES, CLASSES
 from core.findings import Finding
 from dashboard import components, data, diagram, figures, report, selection, theme
 
@@ -56,10 +56,10 @@ def draw_differences(rows: dict[str, Finding], title: str, margin: float | None 
 
 def draw_finding(finding: Finding) -> go.Figure:
     """The chart that shows a finding; where there is none of its own, the accuracies."""
-    better = next(one for one in BACKBONES if one in by_id["fusion-better-baseline"].numbers)
+    better = next(one for one in BASELINES if one in by_id["fusion-better-baseline"].numbers)
     match finding.id.partition("-")[0]:
         case "comparable":
-            pairs = {theme.label(one): by_id[f"fusion-{one}"] for one in (*BACKBONES, "ensemble")}
+            pairs = {theme.label(one): by_id[f"fusion-{one}"] for one in (*BASELINES, "ensemble")}
             return draw_differences(pairs, "How far is fusion from each of the others?", 100 * finding.numbers["margin"])
         case "seeds":
             pairs = {theme.label(one.id.removeprefix("seeds-")): one for one in findings if one.id.startswith("seeds-")}
@@ -84,9 +84,9 @@ def draw_finding(finding: Finding) -> go.Figure:
             when = "as trained" if finding.id == "calibration" else "with a fitted temperature"
             return figures.reliability_figure(diagrams, f"Are the models as often right as they are confident, {when}?")
         case "headroom":
-            flows = selection.name_flows(list(BACKBONES))
-            counts = data.load_transitions(run, list(BACKBONES))["flow"].value_counts().reindex(flows, fill_value=0)
-            states = ["both right", *(f"only {theme.label(one)} right" for one in BACKBONES), "both wrong"]
+            flows = selection.name_flows(list(BASELINES))
+            counts = data.load_transitions(run, list(BASELINES))["flow"].value_counts().reindex(flows, fill_value=0)
+            states = ["both right", *(f"only {theme.label(one)} right" for one in BASELINES), "both wrong"]
             names, title = ("baselines", theme.label("fusion")), "What becomes of right and wrong answers?"
             return figures.transition_figure(counts.to_numpy().reshape(-1, 2), states, flows, set(), names, title, components.surface())
         case "branches":

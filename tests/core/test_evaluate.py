@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from core import results
-from core.config import MODELS, RECIPES, UserError
+from core.config import RECIPES, TRIO, UserError
 from core.data import to_input
 from core.evaluate import embed, fit_probe, load_shipped_model, predict, score, shipped_agreement
 from core.models import build_model, count_costs
@@ -55,7 +55,7 @@ def test_an_embedding_keeps_clusters_apart_and_repeats_itself():
     assert np.array_equal(embed(hidden), xy)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRIO)
 @torch.no_grad()
 def test_a_run_holds_what_its_checkpoint_predicts(name, trained, data):
     checkpoint = checkpoint_of(trained, name)
@@ -79,13 +79,13 @@ def test_a_run_holds_what_its_checkpoint_predicts(name, trained, data):
 
 def test_the_record_tells_how_the_run_was_made(trained):
     run = results.load_run(trained)
-    assert run.models == list(MODELS) and run.recipe == RECIPES["smoke"] and run.has_weights
+    assert run.models == list(TRIO) and run.recipe == RECIPES["smoke"] and run.has_weights
     assert run.record["seed"] == 0 and run.record["precision"] == "float32" and run.record["processes"] == 1
     assert run.record["start_weights"]["resnet18"]["name"] == "random"
     assert set(run.record["data_md5"]) == {"data_batch_1", "data_batch_2", "test_batch"}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRIO)
 def test_shipped_weights_are_the_checkpoints_in_half_precision(name, trained, data, world):
     run = results.load_run(trained)
     model = load_shipped_model(run, name)
@@ -143,7 +143,7 @@ def test_the_script_writes_probes_of_a_runs_own_start_weights(trained, script, f
     arguments = ["evaluate.py", run.path, "--probe", "--data", fake_cifar, "--start-weights"]
     finished = script(*arguments, "none")
     assert finished.code == 0, finished.error
-    for model in MODELS:
+    for model in TRIO:
         probe, predictions = (results.load_predictions(run, model, "test", name=name) for name in ("probe", "predictions"))
         assert np.array_equal(probe.index, predictions.index) and np.array_equal(probe.labels, predictions.labels)
         assert not np.array_equal(probe.logits, predictions.logits)

@@ -13,7 +13,7 @@ from captum.attr import IntegratedGradients
 from torch import nn
 
 from core import explain, results
-from core.config import MODELS, UserError
+from core.config import TRIO, UserError
 from core.data import MEAN, STD, to_input
 from core.evaluate import load_shipped_model
 from core.explain import (
@@ -57,7 +57,7 @@ def make_model(name: str):
 
 @pytest.fixture(scope="module")
 def models():
-    return {name: make_model(name) for name in MODELS}
+    return {name: make_model(name) for name in TRIO}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def input_gradient(model, images: torch.Tensor, target: int) -> torch.Tensor:
 # --- the methods -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRIO)
 def test_saliency_is_autograds_gradient_summed_over_the_footprint(name, models, images):
     matrix = resize_matrix(SIZE)
     torch.testing.assert_close(
@@ -135,7 +135,7 @@ def changes_of(model, images: torch.Tensor) -> tuple[list[int], np.ndarray]:
     return target.tolist(), changes[range(len(images)), target].numpy()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRIO)
 def test_integrated_gradients_add_up(name, models, images):
     target, change = changes_of(models[name], images)
     parts = attribute(models[name], images, target, "integrated_gradients", 32)
@@ -144,7 +144,7 @@ def test_integrated_gradients_add_up(name, models, images):
     assert list(parts) == list(models[name].backbones) and all(abs(one).max() > 0 for one in parts.values())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRIO)
 def test_a_map_keeps_the_total_of_the_networks_own_input(name, models, images):
     """One piece of five points is Captum's own method with five steps, there on the resized input."""
     parts = attribute(models[name], images, 2, "integrated_gradients", SIZE, steps=5, max_steps=5)
@@ -216,7 +216,7 @@ class GuidedUnit(nn.Module):
         return GuidedStep.apply(x, self.ceiling)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRIO)
 def test_guided_backprop_is_guided_at_every_relu_and_relu6(name, models, images):
     guided = copy.deepcopy(models[name])
     for module in list(guided.modules()):
@@ -239,7 +239,7 @@ def last_activations(name: str, backbone: nn.Module, x: torch.Tensor) -> torch.T
     return backbone.layer4(backbone.layer3(backbone.layer2(backbone.layer1(x))))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRIO)
 def test_grad_cam_by_hand_one_map_a_branch(name, models, images):
     model = models[name]
     with torch.no_grad():
@@ -399,7 +399,7 @@ def test_rank_correlation_by_hand():
     assert rank_correlation(rising, np.ones((1, 32, 32))) == [0]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRIO)
 def test_randomizing_goes_from_the_head_down_and_leaves_the_model(name, models, images):
     model = models[name]
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -417,7 +417,7 @@ def test_randomizing_goes_from_the_head_down_and_leaves_the_model(name, models, 
     assert told == sorted(told) and told[-1] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TRIO)
 def test_the_last_stage_has_no_trained_weight_left(name, models, images):
     """Two models that share nothing but the seed of the random weights end at the same map."""
     other = copy.deepcopy(models[name])
@@ -508,7 +508,7 @@ def test_bad_input_is_named(change, message, models, images):
 def shipped(tmp_path_factory, models):
     """A made-up run of 200 test images whose weights are random ones."""
     run = make_run(tmp_path_factory.mktemp("results"), "run", n_test=200)
-    for name in MODELS:
+    for name in TRIO:
         model = build_model(name)
         model.load_state_dict({k: v for k, v in models[name].state_dict().items() if not k.startswith("head")}, strict=False)
         state = {key: value.numpy() for key, value in model.state_dict().items()}

@@ -12,7 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from core import findings, results, summaries
-from core.config import BACKBONES, MODELS, RECIPES
+from core.config import BASELINES, RECIPES, TRIO
 from core.findings import CONTRADICTED, OPEN, SUPPORTED, Evidence
 from core.results import Run
 from tests.fake_run import make_history, make_run
@@ -43,8 +43,8 @@ def build(fusion: np.ndarray, resnet18: np.ndarray, mobilenet_v2: np.ndarray, en
     correct["ensemble"] = resnet18 if ensemble is None else ensemble
     logits = {model: answer(one) for model, one in correct.items()} | changes.pop("logits", {})
     recipe = RECIPES["cpu-96"]
-    histories = {m: pd.DataFrame(make_history(m, recipe, 0.6, correct[m].mean())) for m in MODELS} | changes.pop("histories", {})
-    run = Run(results.RESULTS / "made-up", {"recipe": asdict(recipe), "seed": 0, "models": dict.fromkeys(MODELS)})
+    histories = {m: pd.DataFrame(make_history(m, recipe, 0.6, correct[m].mean())) for m in TRIO} | changes.pop("histories", {})
+    run = Run(results.RESULTS / "made-up", {"recipe": asdict(recipe), "seed": 0, "models": dict.fromkeys(TRIO)})
     return Evidence(run, np.arange(N), LABELS, logits, LABELS, changes.pop("val_logits", logits), histories)
 
 
@@ -184,7 +184,7 @@ def test_probes_of_frozen_features(fusion, verdict):
     ],
 )
 def test_fusion_without_one_of_its_branches(without, verdict, word):
-    ablated = {branch: answer(wrong_on(one)) for branch, one in zip(BACKBONES, without, strict=True)}
+    ablated = {branch: answer(wrong_on(one)) for branch, one in zip(BASELINES, without, strict=True)}
     found = findings.ablate_branches(build(BETTER, BETTER, BETTER), ablated, SCOPE)
     assert found.verdict == verdict and word in found.text
     p = [mcnemar([[0, abs(len(one) - 60)], [0, 0]], exact=True).pvalue for one in without]
@@ -209,7 +209,7 @@ def test_a_temperature_is_fitted_on_validation():
     assert temperature.verdict == SUPPORTED
     assert temperature.numbers["before"] == pytest.approx(0.27)
     assert temperature.numbers["after"] == pytest.approx(0, abs=1e-4)
-    misled = {model: answer(WORSE, 0.7) for model in MODELS}  # on validation as many are wrong as would suit 85 %
+    misled = {model: answer(WORSE, 0.7) for model in TRIO}  # on validation as many are wrong as would suit 85 %
     _, temperature = findings.compare_calibration(build(BETTER, BETTER, WORSE, logits=logits, val_logits=misled), SCOPE)
     assert temperature.numbers["after"] == pytest.approx(0.97 - 0.85, abs=1e-4)
 
@@ -341,7 +341,7 @@ def test_without_people_nothing_is_said_of_them(tmp_path):
 def test_two_seeds_are_no_test(folder):
     found = by_id(findings.compare_over_seeds(open_seeds(folder, 2)))
     accuracy = findings.seed_accuracies(open_seeds(folder, 2))
-    for other in (*BACKBONES, "ensemble"):
+    for other in (*BASELINES, "ensemble"):
         one = found[f"seeds-{other}"]
         assert (one.verdict, one.p, one.interval, one.n) == (OPEN, None, None, 2)
         assert one.numbers["mean"] == pytest.approx((accuracy["fusion"] - accuracy[other]).mean())
@@ -353,10 +353,10 @@ def test_seeds_are_tested_from_three_on(folder, monkeypatch):
     table["mobilenet_v2"], table["ensemble"] = [0.96, 0.961, 0.963, 0.96], [0.951, 0.95, 0.952, 0.95]
     monkeypatch.setattr(findings, "seed_accuracies", lambda runs: table)
     found = by_id(findings.compare_over_seeds(open_seeds(folder, 4)))
-    assert [found[f"seeds-{other}"].verdict for other in (*BACKBONES, "ensemble")] == [SUPPORTED, CONTRADICTED, OPEN]
-    p = [ttest_rel(table["fusion"], table[other]).pvalue for other in (*BACKBONES, "ensemble")]
+    assert [found[f"seeds-{other}"].verdict for other in (*BASELINES, "ensemble")] == [SUPPORTED, CONTRADICTED, OPEN]
+    p = [ttest_rel(table["fusion"], table[other]).pvalue for other in (*BASELINES, "ensemble")]
     corrected = multipletests(p, method="holm")[1]
-    assert [found[f"seeds-{other}"].p for other in (*BACKBONES, "ensemble")] == pytest.approx(corrected, rel=1e-6, abs=0)
+    assert [found[f"seeds-{other}"].p for other in (*BASELINES, "ensemble")] == pytest.approx(corrected, rel=1e-6, abs=0)
     assert found["seeds-resnet18"].numbers["mean"] == pytest.approx(0.021)
     assert found["seeds-resnet18"].text.startswith("Over seeds 0, 1, 2, 3 fusion is right more often than ResNet18: +2.10 points ± 0.08")
 

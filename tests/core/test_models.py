@@ -7,12 +7,12 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from core.config import BACKBONES, MODELS, RECIPES, UserError
+from core.config import BACKBONES, BASELINES, MODELS, RECIPES, UserError
 from core.models import build_backbone, build_model, count_costs, describe_start_weights, load_weights
 from core.train import build_optimizer, train_step
 
-WIDTHS = {"resnet18": 512, "mobilenet_v2": 1280, "fusion": 512 + 1280}
-HIDDEN = {"resnet18": 512, "mobilenet_v2": 1280, "fusion": 16}  # what the last layer sees, with hidden=16
+WIDTHS = {"resnet18": 512, "mobilenet_v2": 1280, "fusion": 512 + 1280, "resnet34": 512}
+HIDDEN = {"resnet18": 512, "mobilenet_v2": 1280, "fusion": 16, "resnet34": 512}  # what the last layer sees, with hidden=16
 
 
 @pytest.fixture(params=MODELS)
@@ -67,11 +67,11 @@ def test_features_are_torchvisions(name, model, x):
     for backbone_name, backbone in model.backbones.items():
         original = torchvision.models.get_model(backbone_name, weights=None)
         original.load_state_dict(backbone.state_dict(), strict=False)
-        layer = {"resnet18": "fc", "mobilenet_v2": "classifier"}[backbone_name]
+        layer = {"mobilenet_v2": "classifier"}.get(backbone_name, "fc")
         handle = getattr(original, layer).register_forward_pre_hook(lambda _, inputs: expected.append(inputs[0]))
         original.eval()(x)
         handle.remove()
-    torch.testing.assert_close(model.eval().forward_features(x), torch.cat(expected, dim=1))
+    torch.testing.assert_close(model.eval().forward_features(x), torch.cat(expected, dim=1), rtol=1e-4, atol=1e-4)
 
 
 def test_frozen_backbones_and_their_statistics_stay(model, x):
@@ -116,13 +116,14 @@ def test_the_optimizer_holds_every_parameter_once_and_spares_vectors(model):
 
 
 def test_parameters_by_hand_and_operations_as_torchvision_states_them(name, model):
-    classification = {"resnet18": 512 * 1000 + 1000, "mobilenet_v2": 1280 * 1000 + 1000}
+    classification = {"resnet18": 512 * 1000 + 1000, "mobilenet_v2": 1280 * 1000 + 1000, "resnet34": 512 * 1000 + 1000}
     meta = {b: torchvision.models.get_model_weights(b).IMAGENET1K_V1.meta for b in BACKBONES}
     backbones = {b: meta[b]["num_params"] - classification[b] for b in BACKBONES}
     parameters = {
         "resnet18": backbones["resnet18"] + 512 * 10 + 10,
         "mobilenet_v2": backbones["mobilenet_v2"] + 1280 * 10 + 10,
-        "fusion": sum(backbones.values()) + 2 * 1792 + (1792 * 16 + 16) + (16 * 10 + 10),
+        "resnet34": backbones["resnet34"] + 512 * 10 + 10,
+        "fusion": sum(backbones[b] for b in BASELINES) + 2 * 1792 + (1792 * 16 + 16) + (16 * 10 + 10),
     }
     costs = count_costs(model, 224)
     assert costs["parameters"] == parameters[name]
@@ -133,6 +134,20 @@ def test_parameters_by_hand_and_operations_as_torchvision_states_them(name, mode
 def test_an_unknown_model_is_refused():
     with pytest.raises(UserError, match="unknown model 'resnet50': choose from resnet18, mobilenet_v2, fusion"):
         build_model("resnet50")
+
+
+@torch.no_grad()
+def test_branch_heads_see_their_own_branch_alone(x):
+    """Each branch head takes its own backbone's features; the fused logits are those without branch heads."""
+    torch.manual_seed(0)
+    model = build_model("fusion", "none", hidden=16, branch_heads=True).eval()
+    assert list(model.branch_heads) == list(BASELINES)
+    logits = model.forward_branches(x)  # (3, N, 10)
+    torch.testing.assert_close(logits[0], model(x))
+    for own, name in zip(logits[1:], BASELINES, strict=True):
+        torch.testing.assert_close(own, model.branch_heads[name](model.backbones[name](x)))
+    plain = build_model("fusion", "none", hidden=16)
+    assert not any(key.startswith("branch_heads") for key in plain.state_dict()) and plain.forward_branches(x).shape == (1, 4, 10)
 
 
 # --- start weights ----------------------------------------------------------------------------------------------------
@@ -182,7 +197,7 @@ def test_no_network_for_imagenet_weights(tmp_path, monkeypatch):
 
 def test_what_was_used_is_described(weights):
     described = describe_start_weights(str(weights))
-    for name in BACKBONES:
+    for name in BASELINES:
         sha256 = hashlib.sha256((weights / f"{name}.safetensors").read_bytes()).hexdigest()
         assert described[name] == {"name": f"state dict {name}.safetensors", "file": f"{name}.safetensors", "sha256": sha256}
     assert describe_start_weights("none")["resnet18"] == {"name": "random", "file": None, "sha256": None}

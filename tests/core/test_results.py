@@ -17,7 +17,7 @@ import torch
 from safetensors.numpy import load_file
 
 from core import results
-from core.config import MODELS, UserError
+from core.config import TRIO, UserError
 from core.evaluate import load_shipped_model
 from core.results import MissingFile, load_embedding, load_history, load_predictions, load_run, load_test_images, publish, write_whole
 from core.train import load_checkpoint
@@ -129,7 +129,7 @@ def test_history_and_embedding_come_back(run):
 
 def test_the_record_comes_back(run):
     loaded = load_run(run)
-    assert (loaded.name, loaded.models, loaded.recipe.name) == ("run", list(MODELS), "cpu-96")
+    assert (loaded.name, loaded.models, loaded.recipe.name) == ("run", list(TRIO), "cpu-96")
     assert loaded.record == json.loads((run / "run.json").read_text())
     assert not loaded.has_weights
 
@@ -439,16 +439,16 @@ def stage(run: Path, models: tuple[str, ...], seed: int = 0, note: str = "new") 
 
 def test_a_new_run_appears_whole(tmp_path):
     run = tmp_path / "run"
-    publish(stage(run, MODELS), run)
-    assert load_run(run).models == list(MODELS) and os.listdir(tmp_path) == ["run"]
+    publish(stage(run, TRIO), run)
+    assert load_run(run).models == list(TRIO) and os.listdir(tmp_path) == ["run"]
 
 
 def test_models_are_added_and_replaced_one_by_one(tmp_path):
     run = tmp_path / "run"
     publish(stage(run, ("resnet18", "mobilenet_v2"), note="old"), run)
     publish(stage(run, ("mobilenet_v2", "fusion")), run)
-    assert load_run(run).models == list(MODELS)
-    assert [(run / model / "note").read_text() for model in MODELS] == ["old", "new", "new"]
+    assert load_run(run).models == list(TRIO)
+    assert [(run / model / "note").read_text() for model in TRIO] == ["old", "new", "new"]
     assert sorted(os.listdir(run)) == ["fusion", "mobilenet_v2", "resnet18", "run.json"] and os.listdir(tmp_path) == ["run"]
 
 
@@ -456,21 +456,21 @@ def test_models_of_another_seed_are_not_mixed_in(tmp_path):
     run = tmp_path / "run"
     publish(stage(run, ("resnet18",), note="old"), run)
     with pytest.raises(UserError, match=r"run\.json is of another seed"):
-        publish(stage(run, MODELS, seed=1), run)
+        publish(stage(run, TRIO, seed=1), run)
     assert load_run(run).models == ["resnet18"] and (run / "resnet18" / "note").read_text() == "old"
 
 
 def test_publishing_repairs_a_damaged_record(tmp_path):
     run = tmp_path / "run"
-    publish(stage(run, MODELS), run)
+    publish(stage(run, TRIO), run)
     (run / "run.json").write_text("{")
-    publish(stage(run, MODELS), run)
-    assert load_run(run).models == list(MODELS)
+    publish(stage(run, TRIO), run)
+    assert load_run(run).models == list(TRIO)
 
 
 def test_a_place_that_cannot_be_published_to_is_named(tmp_path):
-    staged = stage(tmp_path / "run", MODELS)
+    staged = stage(tmp_path / "run", TRIO)
     (tmp_path / "taken").write_text("a file, not a folder")
     with pytest.raises(UserError, match=r"taken/run could not be written .*; the whole result lies in .*\.run\.partial"):
         publish(staged, tmp_path / "taken" / "run")
-    assert load_run(staged).models == list(MODELS)
+    assert load_run(staged).models == list(TRIO)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from core import metrics, results
-from core.config import MODELS, UserError
+from core.config import TRIO, UserError
 from core.robustness import CLEAN, CORRUPTIONS, SEVERITIES, corrupt_images, group_conditions, list_conditions, pick_subset
 from tests.fake_run import make_run
 
@@ -136,7 +136,7 @@ def test_the_script_repeats_the_predictions_on_clean_images(trained, data, scrip
     results.write_test_images(tmp_path / "test_images.parquet", pixels[some], labels[some])
     finished = script("robustness.py", run.path, "--images", "50")
     assert finished.code == 0, finished.error
-    assert finished.out.splitlines()[-1] == f"wrote {run.path}: 50 images in 41 conditions, {', '.join([*MODELS, 'ensemble'])}"
+    assert finished.out.splitlines()[-1] == f"wrote {run.path}: 50 images in 41 conditions, {', '.join([*TRIO, 'ensemble'])}"
     _, known, logits = results.load_logits(run)
     subset = pick_subset(known, 50)
     for model, values in logits.items():

@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import results
-from core.config import MODELS, ROOT
+from core.config import ROOT, TRIO
 from tests.fake_run import make_run
 
 
@@ -42,7 +42,7 @@ def tiny_results(made_results, tmp_path_factory) -> Path:
     record = results.load_run(run).record
     record["recipe"] |= {"image_size": 32, "hidden": 16}
     results.write_run(run / "run.json", record)
-    for i, model in enumerate(MODELS):
+    for i, model in enumerate(TRIO):
         torch.manual_seed(i)
         built = build_model(model, "none", 16, 0.0)
         state = {key: value.numpy() for key, value in built.state_dict().items()}

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from core import results, summaries
-from core.config import CLASSES, MODELS
+from core.config import CLASSES, TRIO
 from dashboard import diagram, inference, selection, theme
 
 
@@ -42,7 +42,7 @@ def answers(tiny_results):
 
 def test_every_model_gets_a_map_of_every_method(visit_tiny, answers):
     app = visit_tiny("attributions", image="17", methods=["saliency", "grad_cam"])
-    score = {m: CLASSES[answers[f"{m}_predicted"][17]] for m in MODELS}
+    score = {m: CLASSES[answers[f"{m}_predicted"][17]] for m in TRIO}
     shown = html(app)
     for text in (
         f"ResNet18: {score['resnet18']}",
@@ -77,7 +77,7 @@ def test_predicted_minus_true_leaves_out_the_models_that_are_right(visit_tiny, a
 
 
 def test_all_right_leaves_nothing_to_contrast(visit_tiny, answers):
-    index = int(answers.index[answers[[f"{m}_correct" for m in MODELS]].all(axis=1)][0])
+    index = int(answers.index[answers[[f"{m}_correct" for m in TRIO]].all(axis=1)][0])
     app = visit_tiny("attributions", image=str(index), explain="predicted − true")
     assert "Every model shown is right" in app.info[-1].value
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from core import metrics, results, summaries
-from core.config import BACKBONES, CLASSES, UserError
+from core.config import BASELINES, CLASSES, UserError
 from dashboard import data, figures, selection, theme
 from tests.dashboard.conftest import component
 from tests.dashboard.test_figures import contrast
@@ -82,7 +82,7 @@ def test_chosen_images_survive_the_url_and_nonsense_is_refused():
 
 
 def test_tiles_name_count_and_report_their_flow():
-    counts, flows = np.array([[80, 3], [6, 2], [5, 1], [1, 2]]), selection.name_flows(list(BACKBONES))
+    counts, flows = np.array([[80, 3], [6, 2], [5, 1], [1, 2]]), selection.name_flows(list(BASELINES))
     states = ["both right", "only ResNet18 right", "only MobileNetV2 right", "both wrong"]
     right, wrong = figures.transition_figure(counts, states, flows, {"both wrong, fusion right"}, ("baselines", "Fusion"), "?").data
     words = [text.split("<br>")[1] for bar in (right, wrong) for text in bar.text]
@@ -172,7 +172,7 @@ def test_a_reference_a_class_and_a_kind_combine(visit, fake_results):
 
 
 def test_a_run_without_fusion_says_what_is_missing(tmp_path, monkeypatch, visit):
-    make_run(tmp_path, "half", models=BACKBONES)
+    make_run(tmp_path, "half", models=BASELINES)
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     app = visit("rescued")
     assert "train the rest with `scripts/train.py --resume`" in app.info[0].value

@@ -11,7 +11,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from core import results
-from core.config import CLASSES, MODELS, ROOT, Recipe
+from core.config import CLASSES, ROOT, TRIO, Recipe
 from dashboard import inference
 
 
@@ -45,8 +45,8 @@ def test_a_test_image_is_answered_by_all_models_and_the_ensemble(open_page, tiny
     pixels = results.load_test_images(tiny_results).decode(123)
     run = results.load_run(tiny_results / "imagenet-96-seed1")
     logits, seconds = inference.predict_image(run, pixels)
-    assert list(logits) == [*MODELS, "ensemble"] and list(seconds) == list(MODELS) and min(seconds.values()) > 0
-    for model in MODELS:
+    assert list(logits) == [*TRIO, "ensemble"] and list(seconds) == list(TRIO) and min(seconds.values()) > 0
+    for model in TRIO:
         np.testing.assert_allclose(logits[model], logits_by_hand(run.path / model / "weights.safetensors", model, pixels), atol=1e-4)
     shares = [np.exp(logits[m]) / np.exp(logits[m]).sum() for m in ("resnet18", "mobilenet_v2")]
     np.testing.assert_allclose(np.exp(logits["ensemble"]), np.mean(shares, axis=0), rtol=1e-4)
