@@ -15,10 +15,12 @@ from dashboard.theme import BAD, CLASS_COLORS, GOOD, LIGHT, NEUTRAL, STYLES, Sty
 def layout(figure: go.Figure, title: str, height: int = 380, **options) -> go.Figure:
     """The look all charts share."""
     lines = wrap(title, 38)  # what fits beside another chart, or on a telephone
+    # Stood on the plot, in pixels: hung from the top, plotly cuts a title of two lines in half.
+    stood = {"y": 1, "yref": "paper", "yanchor": "bottom", "pad": {"b": 14 + 21 * (len(lines) - 1), "l": 4}}
     figure.update_layout(
-        title={"text": "<br>".join(lines), "font": {"size": 16}, "x": 0, "xanchor": "left", "y": 0.97, "yanchor": "top"},
+        title={"text": "<br>".join(lines), "font": {"size": 16}, "x": 0, "xanchor": "left", **stood},
         height=height,
-        margin={"l": 8, "r": 8, "t": 44 + 20 * len(lines), "b": 8},
+        margin={"l": 8, "r": 8, "t": 34 + 20 * len(lines), "b": 8},
         legend={"orientation": "h", "y": -0.22, "x": 0, "title": None},
         **options,
     )
@@ -152,6 +154,7 @@ def _matrix_figure(counts, shown, graded, title, order, template, number, colors
                 type="rect", x0=i - 0.5, x1=i + 0.5, y0=i - 0.5, y1=i + 0.5, fillcolor=diagonal, line={"width": 0}, layer="below"
             )
         figure.data[0].z = np.where(np.eye(len(names), dtype=bool), np.nan, graded)
+        figure.data[0].text = [["" if i == j else cell for j, cell in enumerate(row)] for i, row in enumerate(text)]
         figure.add_scatter(
             x=names, y=names, mode="text", text=[text[i][i] for i in range(len(names))], hoverinfo="skip", showlegend=False,
             textfont={"size": 12, "color": surface.text},
@@ -168,8 +171,10 @@ def _matrix_figure(counts, shown, graded, title, order, template, number, colors
         showlegend=False,
     )
     layout(figure, title, 560, dragmode=False, hoverdistance=-1, clickmode="event+select")
-    figure.update_xaxes(title="predicted class", side="bottom", tickangle=-45, fixedrange=True, constrain="domain", showgrid=False)
-    figure.update_yaxes(title="true class", autorange="reversed", fixedrange=True, showgrid=False)
+    # Upright names, and no margin for the squares' size, leave the cells room for three digits on a telephone.
+    ends = {"fixedrange": True, "showgrid": False, "zeroline": False}
+    figure.update_xaxes(title="predicted class", side="bottom", tickangle=-90, range=[-0.5, len(names) - 0.5], **ends)
+    figure.update_yaxes(title={"text": "true class", "standoff": 4}, range=[len(names) - 0.5, -0.5], **ends)
     return figure
 
 
@@ -183,11 +188,11 @@ def top_classes_figure(logits: dict[str, np.ndarray], true: int | None, surface:
         colors = [STYLES[model].color if true in (i, None) else mix(STYLES[model].color, surface.background, 0.45) for i in top]
         figure.add_bar(
             x=100 * probabilities[top], y=names, orientation="h", marker={"color": colors}, row=row, col=1, showlegend=False,
-            text=[f"{100 * p:.1f} %" for p in probabilities[top]], textposition="auto",
+            text=[f"{100 * p:.1f} %" for p in probabilities[top]], textposition="outside", cliponaxis=False,
             hovertemplate="%{y}: %{x:.2f} %<extra></extra>",
         )  # fmt: skip
         figure.update_yaxes(autorange="reversed", row=row, col=1)
-        figure.update_xaxes(range=[0, 100], showticklabels=row == len(logits), row=row, col=1)
+        figure.update_xaxes(range=[0, 130], tickvals=[0, 50, 100], showticklabels=row == len(logits), row=row, col=1)  # with its label
     figure.update_xaxes(title="probability (%)", row=len(logits), col=1)
     layout(figure, "What do they see?", 130 + 100 * len(logits))
     return figure
@@ -368,10 +373,13 @@ def branch_figure(sums: dict[str, float], title: str) -> go.Figure:
             x=list(sums.values()), y=[label(branch) for branch in sums], orientation="h",
             marker={"color": [STYLES[branch].color for branch in sums]},
             text=[f"{value:+.2f}" for value in sums.values()], hovertemplate="%{y}: %{x:+.3f} logits<extra></extra>",
+            textposition="outside", cliponaxis=False,
         )
     )  # fmt: skip
     layout(figure, title, 240)
-    figure.update_xaxes(title="contribution (logits)", zeroline=True)
+    low, high = min([0, *sums.values()]), max([0, *sums.values()])
+    beside = 0.2 * (high - low or 1)  # room for a bar's label
+    figure.update_xaxes(title="contribution (logits)", zeroline=True, range=[low - beside * (low < 0), high + beside])
     return figure
 
 

@@ -38,12 +38,12 @@ def pick_model(run: Run, key: str = "model", label: str = "Model", default: str 
     models = available_models(run)
     start = default if default in models else models[-1]
     options = {"default": start, "required": True, "key": key, "bind": "query-params"}
-    return st.segmented_control(label, models, format_func=theme.label, **options) or start  # "?model=" is None
+    return st.segmented_control(label, models, wrap=True, format_func=theme.label, **options) or start  # "?model=" is None
 
 
 def pick_one(label: str, options: list[str], key: str) -> str:
     """A choice bound to the URL; the first option is the default."""
-    return st.segmented_control(label, options, default=options[0], required=True, key=key, bind="query-params") or options[0]
+    return st.segmented_control(label, options, wrap=True, default=options[0], required=True, key=key, bind="query-params") or options[0]
 
 
 def pick_classes(label: str, key: str) -> list[str]:

@@ -33,7 +33,7 @@ def step(by: int) -> None:
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     uploaded = upload is not None
-    index = st.number_input("Image", 0, len(answers) - 1, value=None, key="image", bind="query-params", disabled=uploaded, width=140)
+    index = st.number_input("Image", 0, len(answers) - 1, value=None, key="image", bind="query-params", disabled=uploaded, width=180)
     st.button("Previous", on_click=step, args=[-1], disabled=uploaded or order.empty)
     st.button(f"Next of {len(order):,}", on_click=step, args=[1], disabled=uploaded or order.empty)
     asked = st.selectbox("Explain", ["predicted", "true", "predicted − true", *CLASSES], key="explain", bind="query-params", width=180)

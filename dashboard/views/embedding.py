@@ -14,7 +14,7 @@ st.title("Embedding")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     last = run.models[-1]
     options = {"default": last, "required": True, "key": "model", "bind": "query-params"}
-    model = st.segmented_control("Model", run.models, format_func=theme.label, **options) or last
+    model = st.segmented_control("Model", run.models, wrap=True, format_func=theme.label, **options) or last
     colour_by = components.pick_one("Colour by", ["true class", "predicted class", "right or wrong"], "colour")
     mouse = components.pick_one("Mouse", list(TOOLS), "mouse")
 

@@ -55,6 +55,6 @@ components.show_findings([finding for finding in findings if finding.view == "ro
 
 st.subheader("What the models were shown")
 images = data.load_images()
-index = st.number_input("Image", 0, len(images.png) - 1, value=0, key="image", bind="query-params", width=140)
+index = st.number_input("Image", 0, len(images.png) - 1, value=0, key="image", bind="query-params", width=180)
 st.caption(f"Test image {index}, a {CLASSES[images.labels[index]]}: clean, then in severities 1 to 5.")
 st.html(diagram.corruptions_html(images.decode(index), index))
