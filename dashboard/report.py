@@ -1,14 +1,12 @@
 """One HTML file about a run that needs nothing else: charts that answer the pointer, images, findings, provenance.
 
-It opens offline, in light and dark, and its own security policy forbids it any request. Whatever comes from files is escaped.
-No streamlit here: scripts/report.py writes it too.
+It opens offline, in light and dark, it prints, and its own security policy forbids it any request. templates/report.html lays it
+out and escapes whatever comes from files. No streamlit here: scripts/report.py writes it too.
 """
 
-import base64
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from html import escape
 
 import numpy as np
 import pandas as pd
@@ -16,65 +14,46 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from core import metrics, results, summaries
-from core.config import BASELINES, CLASSES, TRIO
+from core.config import BASELINES, CLASSES, ENSEMBLE, TRIO, UserError
 from core.findings import Finding
+from core.images import pixels_uri
 from core.results import Run, TestImages
-from dashboard import diagram, figures, theme
+from core.robustness import CORRUPTIONS, group_conditions, list_conditions
+from dashboard import diagram, figures, selection, theme
+from dashboard.diagram import cards_html  # noqa: F401 (present.py)
 from dashboard.theme import DARK, LIGHT, Surface
 
 QUESTION = "Does fusing two CNN backbones beat either alone?"
-SECTIONS = {
-    "What was compared": "the fusion network with its real dimensions, every model's accuracy with its 95 % interval, and its cost",
-    "Findings": "every claim with its verdict, its numbers and its test",
-    "Training curves": "loss, accuracy, learning rates and speed in every epoch",
-    "Confusion": "each model's matrix, and fusion's minus the better baseline's",
-    "Class by class": "recall of each model, and fusion's difference with its interval and test",
-    "Images": "the hardest errors, and what fusion rescued and broke",
-    "Provenance": "recipe, seed, start weights, device, versions and commit",
-    "Limits, data and licences": "what the numbers do not say, and whose data they rest on",
-}
+CARDS_CSS = ""  # cards_html brings its own
 IMAGES = 24  # of each kind
+EXPLAINED = 8  # images whose maps are shown
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-CARDS_CSS = """
-.cards { display: flex; flex-wrap: wrap; gap: 14px; }
-.cards figure { margin: 0; width: calc(var(--card) + 16px); font-size: 13px; line-height: 1.35; }
-.cards img { width: var(--card); height: var(--card); image-rendering: pixelated; border-radius: 4px; display: block; }
-"""
-CSS = f"""
-:root {{ color-scheme: light dark; --back: {LIGHT.background}; --text: {LIGHT.text}; --line: {LIGHT.faint}; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --back: {DARK.background}; --text: {DARK.text}; --line: {DARK.faint}; }} }}
-body {{ margin: 0 auto; max-width: 1200px; padding: 2rem 1.2rem 4rem; background: var(--back); color: var(--text); font: 16px/1.5 {FONT}; }}
-h1 {{ font-size: 2rem; line-height: 1.2; margin: 0; }} h2 {{ margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 1.2rem; }}
-a {{ color: inherit; }} nav a {{ margin-right: 1.2rem; }} code {{ overflow-wrap: anywhere; }}
-.headline {{ font-size: 1.25rem; }} .small, figcaption {{ font-size: 14px; opacity: .85; }}
-.scroll {{ overflow-x: auto; }} table {{ border-collapse: collapse; font-size: 15px; }}
-th, td {{ text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }}
-.charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(500px, 100%), 1fr)); gap: 1.5rem; }}
-.charts > figure {{ margin: 0; min-width: 0; }}
-.finding {{ border-left: 4px solid var(--verdict); padding-left: 1rem; margin: 1.2rem 0; }} .finding p {{ margin: .2rem 0; }}
-{CARDS_CSS}
-"""
-SCRIPT = """
-const dark = matchMedia('(prefers-color-scheme: dark)')
-function draw() {
-  CHARTS.forEach((pair, i) => {
-    const figure = pair[Number(dark.matches)]
-    Plotly.react('chart' + i, figure.data, figure.layout, { responsive: true, displaylogo: false })
-  })
-}
-dark.addEventListener('change', draw)
-draw()
-"""
+
+
+@dataclass
+class Part:
+    """A piece of a section; report.html shows what is filled, in this order."""
+
+    title: str = ""
+    network: list = field(default_factory=list)  # diagram.describe_network
+    head: Iterable[str] = ()
+    rows: Iterable[Iterable] = ()
+    findings: list[dict] = field(default_factory=list)
+    cards: list[dict] = field(default_factory=list)  # diagram.describe_cards
+    maps: list[list[tuple[str, str]]] = field(default_factory=list)  # rows of pictures (data URI, caption)
+    charts: list[dict] = field(default_factory=list)  # Charts.add
+    lines: list[str] = field(default_factory=list)
+    note: str = ""
 
 
 class Charts:
     """The report's charts as JSON, each for a light and a dark page."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.pairs: list[str] = []
 
-    def add(self, draw: Callable[[Surface], go.Figure], caption: str) -> str:
+    def add(self, draw: Callable[[Surface], go.Figure], caption: str) -> dict:
         """The place a chart is drawn in; `draw` makes it for a theme."""
         drawn = []
         for surface, template in ((LIGHT, "plotly_white"), (DARK, "plotly_dark")):
@@ -85,43 +64,69 @@ class Charts:
             )  # fmt: skip
             drawn.append(figure)
         self.pairs.append(f"[{','.join(figure.to_json() for figure in drawn)}]")  # plotly escapes <, > and / in it
-        label = escape(f"{drawn[0].layout.title.text} {caption}")
-        return (
-            f'<figure><div id="chart{len(self.pairs) - 1}" role="img" aria-label="{label}" style="height:{drawn[0].layout.height}px"></div>'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-        )
+        title = drawn[0].layout.title.text
+        place = {"id": f"chart{len(self.pairs) - 1}", "height": drawn[0].layout.height, "caption": caption}
+        return place | {"label": f"{title} {caption}"}
 
 
-def table_html(head: Iterable[str], rows: Iterable[Iterable]) -> str:
-    """A table of anything, escaped."""
+@dataclass
+class Report:
+    """What the sections are written from."""
 
-    def line(tag: str, cells: Iterable) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+    run: Run
+    images: TestImages
+    headline: str
+    findings: list[Finding]
+    answers: pd.DataFrame  # core.summaries.per_image
+    summary: pd.DataFrame  # core.summaries.per_model
+    charts: Charts = field(default_factory=Charts)
 
-    return f'<div class="scroll"><table>{line("th", head)}{"".join(line("td", row) for row in rows)}</table></div>'
+    @property
+    def better(self) -> str | None:
+        """The baseline that is right more often."""
+        accuracy = self.summary.set_index("model")["accuracy"]
+        return max((b for b in BASELINES if b in self.run.models), key=accuracy.get, default=None)
+
+    @property
+    def whole(self) -> bool:
+        """Does the run hold all that is compared?"""
+        return set(TRIO) <= set(self.run.models)
+
+    @property
+    def shown(self) -> list[str]:
+        """The models with predictions, the ensemble included."""
+        return [model for model in theme.SHOWN_MODELS if f"{model}_correct" in self.answers]
 
 
-def cards_html(rows: pd.DataFrame, models: list[str], images: TestImages, size: int) -> str:
-    """Test images, `size` pixels a side, each with its true class and every model's answer; right ones are marked."""
-    cards = []
-    for _, row in rows.iterrows():
-        lines = [f"true: <b>{CLASSES[row['label']]}</b>"]
-        for model in models:
-            mark = "✓" if row[f"{model}_correct"] else "✗"
-            lines.append(f"{mark} {theme.label(model)}: {CLASSES[row[f'{model}_predicted']]} {row[f'{model}_confidence']:.2f}")
-        uri = "data:image/png;base64," + base64.b64encode(images.png[row["index"]]).decode()
-        predicted, confidence = CLASSES[row[f"{models[-1]}_predicted"]], row[f"{models[-1]}_confidence"]
-        alt = f"true {CLASSES[row['label']]}, predicted {predicted}, {confidence:.2f}"
-        cards.append(f'<figure><img src="{uri}" alt="{alt}" title="test image {row["index"]}">{"<br>".join(lines)}</figure>')
-    return f'<div class="cards" style="--card:{size}px">{"".join(cards)}</div>'
+def build_report(run: Run, images: TestImages, headline: str, findings: list[Finding]) -> str:
+    """The whole page from a run, the test images and what core.findings says of it. Raises UserError."""
+    report = Report(
+        run, images, headline, findings, summaries.per_image(run, images.labels), summaries.per_model(run, images.labels)
+    )  # fmt: skip
+    sections = []
+    for title, (_, write) in CONTENTS.items():
+        try:
+            parts = write(report)
+        except UserError as error:  # an optional file is missing or damaged: the reason stands in its place
+            parts = [Part(lines=[str(error)])]
+        sections.append({"title": title, "parts": parts})
+    return diagram.TEMPLATES.get_template("report.html").render(
+        **{"question": QUESTION, "headline": headline, "run": run, "tested": len(report.answers), "sections": sections},
+        **{"policy": POLICY, "font": FONT, "light": LIGHT, "dark": DARK, "plotly": get_plotlyjs(), "charts": report.charts.pairs},
+    )
+
+
+def pick_subject(models: list[str]) -> str:
+    """The model a run is about."""
+    return "fusion" if "fusion" in models else models[-1]
 
 
 def pick_images(answers: pd.DataFrame, models: list[str], n: int) -> dict[str, pd.DataFrame]:
-    """Images that tell most, at most `n` of a kind: title -> rows of the answers. A run without all three models has only errors."""
-    model = models[-1]
+    """Images that tell most, at most `n` of a kind: title -> rows of the answers. A run without the three compared has only errors."""
+    model = pick_subject(models)
     wrong = answers[~answers[f"{model}_correct"]]
     picked = {f"Hardest: where {theme.label(model)} is most wrong": wrong.nlargest(n, f"{model}_loss")}
-    if set(models) == set(TRIO):
+    if set(TRIO) <= set(models):
         right, baselines = answers["fusion_correct"], answers[[f"{baseline}_correct" for baseline in BASELINES]]
         kinds = {
             "Rescued: both baselines wrong, fusion right": right & ~baselines.any(axis=1),
@@ -145,7 +150,7 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
         "One data set, two backbones, one way to fuse them: other pairs and other fusions were not tried.",
     ]
     if tested < results.SPLIT_SIZES["test"]:
-        limits.append(f"Only the first {tested:,} of 10,000 test images were answered.")
+        limits.append(f"Only the first {tested:,} of {results.SPLIT_SIZES['test']:,} test images were answered.")
     doubted = next((finding.numbers["left_out"] for finding in findings if finding.id == "relabelled"), None)
     if doubted:
         limits.append(f"Fewer than three of five people confirm the label of {doubted} test images, so being wrong there may be right.")
@@ -167,49 +172,13 @@ def list_sources(findings: list[Finding]) -> list[str]:
 
 
 def list_html(lines: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+    return diagram.TEMPLATES.from_string("<ul>{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>").render(lines=lines)
 
 
-def finding_html(finding: Finding) -> str:
-    mark, color, _ = theme.VERDICTS[finding.verdict]
-    return (
-        f'<div class="finding" style="--verdict:{color}"><p><b>{escape(finding.claim)}</b>: {mark} {escape(finding.verdict)}</p>'
-        f'<p>{escape(finding.text)}</p><p class="small">{escape(finding.test)}; n = {finding.n:,}</p></div>'
-    )
+# --- the sections ----------------------------------------------------------------------------------------------------
 
 
-def build_report(run: Run, images: TestImages, headline: str, findings: list[Finding]) -> str:
-    """The whole page from a run, the test images and what core.findings says of it. Raises UserError."""
-    answers, summary = summaries.per_image(run, images.labels), summaries.per_model(run, images.labels)
-    charts = Charts()
-    accuracy = summary.set_index("model")["accuracy"]
-    better = max((b for b in BASELINES if b in run.models), key=accuracy.get, default=None)
-    bodies = [
-        _compared(run, summary, charts),
-        "".join(finding_html(finding) for finding in findings) or f"<p>{escape(headline)}</p>",
-        _training(run, charts),
-        _confusion(run, answers, better, charts),
-        _classes(answers, better),
-        "".join(
-            f"<h3>{title}</h3>" + (cards_html(rows, run.models, images, 96) if len(rows) else "<p>There is none.</p>")
-            for title, rows in pick_images(answers, run.models, IMAGES).items()
-        ),
-        _provenance(run),
-        list_html([*list_limits(run, findings, len(answers)), *list_sources(findings)]),
-    ]
-    links = "".join(f'<a href="#s{i}">{title}</a> ' for i, title in enumerate(SECTIONS))
-    parts = enumerate(zip(SECTIONS, bodies, strict=True))
-    sections = "".join(f'<section id="s{i}"><h2>{title}</h2>{body}</section>' for i, (title, body) in parts)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{QUESTION} {escape(run.name)}</title><style>{CSS}</style>'
-        f"<script>{get_plotlyjs()}</script></head><body><h1>{QUESTION}</h1>"
-        f'<p class="headline">{escape(headline)}</p><p class="small">Run {escape(run.name)}, {len(answers):,} test images</p>'
-        f"<nav>{links}</nav>{sections}<script>const CHARTS = [{','.join(charts.pairs)}]{SCRIPT}</script></body></html>"
-    )
-
-
-def _compared(run: Run, summary: pd.DataFrame, charts: Charts) -> str:
+def _compare(report: Report) -> list[Part]:
     def show(value: float, text: str) -> str:
         return "–" if pd.isna(value) else text.format(value)
 
@@ -220,30 +189,33 @@ def _compared(run: Run, summary: pd.DataFrame, charts: Charts) -> str:
             show(row.parameters / 1e6, "{:.2f} M"), show(row.macs / 1e6, "{:,.0f} M"), show(row.latency_ms, "{:.1f}"),
             show(row.training_minutes, "{:.1f}"),
         ]
-        for row in summary.itertuples()
+        for row in report.summary.itertuples()
     ]  # fmt: skip
-    head = (
-        "model",
-        "test accuracy",
-        "95 % interval",
-        "macro F1",
-        "worst class",
-        "validation",
-        "parameters",
-        "MACs",
-        "latency (ms)",
-        "minutes",
-    )
+    head = ["model", "test accuracy", "95 % interval", "macro F1", "worst class", "validation", "parameters", "MACs"]
     note = (
         "Ensemble: mean of the baselines' probabilities, no training. Oracle: either baseline right. Wilson intervals; "
-        f"MACs and latency of one image; minutes to train, validation included. {escape(run.record.get('note', ''))}"
+        f"MACs and latency of one image; minutes to train, validation included. {report.run.record.get('note', '')}"
     )
-    chart = charts.add(lambda surface: figures.accuracy_figure(summary), "Wilson intervals.")
-    return f'{diagram.architecture_html(run)}<br>{table_html(head, rows)}<p class="small">{note}</p><div class="charts">{chart}</div>'
+    chart = report.charts.add(lambda surface: figures.accuracy_figure(report.summary), "Wilson intervals.")
+    return [
+        Part(network=diagram.describe_network(report.run)),
+        Part(head=[*head, "latency (ms)", "minutes"], rows=rows, note=note),
+        Part(charts=[chart]),
+    ]
 
 
-def _training(run: Run, charts: Charts) -> str:
-    histories = {model: [results.load_history(run, model)] for model in run.models}
+def _claim(report: Report) -> list[Part]:
+    rows = []
+    for one in report.findings:
+        mark, color, _ = theme.VERDICTS[one.verdict]
+        words = {"claim": one.claim, "verdict": one.verdict, "text": one.text, "test": one.test, "n": f"{one.n:,}"}
+        rows.append({"mark": mark, "color": color, **words})
+    return [Part(findings=rows) if rows else Part(lines=[report.headline])]
+
+
+def _training(report: Report) -> list[Part]:
+    run = report.run
+    histories, subject = {model: [results.load_history(run, model)] for model in run.models}, pick_subject(run.models)
     captions = {
         "loss": f"Label smoothing: {run.recipe.label_smoothing}. Training images are augmented, so harder.",
         "accuracy": "Training: on augmented images while the weights still move. Validation: at the epoch's end.",
@@ -251,16 +223,17 @@ def _training(run: Run, charts: Charts) -> str:
         "speed": "Training alone, without validation.",
     }
 
-    def curve(quantity: str) -> str:
-        shown = dict(list(histories.items())[-1:]) if quantity == "learning rate" else histories
-        return charts.add(lambda surface: figures.training_figure(shown, quantity, run.recipe.frozen_epochs), captions[quantity])
+    def draw(quantity: str, surface: Surface) -> go.Figure:
+        shown = {subject: histories[subject]} if quantity == "learning rate" else histories
+        return figures.training_figure(shown, quantity, run.recipe.frozen_epochs)
 
-    return f'<div class="charts">{"".join(curve(quantity) for quantity in captions)}</div>'
+    return [Part(charts=[report.charts.add(partial(draw, quantity), caption) for quantity, caption in captions.items()])]
 
 
-def _confusion(run: Run, answers: pd.DataFrame, better: str | None, charts: Charts) -> str:
+def _confuse(report: Report) -> list[Part]:
+    answers, models, better = report.answers, report.run.models, report.better
     labels, order = answers["label"].to_numpy(), list(range(len(CLASSES)))
-    counts = {model: metrics.confusion(labels, answers[f"{model}_predicted"].to_numpy()) for model in run.models}
+    counts = {model: metrics.confusion(labels, answers[f"{model}_predicted"].to_numpy()) for model in models}
 
     def matrix(model: str, surface: Surface) -> go.Figure:
         title = f"What does {theme.label(model)} take for what? (images)"
@@ -270,42 +243,179 @@ def _confusion(run: Run, answers: pd.DataFrame, better: str | None, charts: Char
         title = f"Where does {theme.label('fusion')} differ from {theme.label(better)}? (images)"
         return figures.confusion_difference_figure(counts["fusion"], counts["fusion"] - counts[better], title, order, False, surface)
 
-    drawn = [charts.add(partial(matrix, model), "Colour grades the errors.") for model in run.models]
+    drawn = [report.charts.add(partial(matrix, model), "Colour grades the errors.") for model in models]
     if "fusion" in counts and better:
         caption = f"Fusion minus {theme.label(better)}, the better baseline. Green: fusion does better. Red: worse."
-        drawn.append(charts.add(difference, caption))
-    return f'<div class="charts">{"".join(drawn)}</div>'
+        drawn.append(report.charts.add(difference, caption))
+    return [Part(charts=drawn)]
 
 
-def _classes(answers: pd.DataFrame, better: str | None) -> str:
+def _classes(report: Report) -> list[Part]:
+    answers, better, shown = report.answers, report.better, report.shown
     labels = answers["label"].to_numpy()
-    shown = [model for model in theme.SHOWN_MODELS if f"{model}_correct" in answers]
     recall = {model: metrics.class_accuracy(labels, answers[f"{model}_correct"].to_numpy()) for model in shown}
     head = ["class", "images", *(f"{theme.label(model)} recall" for model in shown)]
     images = np.bincount(labels, minlength=len(CLASSES))
     rows = [[name, images[i], *(f"{recall[model][i]:.1%}" for model in shown)] for i, name in enumerate(CLASSES)]
     if "fusion" not in shown or not better:
-        return table_html(head, rows)
+        return [Part(head=head, rows=rows)]
     table = metrics.class_differences(labels, answers["fusion_correct"].to_numpy(), answers[f"{better}_correct"].to_numpy())
     for i, row in enumerate(rows):
         difference, low, high = (100 * table[name][i] for name in ("difference", "low", "high"))
         row += [f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]", f"{table['p_holm'][i]:.3f}"]
     note = f"Difference: fusion minus {theme.label(better)}, the better baseline, in points, with its paired bootstrap interval."
-    return table_html([*head, "difference [95 %]", "p (exact McNemar, Holm)"], rows) + f'<p class="small">{note}</p>'
+    return [Part(head=[*head, "difference [95 %]", "p (exact McNemar, Holm)"], rows=rows, note=note)]
 
 
-def _provenance(run: Run) -> str:
-    record = run.record
+def _calibrate(report: Report) -> list[Part]:
+    _, labels, logits = results.load_logits(report.run)
+    _, val_labels, val_logits = results.load_logits(report.run, "val")
+    diagrams, curves, rows = {"as trained": {}, "with a fitted temperature": {}}, {}, []
+    for model, values in logits.items():
+        temperature = metrics.fit_temperature(val_labels, val_logits[model])
+        correct, errors = values.argmax(axis=1) == labels, []
+        for when, scaled in zip(diagrams, (values, values / temperature), strict=True):
+            confidence = metrics.softmax(scaled).max(axis=1)
+            diagrams[when][model] = metrics.reliability(confidence, correct)
+            errors += [f"{metrics.calibration_error(confidence, correct):.4f}", f"{metrics.cross_entropy(labels, scaled).mean():.4f}"]
+        curves[model] = metrics.risk_coverage(metrics.softmax(values).max(axis=1), correct)
+        brier = metrics.brier_scores(labels, values).mean()
+        rows.append([theme.label(model), f"{temperature:.2f}", *errors, f"{brier:.4f}", f"{curves[model][1].mean():.4f}"])
+    head = ["model", "temperature", "calibration error", "NLL", "calibration error, scaled", "NLL, scaled", "Brier", "AURC"]
+    note = (
+        "Calibration error: expected |correct − confident| over 15 bins. The temperature is fitted on validation and applied to test; "
+        "below 1 the model was too modest. NLL in nats; Brier from 0 (best) to 2; AURC: the area under the last chart's curve."
+    )
+    drawn = [
+        report.charts.add(
+            lambda surface, one=one, when=when: figures.reliability_figure(one, f"As often correct as confident, {when}?"),
+            "Above the line: too modest. Below: too sure.",
+        )
+        for when, one in diagrams.items()
+    ]
+    title = "How often does a model err on what it is sure of?"
+    drawn.append(report.charts.add(lambda surface: figures.risk_figure(curves, title), "Images in order of confidence."))
+    return [Part(charts=drawn), Part(head=head, rows=rows, note=note)]
+
+
+def _corrupt(report: Report) -> list[Part]:
+    run = report.run
+    models = [model for model in report.shown if model in (*run.models, ENSEMBLE)]
+    correct = {model: results.load_robustness(run, model) for model in models}
+    conditions = pd.DataFrame(list_conditions(), columns=["corruption", "severity"])
+    table = pd.concat([conditions.assign(model=model, accuracy=rows.mean(axis=1)) for model, rows in correct.items()])
+    curve = table.groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
+    kinds = table[table["severity"] > 0].groupby(["model", "corruption"], as_index=False, sort=False)["accuracy"].mean()
+    kinds = kinds.assign(label=[CORRUPTIONS[name].label for name in kinds["corruption"]])
+    reference = BASELINES[0]
+    rows = [[theme.label(model), f"{one[0].mean():.2%}", f"{one[1:].mean():.2%}"] for model, one in correct.items()]
+    head = ["model", "clean accuracy", "accuracy on corrupted images"]
+    note = f"On {correct[models[0]].shape[1]:,} test images, equally many a class, 8 corruptions in 5 severities."
+    if reference in correct:
+        head += [f"corruption error relative to {theme.label(reference)} [95 %]"]
+        for row, one in zip(rows, correct.values(), strict=True):
+            error, interval = metrics.corruption_error(group_conditions(one), group_conditions(correct[reference]))
+            row.append(f"{error:.1%} [{interval[0]:.1%}, {interval[1]:.1%}]")
+    drawn = [
+        report.charts.add(
+            lambda surface: figures.robustness_figure(curve, "How does accuracy fall with severity?"), "Mean of all corruptions; 0: clean."
+        ),
+        report.charts.add(lambda surface: figures.corruptions_figure(kinds), "Mean over the five severities."),
+    ]
+    return [Part(charts=drawn), Part(head=head, rows=rows, note=note)]
+
+
+def _rescue(report: Report) -> list[Part]:
+    answers, parts = report.answers, []
+    if report.whole:
+        before, labels = list(BASELINES), answers["label"].to_numpy()
+        *start, after = (answers[f"{model}_correct"].to_numpy() for model in (*before, "fusion"))
+        counts = np.zeros((2,) * 3, int)
+        np.add.at(counts, tuple((~one).astype(int) for one in (*start, after)), 1)
+        flows, by_class = selection.name_flows(before), metrics.class_transitions(labels, metrics.transitions(after, *start))
+        by_class = pd.DataFrame({"class": CLASSES, **by_class})
+        states = ["both correct", *(f"only {theme.label(one)} correct" for one in before), "both wrong"]
+
+        def draw_transitions(surface: Surface) -> go.Figure:
+            names, title = ("baselines", theme.label("fusion")), "What did fusion change?"
+            return figures.transition_figure(counts.reshape(-1, 2), states, flows, set(), names, title, surface)
+
+        def draw_classes(surface: Surface) -> go.Figure:
+            return figures.class_transitions_figure(by_class, set(), "Which classes gain from fusion?", surface)
+
+        captions = ("Images by what was correct before and after. Shares are of a row.", "Largest net gain on top; intervals: bootstrap.")
+        parts.append(Part(charts=[*map(report.charts.add, (draw_transitions, draw_classes), captions)]))
+    for title, rows in pick_images(answers, report.run.models, IMAGES).items():
+        cards = diagram.describe_cards(rows, report.run.models, report.images)
+        parts.append(Part(title=title, cards=cards, note="" if cards else "There is none."))
+    return parts
+
+
+def _explain(report: Report) -> list[Part]:
+    from core.explain import METHODS
+
+    run, answers, parts = report.run, report.answers, []
+    model = pick_subject(run.models)
+    stored = results.load_attributions(run, model)
+    surest = answers.loc[stored.index, f"{model}_confidence"].nlargest(EXPLAINED).index
+    for i in np.flatnonzero(np.isin(stored.index, surest)):
+        index, image = int(stored.index[i]), report.images.decode(stored.index[i])
+        cells = [(image, f"test image {index}: {CLASSES[answers['label'].iloc[index]]}, taken for {CLASSES[stored.target[i]]}")]
+        for method, maps in stored.maps.items():
+            for part, one in maps.items():
+                branch = f", {theme.label(part)} branch" if len(maps) > 1 else ""
+                strongest = float(np.abs(one[i]).max())
+                cells.append((diagram.overlay_map(image, one[i], strongest, 0.9), f"{METHODS[method].label}{branch}"))
+        parts.append([(pixels_uri(picture), text) for picture, text in cells])
+    drawn = []
+    if stored.branches:
+        shares = selection.share_branches(answers, stored.branches["contribution"], "class")
+        title = "Which branch carries the fusion's predictions?"
+        drawn.append(
+            report.charts.add(
+                lambda surface: figures.branch_shares_figure(shares, title), "Mean contribution to the predicted class's logit, by class."
+            )
+        )
+    note = f"The {len(parts)} images of those explained on which {theme.label(model)} is surest. Orange speaks for the class, blue against "
+    return [Part(maps=parts, note=f"{note}it; each map has a scale of its own."), Part(charts=drawn)]
+
+
+def _provenance(report: Report) -> list[Part]:
+    record = report.run.record
     starts = {
         f"{theme.label(name)} starts from": f"{start['name']}" + (f" (sha256 {start['sha256']})" if start["sha256"] else "")
         for name, start in record["start_weights"].items()
     }
     made = {
-        **{"run": run.name, "seed": record["seed"]},
+        **{"run": report.run.name, "seed": record["seed"]},
         **starts,
         **{"precision": record["precision"], "device": record["device"], "processes": record["processes"], "code": record["code_commit"]},
         "libraries": ", ".join(f"{name} {version}" for name, version in record["libraries"].items()),
         "data (md5)": ", ".join(f"{name} {md5}" for name, md5 in record["data_md5"].items()) or "not recorded",
     }
-    recipe = {f"recipe: {name.replace('_', ' ')}": value for name, value in asdict(run.recipe).items() if value is not None}
-    return table_html(["what", "value"], (made | recipe).items())
+    recipe = {f"recipe: {name.replace('_', ' ')}": value for name, value in asdict(report.run.recipe).items() if value is not None}
+    return [Part(head=["what", "value"], rows=list((made | recipe).items()))]
+
+
+def _limits(report: Report) -> list[Part]:
+    limits = list_limits(report.run, report.findings, len(report.answers))
+    return [Part(lines=[*limits, *list_sources(report.findings)])]
+
+
+CONTENTS: dict[str, tuple[str, Callable[[Report], list[Part]]]] = {
+    "What was compared": (
+        "the fusion network with its real dimensions, every model's accuracy with its 95 % interval, and its cost",
+        _compare,
+    ),
+    "Findings": ("every claim with its verdict, its numbers and its test", _claim),
+    "Training curves": ("loss, accuracy, learning rates and speed in every epoch", _training),
+    "Confusion": ("each model's matrix, and fusion's minus the better baseline's", _confuse),
+    "Class by class": ("recall of each model, and fusion's difference with its interval and test", _classes),
+    "Calibration": ("is a model as often correct as it is confident, and does it know which predictions to doubt", _calibrate),
+    "Robustness": ("accuracy on corrupted images, by severity and by kind", _corrupt),
+    "Rescued and broken": ("what fusion changed, in which classes, and the images themselves", _rescue),
+    "Attributions": ("which pixels and which branch speak for a prediction", _explain),
+    "Provenance": ("recipe, seed, start weights, device, versions and commit", _provenance),
+    "Limits, data and licences": ("what the numbers do not say, and whose data they rest on", _limits),
+}
+SECTIONS = {title: text for title, (text, _) in CONTENTS.items()}

@@ -19,7 +19,7 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     "dashboard/theme.py": ("core.config",),
     "dashboard/figures.py": ("core.config", "core.metrics", "theme"),
     "dashboard/diagram.py": ("core.config", "core.images", "core.results", "core.robustness", "theme", "thumbnails"),
-    "dashboard/report.py": ("core", "diagram", "figures", "theme"),
+    "dashboard/report.py": ("core", "diagram", "figures", "selection", "theme"),
     "dashboard/components": (
         *("core.config", "core.images", "core.metrics", "core.results", "components", "data", "diagram", "figures", "inference"),
         *("selection", "theme", "thumbnails"),

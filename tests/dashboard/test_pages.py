@@ -46,7 +46,7 @@ def test_overview_draws_each_interval_where_it_lies(visit, fake_results):
     assert low <= 100 * summary["low"].min() and 100 * summary["high"].max() <= high
     for model, row in summary.iterrows():
         text = f"{100 * row['accuracy']:.2f} % [{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
-        mark = re.search(rf'aria-label="{re.escape(text)}".*?<b style="left:([\d.]+)%">', html)
+        mark = re.search(rf'aria-label="{re.escape(text)}".*?<b style="left:([\d.]+)%">', html, re.S)
         assert low + (high - low) * float(mark[1]) / 100 == pytest.approx(100 * row["accuracy"], abs=0.01), model
     assert html.count("<td>–</td>") == 5  # the oracle costs nothing, the ensemble no training
 

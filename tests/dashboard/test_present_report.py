@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -70,13 +71,13 @@ def test_the_report_holds_every_section_and_finding(read, findings):
         assert title in text
     for finding in findings:
         assert finding.text in text and finding.claim in text and finding.test in text
-    assert [f"s{i}" for i in range(len(report.SECTIONS))] == [name for name in read.ids if re.fullmatch(r"s\d", name)]
+    assert [f"s{i}" for i in range(len(report.SECTIONS))] == [name for name in read.ids if re.fullmatch(r"s\d+", name)]
 
 
 def test_the_report_asks_for_nothing_outside(page, read):
     assert read.addresses and all(address.startswith(("data:image/png;base64,", "#s")) for address in read.addresses)
     assert not {"link", "iframe", "object", "base"} & set(read.tags)
-    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)[1]
+    policy = unescape(re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)[1])
     assert policy.startswith("default-src 'none'") and "http" not in policy
     assert page.count("* plotly.js v") == 1
 
