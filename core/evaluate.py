@@ -188,5 +188,6 @@ def write_results(run: Path, checkpoints: list[dict], data: Cifar10, world: Worl
     costs = {c["model_name"]: write_model(staged / c["model_name"], c, data, world) for c in checkpoints}
     if world.is_main:
         results.write_run(staged / "run.json", checkpoints[0]["run"] | {"models": costs})
-        results.publish(staged, run)
+        for line in results.publish(staged, run):
+            tqdm.write(line)
     world.barrier()

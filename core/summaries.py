@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 
 from core import metrics, results
-from core.config import BASELINES, CLASSES
+from core.config import BASELINES, CLASSES, ENSEMBLE, ORACLE
 from core.results import Run
+
+COSTS = ("parameters", "macs", "latency_ms")
+TRAINING = ("val_accuracy", "training_minutes", "images_per_second")
 
 
 def per_image(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
@@ -32,29 +35,51 @@ def per_model(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
 
     accuracy with its Wilson interval (low, high), macro_f1, worst_class and worst_recall, val_accuracy of the last epoch,
     parameters, macs, latency_ms (one image), training_minutes and images_per_second while fine-tuning; NaN where a control
-    has no such thing.
+    has no such thing, or where it is not known.
     """
     images = per_image(run, labels)
+    label = images["label"].to_numpy()
     rows = []
     for model in [c.removesuffix("_correct") for c in images if c.endswith("_correct")]:
-        correct = images[f"{model}_correct"]
-        scores = metrics.per_class(images["label"].to_numpy(), images[f"{model}_predicted"].to_numpy(), len(CLASSES))
-        worst = int(scores["recall"].argmin())
-        row = {"model": model, "correct": int(correct.sum()), "macro_f1": scores["f1"].mean(), "worst_class": CLASSES[worst]}
-        row["worst_recall"] = scores["recall"][worst]
+        scores = metrics.per_class(label, images[f"{model}_predicted"].to_numpy(), len(CLASSES))
+        seen = scores["support"] > 0  # a small run may lack a class
+        worst = int(np.where(seen, scores["recall"], np.inf).argmin())
+        row = {"model": model, "correct": int(images[f"{model}_correct"].sum()), "macro_f1": scores["f1"][seen].mean()}
+        row |= {"worst_class": CLASSES[worst], "worst_recall": scores["recall"][worst]}
         if model in run.models:
-            history = results.load_history(run, model)
-            row |= {"latency_ms": np.nan} | run.record["models"][model] | {"val_accuracy": history["val_accuracy"].iloc[-1]}
-            row["training_minutes"] = history["time_seconds"].sum() / 60
-            row["images_per_second"] = history["images_per_second"][history["phase"] == "finetune"].median()
+            row |= run.record["models"][model] | _sum_up_training(run, model)
         rows.append(row)
-    if "ensemble" in rows[-1]["model"]:
+    if rows[-1]["model"] == ENSEMBLE:
         costs = [run.record["models"][model] for model in BASELINES]
-        rows[-1] |= {key: sum(cost[key] for cost in costs) for key in costs[0] if all(key in c for c in costs)}
-        rows.append({"model": "oracle", "correct": int(images[[f"{model}_correct" for model in BASELINES]].any(axis=1).sum())})
-    summary = pd.DataFrame(rows)
+        rows[-1] |= {key: sum(cost[key] for cost in costs) for key in COSTS if all(key in cost for cost in costs)}
+        rows.append({"model": ORACLE, "correct": int(images[[f"{model}_correct" for model in BASELINES]].any(axis=1).sum())})
+    columns = (
+        "model",
+        "correct",
+        "macro_f1",
+        "worst_class",
+        "worst_recall",
+        *COSTS,
+        "val_accuracy",
+        "training_minutes",
+        "images_per_second",
+    )
+    summary = pd.DataFrame(rows, columns=columns)
     summary.insert(1, "accuracy", summary["correct"] / len(images))
     intervals = [metrics.wilson_interval(count, len(images)) for count in summary.pop("correct")]
     summary.insert(2, "low", [low for low, _ in intervals])
     summary.insert(3, "high", [high for _, high in intervals])
     return summary
+
+
+def _sum_up_training(run: Run, model: str) -> dict[str, float]:
+    """val_accuracy, training_minutes and images_per_second; of a run that was trained elsewhere only the first."""
+    history = results.load_history(run, model)
+    if history.empty:
+        val = results.load_predictions(run, model, "val")
+        return {"val_accuracy": float((val.logits.argmax(axis=1) == val.labels).mean())}
+    return {
+        "val_accuracy": history["val_accuracy"].iloc[-1],
+        "training_minutes": history["time_seconds"].sum() / 60,
+        "images_per_second": history["images_per_second"][history["phase"] == "finetune"].median(),
+    }

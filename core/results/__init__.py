@@ -4,7 +4,7 @@ Writers put every file, model folder and run aside and rename it when whole. Rea
 UserError that names the file, what is wrong and the command that repairs it. results/README.md explains every column.
 
 files: how anything is written and read. schema: columns, types and fields. run: the record, and which folders are runs.
-publish: from a staged folder to the run. tables, arrays: what lies in a model's folder. images: what is known of the images.
+staging: from a staged folder to the run. tables, arrays: what lies in a model's folder. images: what is known of the images.
 """
 # ruff: noqa: F401 (names for others)
 
@@ -22,7 +22,6 @@ from core.results.images import (
     write_near_duplicates,
     write_test_images,
 )
-from core.results.publish import publish
 from core.results.run import (
     SPLIT_SIZES,
     Run,
@@ -35,6 +34,7 @@ from core.results.run import (
     write_run,
 )
 from core.results.schema import HISTORY_COLUMNS, LABEL_ERROR_COLUMNS, LOGITS, PREDICTION_COLUMNS, RUN_KEYS, read_table
+from core.results.staging import publish
 from core.results.tables import (
     Predictions,
     load_embedding,

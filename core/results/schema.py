@@ -188,9 +188,8 @@ RUN = {
         "processes": POSITIVE,
         "models": {
             "type": "object",
-            "description": f"an object with one or more of {', '.join(MODELS)}",
+            "description": "an object with an entry a model",
             "minProperties": 1,
-            "propertyNames": {"enum": list(MODELS)},
             "additionalProperties": COSTS,
         },
         "note": SOME_TEXT,
@@ -225,6 +224,9 @@ def read_record(path: Path, repair: str) -> dict:
     fault = jsonschema.exceptions.best_match(Validator(RUN).iter_errors(record))
     if fault is not None:
         raise UserError(f"{path}: {_say_fault(fault)}: run {repair}")
+    unknown = [name for name in record["models"] if name not in MODELS]
+    if unknown:
+        raise UserError(f"{path}: models has {unknown[0]!r}: it should have one or more of {', '.join(MODELS)}: run {repair}")
     try:
         Recipe.from_dict(record["recipe"])
     except UserError as error:
@@ -238,7 +240,5 @@ def _say_fault(fault: jsonschema.ValidationError) -> str:
     if fault.validator == "required":
         lacking = [name for name in fault.validator_value if name not in fault.instance]
         return f"{place} lacks {', '.join(lacking)}: it should be {fault.schema['description']}"
-    if "propertyNames" in fault.absolute_schema_path:
-        return f"models has {fault.instance!r}: it should be {RUN['properties']['models']['description']}"
     found = json.dumps(fault.instance, ensure_ascii=False)
     return f"{place} is {found if len(found) <= 60 else f'{found[:60]} …'}: it should be {fault.schema['description']}"

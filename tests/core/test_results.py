@@ -289,9 +289,9 @@ def test_damaged_embeddings_and_histories_are_named(run, name, load, spoil, mess
         ('{"recipe": ', "cannot be read"),
         ("[]", "it is not an object"),
         ({"seed": ...}, "lacks seed"),
-        ({"models": {}}, r"models is \{\}: it should be an object with one or more of resnet18, mobilenet_v2, fusion"),
-        ({"models": {"vgg": {}}}, "models has 'vgg': it should be an object with one or more of resnet18"),
-        ({"models": None}, "models is null: it should be an object with one or more of resnet18"),
+        ({"models": {}}, r"models is \{\}: it should be an object with an entry a model"),
+        ({"models": {"vgg": {}}}, "models has 'vgg': it should have one or more of resnet18, mobilenet_v2, fusion"),
+        ({"models": None}, "models is null: it should be an object with an entry a model"),
         ({"recipe": {"colour": 1}}, "does not know: colour"),
         ({"recipe": {"name": "short"}}, "recipe is incomplete"),
         ({"recipe": "cpu-96"}, 'recipe is "cpu-96": it should be an object with the fields of Recipe'),
@@ -449,7 +449,7 @@ def test_models_are_added_and_replaced_one_by_one(tmp_path):
     publish(stage(run, ("mobilenet_v2", "fusion")), run)
     assert load_run(run).models == list(TRIO)
     assert [(run / model / "note").read_text() for model in TRIO] == ["old", "new", "new"]
-    assert sorted(os.listdir(run)) == ["fusion", "mobilenet_v2", "resnet18", "run.json"] and os.listdir(tmp_path) == ["run"]
+    assert sorted(os.listdir(run)) == ["ensemble", "fusion", "mobilenet_v2", "resnet18", "run.json"] and os.listdir(tmp_path) == ["run"]
 
 
 def test_models_of_another_seed_are_not_mixed_in(tmp_path):
@@ -463,9 +463,80 @@ def test_models_of_another_seed_are_not_mixed_in(tmp_path):
 def test_publishing_repairs_a_damaged_record(tmp_path):
     run = tmp_path / "run"
     publish(stage(run, TRIO), run)
-    (run / "run.json").write_text("{")
+    (run / "run.json").write_text("{", encoding="utf-8")
+    (line,) = publish(stage(run, ("fusion",)), run)
+    assert load_run(run).models == list(TRIO) and load_run(run).record["models"]["resnet18"] == {}
+    assert re.search(rf"run\.json was damaged .* what resnet18, mobilenet_v2 cost .*: run python scripts/evaluate\.py {run}", line)
+
+
+def test_the_same_weights_keep_all_that_was_made_with_them(tmp_path):
+    run = tmp_path / "run"
     publish(stage(run, TRIO), run)
-    assert load_run(run).models == list(TRIO)
+    (run / "fusion" / "own notes.txt").touch()
+    record = load_run(run).record
+    results.write_run(run / "run.json", record | {"note": "a note", "cluster": "of a visitor"})
+    before = files(run)
+    staged = stage(run, TRIO)
+    for model in TRIO:
+        for name in ("probe.parquet", "robustness.csv", "train_sample.parquet", "features.parquet"):
+            (staged / model / name).unlink()
+    assert publish(staged, run) == [] and files(run) == before
+    assert (load_run(run).record["note"], load_run(run).record["cluster"]) == ("a note", "of a visitor")
+
+
+def test_other_weights_remove_what_they_make_untrue_and_say_so(tmp_path):
+    run = tmp_path / "run"
+    publish(stage(run, TRIO), run)
+    (run / "fusion" / "attributions.npz").touch()
+    (run / "fusion" / "own notes.txt").touch()
+    before, staged = files(run), stage(run, ("fusion", "mobilenet_v2"))
+    for model in ("fusion", "mobilenet_v2"):
+        for path in (staged / model).iterdir():
+            if path.name not in ("predictions.parquet", "embedding.parquet", "history.csv", "note"):
+                path.unlink()
+    change_logits(staged / "fusion")
+    lines = publish(staged, run)
+    gone = {f"fusion/{name}" for name in ("attributions.npz", "robustness.csv", "train_sample.parquet", "features.parquet")}
+    gone |= {"fusion/epoch_correct.csv", "fusion/branch_resnet18.parquet", "fusion/branch_mobilenet_v2.parquet"}
+    assert before - files(run) == gone and "fusion/probe.parquet" in files(
+        run
+    )  # mobilenet_v2's weights, and so the ensemble's, are the same
+    assert all(sum(name in line for line in lines) == 1 for name in gone)
+    for words in ("robustness.py {}", "explain.py {} --model fusion --errors --branches", "evaluate.py {} --features", "evaluate.py {}"):
+        assert any(line.endswith(f"again with: python scripts/{words.format(run)}") for line in lines), words
+
+    staged = stage(run, ("resnet18",))
+    (staged / "resnet18" / "robustness.csv").unlink()
+    change_logits(staged / "resnet18")
+    (line,) = publish(staged, run)
+    assert "resnet18/robustness.csv, ensemble/robustness.csv; again" in line and not (run / "ensemble" / "robustness.csv").exists()
+
+
+def files(run: Path) -> set[str]:
+    return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+
+
+def change_logits(folder: Path) -> None:
+    edit(lambda frame: frame.assign(logit_3=frame["logit_3"] + 1))(folder / "predictions.parquet")
+
+
+@pytest.mark.parametrize("fails_at", range(1, 6))
+def test_a_publishing_that_fails_leaves_the_run_as_it_was(tmp_path, monkeypatch, fails_at):
+    run = tmp_path / "run"
+    publish(stage(run, TRIO, note="old"), run)
+    before, calls = files(run), []
+
+    def rename(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == fails_at:
+            raise OSError(errno.EIO, "Input/output error")
+        os.rename(source, target)
+
+    monkeypatch.setattr("core.results.staging.replace", rename)
+    with pytest.raises(UserError, match=r"run could not be written .*; the whole result lies in .*\.run\.partial"):
+        publish(stage(run, TRIO), run)
+    assert files(run) == before and [(run / model / "note").read_text() for model in TRIO] == ["old"] * 3
+    assert files(tmp_path / ".run.partial") >= {f"{model}/predictions.parquet" for model in TRIO}
 
 
 def test_a_place_that_cannot_be_published_to_is_named(tmp_path):

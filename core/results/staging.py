@@ -1,0 +1,117 @@
+"""From a staged folder to the run that readers see: nothing is lost that still belongs there, nothing stays that became untrue."""
+
+import filecmp
+import os
+import shutil
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from core.config import BASELINES, ENSEMBLE, MODELS, UserError
+from core.results.files import command, replace
+from core.results.run import check_same_run, load_run, rebuild_command, write_run
+from core.results.schema import LOGITS, read_record, read_table
+
+TOLERANCE = 0.01  # of a logit: the same weights on another machine differ by less
+
+
+def remake_commands(run: Path, model: str) -> dict[str, str]:
+    """The files of a model that other weights make untrue, and the commands that make them anew."""
+    explain = command("explain.py", run, "--model", model, "--errors", *(["--branches"] if model == "fusion" else []))
+    return {
+        **{"robustness.csv": command("robustness.py", run), "attributions.npz": explain},
+        **{"train_sample.parquet": rebuild_command(run, "--train-sample"), "features.parquet": rebuild_command(run, "--features")},
+        **dict.fromkeys(("epoch_correct.csv", "weights.safetensors", "embedding.parquet", "history.csv"), rebuild_command(run)),
+        **{f"branch_{baseline}.parquet": rebuild_command(run) for baseline in BASELINES},
+    }
+
+
+def publish(staged: Path, run: Path) -> list[str]:
+    """Rename a staged run into place; into a run that exists, its models one by one, then its run.json.
+
+    What else lies in the run is kept, but for files that are of other weights than the new ones. Returns a line for each command
+    that makes such files anew. Raises UserError; the run is then as it was.
+    """
+    try:
+        if not run.exists():
+            run.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(staged, run)
+            return []
+        added = read_record(staged / "run.json", rebuild_command(run))
+        record, lines = _merge_records(run, added)
+        removed, undo = defaultdict(list), []
+        changed = [model for model in added["models"] if _carry_over(run, staged, model, removed)]
+        try:
+            for model in added["models"]:
+                old, new, aside = run / model, staged / model, staged / f".{model}.old"
+                if old.exists():
+                    replace(old, aside)
+                    undo.append((aside, old))
+                replace(new, old)
+                undo.append((old, new))
+            write_run(run / "run.json", record)
+        except (OSError, UserError):
+            for source, target in reversed(undo):
+                with suppress(OSError):  # the first error is the one to tell
+                    os.rename(source, target)
+            raise
+        if set(changed) & set(BASELINES):
+            _remove_untrue(run, ENSEMBLE, run / ENSEMBLE, removed)
+        shutil.rmtree(staged, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"{run} could not be written ({error}); the whole result lies in {staged}") from None
+    return lines + [f"removed, since they were of other weights: {', '.join(files)}; again with: {how}" for how, files in removed.items()]
+
+
+def _merge_records(run: Path, record: dict) -> tuple[dict, list[str]]:
+    """The record of `run` with the staged models' added, and a line where its own was damaged. Raises UserError if it is of another run."""
+    try:
+        existing = load_run(run).record
+    except UserError:  # damaged: this is its repair
+        kept = [model for model in MODELS if model not in record["models"] and (run / model / "predictions.parquet").is_file()]
+        line = f"{run / 'run.json'} was damaged and is written anew, without a note"
+        line += f"; what {', '.join(kept)} cost is not known any more: run {rebuild_command(run)}" if kept else ""
+        return record | {"models": {model: {} for model in kept} | record["models"]}, [line]
+    check_same_run(run / "run.json", existing, record)
+    return existing | record | {"models": existing["models"] | record["models"]}, []
+
+
+def _carry_over(run: Path, staged: Path, model: str, removed: dict[str, list[str]]) -> bool:
+    """Copy into the staged model what the run's has besides; is the staged one of other weights?
+
+    Then files that are of the old weights stay behind, and are noted in `removed` by the command that makes them anew.
+    """
+    old, new, untrue = run / model, staged / model, remake_commands(run, model)
+    changed = old.exists() and not _same_weights(old, new)
+    for path in sorted(old.rglob("*")):
+        place = path.relative_to(old)
+        if path.is_dir() or (new / place).exists() or path.name.endswith(".partial"):
+            continue
+        if changed and place.as_posix() in untrue:
+            removed[untrue[place.name]].append(f"{model}/{place.name}")
+        else:
+            (new / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, new / place)
+    return changed
+
+
+def _remove_untrue(run: Path, model: str, folder: Path, removed: dict[str, list[str]]) -> None:
+    for name, how in remake_commands(run, model).items():
+        if (folder / name).exists():
+            (folder / name).unlink()
+            removed[how].append(f"{model}/{name}")
+
+
+def _same_weights(old: Path, new: Path) -> bool:
+    """Are two folders of one model of the same weights? Then the files agree, or what was predicted with them does."""
+    pairs = [(folder / "weights.safetensors") for folder in (old, new)]
+    if all(path.is_file() for path in pairs) and filecmp.cmp(*pairs, shallow=False):
+        return True
+    try:
+        a, b = (read_table(folder / "predictions.parquet", "").sort_values(["split", "index"]) for folder in (old, new))
+    except UserError:  # damaged: nobody can tell
+        return False
+    same_images = len(a) == len(b) and all(np.array_equal(a[name], b[name]) for name in ("split", "index"))
+    return same_images and np.allclose(a[list(LOGITS)], b[list(LOGITS)], rtol=0, atol=TOLERANCE)
