@@ -3,8 +3,10 @@
 Large tables are cached as resources: all visitors share one and none may change it, where cached data would be copied for each.
 """
 
+import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,92 +19,178 @@ from core.results import Run
 from core.robustness import group_conditions, list_conditions
 from dashboard.selection import name_flows
 
-PEOPLE = ("human_votes.parquet", "label_errors.parquet")
+SHARED = {  # files beside the runs -> what reads them
+    "test_images.parquet": results.load_test_images,
+    "human_votes.parquet": results.load_human_votes,
+    "label_errors.parquet": results.load_label_errors,
+}
 
 
 def stamp(folder: Path) -> tuple:
-    """Changes when a file below `folder` does."""
-    return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.rglob("*")) if p.is_file())
+    """Changes when a file below `folder` does, hidden ones aside."""
+    found, folders = [], [str(folder)]
+    while folders:
+        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name[0] not in "._":
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        found.append((entry.path, *stamp_file(Path(entry.path))))
+    return tuple(sorted(found))
 
 
-def stamp_file(path: Path) -> tuple[int, int] | None:
-    """Changes when the file does; None where there is none."""
-    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+def stamp_file(path: Path) -> tuple[int, int, int]:
+    """Changes when the file does; zeros where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def stamp_run(run: Run) -> tuple:
+    """Changes when anything does that a table of the run rests on: its own files, or those beside the runs."""
+    return str(run.path), stamp(run.path), *(stamp_file(results.RESULTS / name) for name in SHARED)
+
+
+BY_STAMP = {Run: stamp_run}  # how Streamlit's caches tell whether a run is still the one they know
+
+
+@st.cache_resource(show_spinner=False, max_entries=1000)
+def _open_run(path: Path, stamp: tuple) -> Run:
+    return results.load_run(path)
 
 
 def open_run(name: str) -> Run:
-    return results.load_run(results.RESULTS / name)
+    """core.results.load_run, read again when its run.json changed. Raises UserError."""
+    path = results.RESULTS / name
+    return _open_run(path, stamp_file(path / "run.json"))
 
 
-@st.cache_data(show_spinner=False)
-def _check_runs(root: Path, stamp: tuple) -> tuple[list[str], dict[str, str]]:
+@st.cache_data(show_spinner=False, max_entries=1000, hash_funcs=BY_STAMP)
+def find_fault(run: Run) -> str | None:
+    """What is wrong with a run's files and the tables that every page needs; None where they are whole."""
+    try:
+        results.check_files(run.path)
+        labels = load_images().labels
+        for model in run.models:
+            results.load_history(run, model)
+            for split in ("val", "test"):
+                results.load_predictions(run, model, split, labels if split == "test" else None)
+    except UserError as error:
+        return str(error)
+
+
+def check_runs(wanted: str | None = None) -> tuple[list[str], dict[str, str]]:
+    """Names of the runs to choose from, and what is wrong with the others. Raises UserError without test images.
+
+    All tables of 200 runs take 12 s to read: those of the run `wanted` and of the first are, of the others only run.json.
+    """
     whole, damaged = [], {}
-    names = results.find_runs(root)
-    labels = load_images().labels if names else None
+    names = results.find_runs(results.RESULTS)
+    if names:
+        load_images()
     for name in names:
         try:
-            run = results.load_run(root / name)
-            for model in run.models:
-                results.load_history(run, model)
-                for split in ("val", "test"):
-                    results.load_predictions(run, model, split, labels if split == "test" else None)
+            run = open_run(name)
+            if (name == wanted or not whole) and (fault := find_fault(run)):
+                raise UserError(fault)
             whole.append(name)
         except UserError as error:
             damaged[name] = str(error)
     return whole, damaged
 
 
-def check_runs() -> tuple[list[str], dict[str, str]]:
-    """Names of the runs whose tables are whole, and what is wrong with the others."""
-    return _check_runs(results.RESULTS, stamp(results.RESULTS))
+def sibling_runs(run: Run) -> list[Run]:
+    """All whole runs that differ from this one in nothing but the seed, itself included, in order of their seeds."""
+    others = [open_run(name) for name in check_runs(run.name)[0] if name != run.name]
+    alike = [other for other in others if other.recipe == run.recipe and not find_fault(other)]
+    return results.find_seeds(run, alike)
 
 
-@st.cache_resource(show_spinner=False, max_entries=12)
-def _load_answers(path: Path, stamp: tuple) -> pd.DataFrame:
-    answers = summaries.per_image(results.load_run(path), load_images().labels)
+@st.cache_resource(show_spinner=False, max_entries=2 * len(SHARED))
+def _read_shared(name: str, root: Path, stamp: tuple) -> Any:
+    return SHARED[name](root)
+
+
+def read_shared(name: str) -> Any:
+    """What the file `name` of SHARED holds. Raises UserError."""
+    return _read_shared(name, results.RESULTS, stamp_file(results.RESULTS / name))
+
+
+def load_images() -> results.TestImages:
+    return read_shared("test_images.parquet")
+
+
+def load_human_votes() -> np.ndarray | None:
+    """core.results.load_human_votes; None without the file. Raises UserError."""
+    return read_shared("human_votes.parquet") if (results.RESULTS / "human_votes.parquet").exists() else None
+
+
+def load_label_errors() -> pd.DataFrame | None:
+    """core.results.load_label_errors; None without the file. Raises UserError."""
+    return read_shared("label_errors.parquet") if (results.RESULTS / "label_errors.parquet").exists() else None
+
+
+def check_shared() -> list[str]:
+    """What is wrong with the optional files beside the runs, a line each."""
+    faults = []
+    for load in (load_human_votes, load_label_errors):
+        try:
+            load()
+        except UserError as error:
+            faults.append(str(error))
+    return faults
+
+
+@st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=BY_STAMP)
+def load_answers(run: Run) -> pd.DataFrame:
+    """core.summaries.per_image, with `agree` (all trained models predict the same), `disagreement` (for sorting), and of the image
+    `people` (share of human votes for the label) and `relabelled` (its label is doubted): NaN and False where their files are
+    missing or, as check_shared says, damaged.
+    """
+    answers = summaries.per_image(run, load_images().labels)
     probabilities = answers[[c for c in answers if c.endswith("_confidence")]]
     predicted = answers[[c for c in answers if c.endswith("_predicted") and not c.startswith("ensemble")]]
     answers["people"], answers["relabelled"] = np.nan, False
-    if (votes := load_human_votes()) is not None:
-        answers["people"] = metrics.human_agreement(votes[answers["index"]], answers["label"].to_numpy())
-    if (results.RESULTS / "label_errors.parquet").exists():
-        doubted = results.load_label_errors(results.RESULTS)
-        answers["relabelled"] = answers["index"].isin(doubted["index"][doubted["relabelled"]])
+    with suppress(UserError):
+        if (votes := load_human_votes()) is not None:
+            answers["people"] = metrics.human_agreement(votes[answers["index"]], answers["label"].to_numpy())
+    with suppress(UserError):
+        if (doubted := load_label_errors()) is not None:
+            answers["relabelled"] = answers["index"].isin(doubted["index"][doubted["relabelled"]])
     different = 1 + (np.diff(np.sort(predicted.to_numpy(), axis=1), axis=1) > 0).sum(axis=1)  # answers an image gets
     answers["agree"] = different == 1
     answers["disagreement"] = different + probabilities.max(axis=1) - probabilities.min(axis=1)
     return answers
 
 
-def load_answers(run: Run) -> pd.DataFrame:
-    """core.summaries.per_image, with `agree` (all trained models predict the same), `disagreement` (for sorting), and of the image
-    `people` (share of human votes for the label; NaN without human_votes.parquet) and `relabelled` (its label is doubted).
-    """
-    return _load_answers(run.path, (*stamp(run.path), *(stamp_file(results.RESULTS / name) for name in PEOPLE)))
+@st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
+def load_summary(run: Run) -> pd.DataFrame:
+    """core.summaries.per_model."""
+    return summaries.per_model(run, load_images().labels)
 
 
-@st.cache_data(show_spinner=False)
-def _load_history(path: Path, model: str, stamp: tuple) -> pd.DataFrame:
-    return results.load_history(results.load_run(path), model)
-
-
+@st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
 def load_histories(run: Run) -> dict[str, pd.DataFrame]:
-    return {model: _load_history(run.path, model, stamp(run.path)) for model in run.models}
+    """core.results.load_history of each model."""
+    return {model: results.load_history(run, model) for model in run.models}
 
 
-@st.cache_resource(show_spinner=False, max_entries=12)
-def _load_logits(path: Path, stamp: tuple) -> dict[str, np.ndarray]:
-    return results.load_logits(results.load_run(path))[2]
+@st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=BY_STAMP)
+def load_all_logits(run: Run) -> dict[str, np.ndarray]:
+    """Logits (N, 10) of each model, and of the ensemble, on the test images."""
+    return results.load_logits(run)[2]
 
 
 def load_logits(run: Run, model: str) -> np.ndarray:
-    """Logits (10000, 10) of a model, or of the ensemble, on the test images."""
-    return _load_logits(run.path, stamp(run.path))[model]
+    return load_all_logits(run)[model]
 
 
-@st.cache_data(show_spinner="Fitting temperatures …")
-def _load_calibration(path: Path, stamp: tuple) -> pd.DataFrame:
-    run = results.load_run(path)
+@st.cache_data(show_spinner="Fitting temperatures …", hash_funcs=BY_STAMP)
+def load_calibration(run: Run) -> pd.DataFrame:
+    """A row a model, the ensemble included: temperature, calibration error and NLL before and after, Brier, AURC."""
     _, labels, logits = results.load_logits(run)
     _, val_labels, val_logits = results.load_logits(run, "val")
     rows = {}
@@ -120,41 +208,11 @@ def _load_calibration(path: Path, stamp: tuple) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def load_calibration(run: Run) -> pd.DataFrame:
-    """A row a model, the ensemble included: temperature, calibration error and NLL before and after, Brier, AURC."""
-    return _load_calibration(run.path, stamp(run.path))
-
-
-@st.cache_resource(show_spinner=False, max_entries=12)
-def _load_embedding(path: Path, model: str, stamp: tuple) -> pd.DataFrame:
-    run = results.load_run(path)
+@st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=BY_STAMP)
+def load_embedding(run: Run, model: str) -> pd.DataFrame:
+    """core.results.load_embedding with what the model answered: label, predicted, confidence, correct. Raises UserError."""
     answers = load_answers(run).rename(columns=lambda name: name.removeprefix(f"{model}_"))
     return results.load_embedding(run, model).join(answers[["label", "predicted", "confidence", "correct"]])
-
-
-def load_embedding(run: Run, model: str) -> pd.DataFrame:
-    """core.results.load_embedding with what the model answered: label, predicted, confidence, correct."""
-    return _load_embedding(run.path, model, stamp(run.path))
-
-
-@st.cache_resource(show_spinner=False, max_entries=1)
-def _load_images(root: Path, stamp: tuple | None) -> results.TestImages:
-    return results.load_test_images(root)
-
-
-def load_images() -> results.TestImages:
-    return _load_images(results.RESULTS, stamp_file(results.RESULTS / "test_images.parquet"))
-
-
-@st.cache_resource(show_spinner=False, max_entries=1)
-def _load_human_votes(root: Path, stamp: tuple) -> np.ndarray:
-    return results.load_human_votes(root)
-
-
-def load_human_votes() -> np.ndarray | None:
-    """core.results.load_human_votes; None without the file. Raises UserError."""
-    stamp = stamp_file(results.RESULTS / "human_votes.parquet")
-    return _load_human_votes(results.RESULTS, stamp) if stamp else None
 
 
 def rank_votes(index: int) -> list[tuple[str, float]]:
@@ -173,57 +231,31 @@ def nearest_images(run: Run, model: str, index: int, n: int = 6) -> np.ndarray:
     return np.argsort(distance)[:n]
 
 
-def sibling_runs(run: Run) -> list[Run]:
-    """All whole runs with this run's recipe and start weights, in order of their seeds."""
-    runs = [open_run(name) for name in check_runs()[0]]
-    same = [r for r in runs if all(r.record[key] == run.record[key] for key in ("recipe", "start_weights"))]
-    return sorted(same, key=lambda r: r.record["seed"])
-
-
-@st.cache_data(show_spinner=False)
-def _load_summary(path: Path, stamp: tuple) -> pd.DataFrame:
-    return summaries.per_model(results.load_run(path), load_images().labels)
-
-
-def load_summary(run: Run) -> pd.DataFrame:
-    return _load_summary(run.path, stamp(run.path))
-
-
-@st.cache_resource(show_spinner=False, max_entries=12)
-def _load_transitions(path: Path, before: tuple[str, ...], stamp: tuple) -> pd.DataFrame:
-    answers = load_answers(results.load_run(path))
-    *start, after = (answers[f"{model}_correct"].to_numpy() for model in (*before, "fusion"))
-    code = np.ravel_multi_index([(~one).astype(int) for one in (*start, after)], (2,) * (len(before) + 1))
-    return answers.assign(flow=np.array(name_flows(list(before)))[code], gain=metrics.transitions(after, *start))
-
-
+@st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=BY_STAMP)
 def load_transitions(run: Run, before: list[str]) -> pd.DataFrame:
     """The run's answers with `flow` (one of name_flows) and `gain` (core.metrics.transitions) of fusion against `before`."""
-    return _load_transitions(run.path, tuple(before), stamp(run.path))
+    answers = load_answers(run)
+    *start, after = (answers[f"{model}_correct"].to_numpy() for model in (*before, "fusion"))
+    code = np.ravel_multi_index([(~one).astype(int) for one in (*start, after)], (2,) * (len(before) + 1))
+    return answers.assign(flow=np.array(name_flows(before))[code], gain=metrics.transitions(after, *start))
 
 
-@st.cache_data(show_spinner=False)
-def _count_transitions(path: Path, before: tuple[str, ...], stamp: tuple) -> pd.DataFrame:
-    rows = load_transitions(results.load_run(path), list(before))
+@st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
+def count_transitions(run: Run, before: list[str]) -> pd.DataFrame:
+    """Fusion against the models `before`, a row a class: class (name) and the columns of core.metrics.class_transitions."""
+    rows = load_transitions(run, before)
     return pd.DataFrame({"class": CLASSES, **metrics.class_transitions(rows["label"].to_numpy(), rows["gain"].to_numpy())})
 
 
-def count_transitions(run: Run, before: list[str]) -> pd.DataFrame:
-    """Fusion against the models `before`, a row a class: class (name) and the columns of core.metrics.class_transitions."""
-    return _count_transitions(run.path, tuple(before), stamp(run.path))
-
-
-@st.cache_data(show_spinner=False)
-def _load_findings(path: Path, seeds: tuple[Path, ...], slow: bool, stamps: tuple) -> tuple[str, list[Finding]]:
-    run = results.load_run(path)
-    found = findings.find_findings(run, [results.load_run(seed) for seed in seeds], slow)
+@st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
+def _find_findings(run: Run, seeds: tuple[Run, ...], slow: bool) -> tuple[str, list[Finding]]:
+    found = findings.find_findings(run, list(seeds), slow)
     return findings.write_headline(run, found), found
 
 
 def load_findings(run: Run, slow: bool = True) -> tuple[str, list[Finding]]:
     """The headline, and every statement that may be made of a run and its sibling seeds; see core.findings for `slow`."""
-    seeds = tuple(sibling.path for sibling in sibling_runs(run))
-    return _load_findings(run.path, seeds, slow, stamp(results.RESULTS))
+    return _find_findings(run, tuple(sibling_runs(run)), slow)
 
 
 def read_ahead() -> None:
@@ -236,41 +268,38 @@ def read_ahead() -> None:
             load_findings(run, slow=False)
 
 
-@st.cache_data(show_spinner=False)
-def _load_robustness(path: Path, stamp: tuple) -> tuple[pd.DataFrame, pd.DataFrame]:
-    run = results.load_run(path)
+@st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
+def _read_robustness(run: Run) -> dict[str, np.ndarray]:
     names = [*run.models, *(["ensemble"] if set(BASELINES) <= set(run.models) else [])]
-    correct = {model: results.load_robustness(run, model) for model in names}
-    conditions = pd.DataFrame(list_conditions(), columns=["corruption", "severity"])
-    tables = [conditions.assign(model=model, accuracy=rows.mean(axis=1), images=rows.shape[1]) for model, rows in correct.items()]
-    errors = pd.DataFrame({"model": names, "clean": [rows[0].mean() for rows in correct.values()]})
-    errors["corrupted"] = [rows[1:].mean() for rows in correct.values()]
-    if "resnet18" in correct:
-        relative = [metrics.corruption_error(group_conditions(rows), group_conditions(correct["resnet18"])) for rows in correct.values()]
-        errors["mce"], errors["low"], errors["high"] = zip(*((value, *interval) for value, interval in relative), strict=True)
-    return pd.concat(tables), errors
+    return {model: results.load_robustness(run, model) for model in names}
 
 
+@st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
 def load_robustness(run: Run) -> pd.DataFrame:
     """A row a model, the ensemble included, and condition: corruption, severity, model, accuracy, images. Raises UserError."""
-    return _load_robustness(run.path, stamp(run.path))[0]
+    conditions = pd.DataFrame(list_conditions(), columns=["corruption", "severity"])
+    correct = _read_robustness(run).items()
+    return pd.concat(conditions.assign(model=model, accuracy=rows.mean(axis=1), images=rows.shape[1]) for model, rows in correct)
 
 
+@st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
 def load_corruption_errors(run: Run) -> pd.DataFrame:
-    """A row a model: accuracy clean and corrupted, mean corruption error relative to ResNet18 (mce) with its interval (low, high)."""
-    return _load_robustness(run.path, stamp(run.path))[1]
+    """A row a model: accuracy clean and corrupted, mean corruption error relative to BASELINES[0] (mce) with its interval (low, high)."""
+    correct = _read_robustness(run)
+    errors = pd.DataFrame({"model": list(correct), "clean": [rows[0].mean() for rows in correct.values()]})
+    errors["corrupted"] = [rows[1:].mean() for rows in correct.values()]
+    if (reference := BASELINES[0]) in correct:
+        relative = [metrics.corruption_error(group_conditions(rows), group_conditions(correct[reference])) for rows in correct.values()]
+        errors["mce"], errors["low"], errors["high"] = zip(*((value, *interval) for value, interval in relative), strict=True)
+    return errors
 
 
-@st.cache_data(show_spinner=False)
-def _load_branches(path: Path, stamp: tuple) -> dict[str, dict[str, np.ndarray]]:
-    computed = (path / "fusion" / "attributions.npz").exists()
-    branches = results.load_attributions(results.load_run(path), "fusion").branches if computed else {}
-    if not branches:
-        command = f"python scripts/explain.py {path.parent.name}/{path.name} --model fusion --errors --branches"
-        raise UserError(f"What each branch carries over the test set is not computed: run {command}")
-    return branches
-
-
+@st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
 def load_branches(run: Run) -> dict[str, dict[str, np.ndarray]]:
     """`contribution` (10000,) and `ablated` logits (10000, 10) of each branch of the fusion. Raises UserError where not computed."""
-    return _load_branches(run.path, stamp(run.path / "fusion"))
+    computed = (run.path / "fusion" / "attributions.npz").exists()
+    branches = results.load_attributions(run, "fusion").branches if computed else {}
+    if not branches:
+        command = results.command("explain.py", run.path, "--model", "fusion", "--errors", "--branches")
+        raise results.MissingFile(f"What each branch carries over the test set is not computed: run {command}")
+    return branches

@@ -2,18 +2,17 @@
 
 import base64
 import io
-from pathlib import Path
 
 import streamlit as st
 from PIL import Image
 
 from core import results
-from dashboard.data import load_images
+from core.results import TestImages
+from dashboard.data import load_images, stamp_file
 
 
-@st.cache_data(show_spinner=False, max_entries=64)
-def _make_sprite(indices: tuple[int, ...], columns: int, root: Path) -> str:
-    images = load_images()
+@st.cache_data(show_spinner=False, max_entries=64, hash_funcs={TestImages: lambda _: stamp_file(results.RESULTS / "test_images.parquet")})
+def _draw_sprite(images: TestImages, indices: tuple[int, ...], columns: int) -> str:
     sheet = Image.new("RGB", (32 * columns, 32 * -(-len(indices) // columns)))
     for position, index in enumerate(indices):
         sheet.paste(Image.open(io.BytesIO(images.png[index])), (32 * (position % columns), 32 * (position // columns)))
@@ -24,7 +23,7 @@ def _make_sprite(indices: tuple[int, ...], columns: int, root: Path) -> str:
 
 def make_sprite(indices: tuple[int, ...], columns: int = 20) -> str:
     """One PNG with all the thumbnails, row by row, as base64."""
-    return _make_sprite(indices, columns, results.RESULTS)
+    return _draw_sprite(load_images(), indices, columns)
 
 
 def image_uri(index: int) -> str:

@@ -9,9 +9,9 @@ from dashboard.data import Run
 
 
 def pick_run() -> Run | None:
-    """The sidebar's run picker; says what is wrong with damaged runs. None where there is nothing to show."""
-    names, damaged = data.check_runs()
-    for error in damaged.values():
+    """The sidebar's run picker; says what is wrong with damaged runs and tables. None where there is nothing to show."""
+    names, damaged = data.check_runs(st.session_state.get("run") or st.query_params.get("run"))
+    for error in (*damaged.values(), *data.check_shared()):
         st.sidebar.warning(error)
     if not names:
         return None

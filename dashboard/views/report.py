@@ -1,21 +1,19 @@
 """Report: the whole run as one HTML file that opens anywhere, also without this dashboard."""
 
-from pathlib import Path
-
 import streamlit as st
 
-from core import results
+from core.results import Run
 from dashboard import data, report
 
 run, _ = st.session_state["current"]
 
 
-@st.cache_data(show_spinner="Writing the report …", max_entries=2)
-def build_report(path: Path, stamp: tuple) -> bytes:
+@st.cache_data(show_spinner="Writing the report …", max_entries=2, hash_funcs=data.BY_STAMP)
+def build_report(run: Run, seeds: list[Run]) -> bytes:
     return report.build_report(run, data.load_images(), *data.load_findings(run)).encode()
 
 
-page = build_report(run.path, data.stamp(results.RESULTS))
+page = build_report(run, data.sibling_runs(run))
 
 st.title("Report")
 st.markdown(
