@@ -72,7 +72,7 @@ def open_run(name: str) -> Run:
 def find_fault(run: Run) -> str | None:
     """What is wrong with a run's files and the tables that every page needs; None where they are whole."""
     try:
-        results.check_files(run.path)
+        run = results.load_run(run.path)
         labels = load_images().labels
         for model in run.models:
             results.load_history(run, model)
