@@ -4,7 +4,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -78,7 +78,7 @@ class Recipe:
     """Everything that decides how a model is trained, apart from the seed and the start weights."""
 
     name: str
-    image_size: int  # pixels a side after the resize
+    image_size: int  # pixels a side after the resize, in every evaluation and, without image_sizes, in training
     frozen_epochs: int  # phase 1: the head alone, on frozen backbones
     finetune_epochs: int  # phase 2: everything
     batch_size: int  # images a step, over all processes
@@ -95,10 +95,31 @@ class Recipe:
     bfloat16: bool = True  # autocast, where the device computes in bfloat16 (see runtime.autocast_dtype)
     compile: bool = False
     images_per_split: int | None = None  # only the first n of each split: for tests
+    branch_loss: float = 0.0  # weight of a fusion's branch heads in the loss; 0: the fused head alone
+    image_sizes: tuple[int, ...] | None = None  # pixels a side while training, one an epoch
+
+    def __post_init__(self):
+        if not 0 <= self.branch_loss < float("inf"):
+            raise UserError(f"recipe {self.name}: branch_loss is {self.branch_loss}: a weight is 0 or more")
+        if self.image_sizes is not None:
+            if len(self.image_sizes) != self.epochs:
+                raise UserError(f"recipe {self.name}: image_sizes names {len(self.image_sizes)} sizes for {self.epochs} epochs")
+            if not all(isinstance(size, int) and size >= 32 for size in self.image_sizes):
+                raise UserError(f"recipe {self.name}: image_sizes holds {self.image_sizes}: a size is a whole number from 32 on")
 
     @property
     def epochs(self) -> int:
         return self.frozen_epochs + self.finetune_epochs
+
+    @property
+    def training_sizes(self) -> tuple[int, ...]:
+        """Pixels a side in each epoch of training."""
+        return self.image_sizes or (self.image_size,) * self.epochs
+
+    @property
+    def variant(self) -> str:
+        """What tells its runs from others' in their folder names: `96-branch` of `cpu-96-branch`."""
+        return self.name.partition("-")[2] or str(self.image_size)
 
     @classmethod
     def from_dict(cls, settings: dict) -> "Recipe":
@@ -109,8 +130,10 @@ class Recipe:
         unknown = sorted(settings.keys() - kinds.keys())
         if unknown:
             raise UserError(f"the recipe has settings this version does not know: {', '.join(unknown)}")
+        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}  # JSON has no tuples
         for name, value in settings.items():
-            if not isinstance(value, kinds[name] | int if kinds[name] is float else kinds[name]):
+            allowed = tuple(get_origin(kind) or kind for kind in get_args(kinds[name]) or (kinds[name],))
+            if not isinstance(value, (*allowed, int) if float in allowed else allowed):
                 raise UserError(f"the recipe's {name} is {value!r}, which is not its type")
         try:
             return cls(**settings)
@@ -121,8 +144,9 @@ class Recipe:
 RECIPES = {
     r.name: r
     for r in (
-        Recipe("full-224", image_size=224, frozen_epochs=2, finetune_epochs=12, batch_size=256, compile=True),
-        Recipe("cpu-96", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128),
+        Recipe("full-224", image_size=224, frozen_epochs=2, finetune_epochs=12, batch_size=256, compile=True, branch_loss=1.0),
+        Recipe("cpu-96", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128),  # plain concatenation: the control
+        Recipe("cpu-96-branch", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128, branch_loss=1.0),
         Recipe(
             "smoke",
             image_size=32,
@@ -132,6 +156,7 @@ RECIPES = {
             hidden=16,
             bfloat16=False,
             images_per_split=200,
+            branch_loss=1.0,
         ),
     )
 }

@@ -149,8 +149,8 @@ def to_input(images: torch.Tensor, size: int) -> torch.Tensor:
     return x
 
 
-def train_batches(split: Split, batch_size: int, padding: int, jitter: float, seed: int, rank: int = 0, world: int = 1):
-    """Yield one epoch of augmented (images, labels), shuffled by `seed`; a last, incomplete batch is left out.
+def train_batches(split: Split, batch_size: int, padding: int, jitter: float, seed: int, rank: int = 0, world: int = 1, first: int = 0):
+    """Yield one epoch of augmented (images, labels), shuffled by `seed`, from step `first` on; a last, incomplete batch is left out.
 
     Every process draws for the whole batch and takes its rows [rank::world], so the images of a step and what happens
     to them do not depend on how many processes share the work.
@@ -160,6 +160,8 @@ def train_batches(split: Split, batch_size: int, padding: int, jitter: float, se
     order = torch.randperm(len(split), generator=generator, device=device)
     for start in range(0, len(split) - batch_size + 1, batch_size):
         draw = draw_augmentation(batch_size, padding, jitter, generator)
+        if start < first * batch_size:
+            continue  # drawn all the same, so that later steps see what they would have seen
         mine = order[start : start + batch_size][rank::world]
         draw = {"offset": draw["offset"][rank::world], "flip": draw["flip"][rank::world], "factors": draw["factors"][:, rank::world]}
         yield augment(split.images[mine], draw, padding), split.labels[mine]

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +29,41 @@ def predict(
 
     Processes share the images; each gets the whole result, in order. `label` names a progress bar.
     """
+    rows = run_batches(model, lambda x: torch.cat(model.forward_penultimate(x)[::-1], dim=1), images, image_size, world, dtype, label)
+    return rows[:, :10], rows[:, 10:]
+
+
+@torch.inference_mode()
+def predict_branches(model: Classifier, images: torch.Tensor, image_size: int, world: World, label: str) -> dict[str, torch.Tensor]:
+    """uint8 images (N, 3, 32, 32) -> each branch head's float32 logits (N, 10), as predict() does."""
+    rows = run_batches(
+
+    def compute(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat(list(model(x, branches=True)[1:]), dim=1)  # (1 + branch heads, B, 10) -> (B, 10 * branch heads)
+
+    rows = run_batches(model, compute, images, image_size, world, label=label)
+    )
+    return dict(zip(model.branch_heads, rows.split(10, dim=1), strict=True))
+
+
+def run_batches(
+    model: Classifier,
+    compute: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    image_size: int,
+    world: World,
+    dtype: torch.dtype = torch.float32,
+    label: str | None = None,
+) -> torch.Tensor:
+    """`compute` of the model's inputs (B, 3, S, S) -> (B, D), over all images: float32 (N, D), shared out as predict() says."""
     model.eval()
     padded = -(-len(images) // world.size) * world.size  # every process must take equally many
     order = torch.arange(padded, device=images.device) % len(images)
     outputs = []
-    batches = order[world.rank :: world.size].split(BATCH_SIZE)
-    for batch in tqdm(batches, label, leave=False, disable=label is None or not world.is_main):
+    for batch in tqdm(order[world.rank :: world.size].split(BATCH_SIZE), label, leave=False, disable=label is None or not world.is_main):
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-            hidden, logits = model.forward_penultimate(to_input(images[batch], image_size))
-        outputs.append(torch.cat([logits.float(), hidden.float()], dim=1))  # (B, 10 + D)
-    rows = world.gather_rows(torch.cat(outputs))[: len(images)]
-    return rows[:, :10], rows[:, 10:]
+            outputs.append(compute(to_input(images[batch], image_size)).float())
+    return world.gather_rows(torch.cat(outputs))[: len(images)]
 
 
 def score(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> tuple[float, float]:
@@ -62,7 +87,7 @@ def load_checkpoint_model(checkpoint: dict) -> Classifier:
     So predictions are those of the shipped weights; unrounded, 0.14 % of a MobileNetV2's test answers were others.
     """
     recipe = Recipe.from_dict(checkpoint["run"]["recipe"])
-    model = build_model(checkpoint["model_name"], "none", recipe.hidden, recipe.dropout)
+    model = build_model(checkpoint["model_name"], "none", recipe.hidden, recipe.dropout, recipe.branch_loss > 0)
     model.load_state_dict(checkpoint["model"])
     with torch.no_grad():
         for parameter in model.parameters():
@@ -109,14 +134,24 @@ def write_model(folder: Path, checkpoint: dict, data: Cifar10, world: World) -> 
     """Write one model's folder by the results contract; return its parameters, MACs and latency for run.json."""
     recipe, name = Recipe.from_dict(checkpoint["run"]["recipe"]), checkpoint["model_name"]
     model = load_checkpoint_model(checkpoint).to(world.device)
-    splits, hidden = {}, None
+    splits, branches, hidden = {}, {branch: {} for branch in model.branch_heads}, None
     for split_name in ("val", "test"):
         split = getattr(data, split_name).first(recipe.images_per_split)
         logits, hidden = predict(model, split.images, recipe.image_size, world, label=f"{name}: {split_name} predictions")
-        splits[split_name] = tuple(t.cpu().numpy() for t in (split.index, split.labels, logits))
+        keys = split.index.cpu().numpy(), split.labels.cpu().numpy()
+        splits[split_name] = (*keys, logits.cpu().numpy())
+        if branches:
+            own = predict_branches(model, split.images, recipe.image_size, world, f"{name}: {split_name} predictions of the branch heads")
+            for branch, values in own.items():
+                branches[branch][split_name] = (*keys, values.cpu().numpy())
+    model.branch_heads = torch.nn.ModuleDict()  # not shipped, nor counted among the costs
     if world.is_main:
         results.write_history(folder / "history.csv", checkpoint["history"])
         results.write_predictions(folder / "predictions.parquet", splits)
+        for branch, own in branches.items():
+            results.write_predictions(folder / f"branch_{branch}.parquet", own)
+        correct = {one: [row["correct"].numpy() for row in checkpoint["epoch_correct"] if row["split"] == one] for one in splits}
+        results.write_epoch_correct(folder / "epoch_correct.csv", correct)
         state = {key: value.cpu().numpy() for key, value in model.state_dict().items()}
         results.write_weights(folder / "weights.safetensors", state, {key for key, _ in model.named_parameters()})
         tqdm.write(f"{name}: embedding {len(hidden):,} test images (PCA, t-SNE)")

@@ -64,9 +64,13 @@ class Classifier(nn.Module):
         """(N, 3, H, W) -> (N, 512), (N, 1280) or, for the fusion, (N, 1792)."""
         return torch.cat([backbone(x) for backbone in self.backbones.values()], dim=1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) -> logits (N, 10)."""
-        return self.head(self.forward_features(x))
+    def forward(self, x: torch.Tensor, branches: bool = False) -> torch.Tensor:
+        """(N, 3, H, W) -> logits (N, 10); with `branches` those of the branch heads too, (1 + branch heads, N, 10)."""
+        features = self.forward_features(x)
+        if not branches:
+            return self.head(features)
+        parts = dict(zip(self.backbones, features.split([BACKBONES[name].width for name in self.backbones], dim=1), strict=True))
+        return torch.stack([self.head(features), *(head(parts[name]) for name, head in self.branch_heads.items())])
 
     def forward_penultimate(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, 3, H, W) -> what the last layer sees (N, D), and logits (N, 10)."""

@@ -76,7 +76,7 @@ def measure_training(
     name: str, recipe: Recipe, steps: int, start_weights: str, folder: Path | None, data: Cifar10, device: torch.device
 ) -> dict:
     """Speeds of one model's fine-tuning, shares and multiples of them, and peak memory."""
-    model = build_model(name, start_weights, recipe.hidden, recipe.dropout).to(device).train()
+    model = build_model(name, start_weights, recipe.hidden, recipe.dropout, recipe.branch_loss > 0).to(device).train()
     macs = count_costs(model, recipe.image_size)["macs"]
     optimizer = build_optimizer(model, recipe)
     dtype = autocast_dtype(device, recipe.bfloat16)

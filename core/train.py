@@ -1,13 +1,15 @@
 """Training: the head on frozen backbones, then everything, under one cosine schedule.
 
-Every epoch draws its shuffle, augmentation and dropout from (seed, epoch), and every epoch ends in a whole checkpoint,
-so that a resumed training repeats the lost epoch exactly: on CPU the final weights are the same bit for bit.
+Shuffle, augmentation and dropout are drawn from (seed, epoch, step), and a whole checkpoint is left every ten minutes and
+after every epoch, so that a resumed training repeats what was lost exactly: on CPU the final weights are the same bit for bit.
 """
 
 import math
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +20,15 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from core import results
-from core.config import Recipe, UserError
+from core.config import TRIO, Recipe, UserError
 from core.data import Cifar10, Split, to_input, train_batches
 from core.evaluate import predict, score
 from core.models import Classifier, build_model, describe_start_weights
 from core.runtime import World, autocast_dtype, describe_environment, seed_everything, synchronize
 
 READ_LOSS_EVERY = 20  # steps: reading a loss from a GPU makes the host wait
+CHECKPOINT_KEYS = {"model_name", "run", "history", "epoch_correct", "progress", "model", "optimizer"}
+SAVE_EVERY = 600  # seconds between checkpoints within an epoch
 
 
 def learning_rates(step: int, steps_per_epoch: int, recipe: Recipe) -> tuple[float, float]:
@@ -38,11 +42,11 @@ def learning_rates(step: int, steps_per_epoch: int, recipe: Recipe) -> tuple[flo
 
 
 def build_optimizer(model: Classifier, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over four groups: head and backbones, each with weight decay on matrices and filters, none on the rest."""
+    """AdamW over four groups: heads and backbones, each with weight decay on matrices and filters, none on the rest."""
     groups = []
-    for part, module in (("head", model.head), ("backbone", model.backbones)):
+    for part, modules in (("head", [model.head, model.branch_heads]), ("backbone", [model.backbones])):
         for decays in (True, False):
-            parameters = [p for p in module.parameters() if (p.ndim > 1) == decays]
+            parameters = [p for module in modules for p in module.parameters() if (p.ndim > 1) == decays]
             groups.append({"params": parameters, "part": part, "weight_decay": recipe.weight_decay if decays else 0.0})
     return torch.optim.AdamW(groups, lr=recipe.lr_head, fused=True)
 
@@ -50,60 +54,113 @@ def build_optimizer(model: Classifier, recipe: Recipe) -> torch.optim.AdamW:
 def train_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, labels: torch.Tensor, recipe: Recipe, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One update on inputs (N, 3, H, W); returns the loss and the number of right answers, still on the device."""
+    """One update on inputs (N, 3, H, W); returns the head's loss and its number of correct predictions, still on the device."""
     with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-        logits = model(x)
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-    loss.backward()
+        logits = model(x, branches=True) if recipe.branch_loss else model(x)[None]  # (1 + branch heads, N, 10)
+    losses = torch.stack([F.cross_entropy(one.float(), labels, label_smoothing=recipe.label_smoothing) for one in logits])
+    (losses[0] + recipe.branch_loss * losses[1:].sum()).backward()
     nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return loss.detach(), (logits.argmax(1) == labels).sum()
+    return losses[0].detach(), (logits[0].argmax(1) == labels).sum()
+
+
+@dataclass
+class Progress:
+    """How far an epoch has come: what a checkpoint within it holds besides the weights."""
+
+    step: int = 0
+    totals: tuple[float, float] = (0.0, 0.0)  # over the steps: loss, share of correct predictions
+    rates: tuple[float, float] = (0.0, 0.0)  # over the steps: learning rates of heads and backbones
+    seconds: float = 0.0
+
+
+def draw_seed(*keys: int) -> int:
+    """One number for torch's generators from (seed, epoch, ...), so that a draw depends on nothing else."""
+    return int(np.random.SeedSequence(keys).generate_state(1)[0])
 
 
 def train_epoch(
-    model: nn.Module, optimizer: torch.optim.Optimizer, split: Split, recipe: Recipe, seed: int, epoch: int, world: World, title: str
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    split: Split,
+    recipe: Recipe,
+    seed: int,
+    epoch: int,
+    world: World,
+    title: str,
+    done: Progress,
+    save: Callable[[Progress], None],
 ) -> dict[str, float]:
-    """Train epoch number `epoch` (from 0); return the epoch's train columns of history.csv. Raises UserError on NaN."""
-    steps = len(split) // recipe.batch_size
-    images = steps * recipe.batch_size
-    epoch_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-    seed_everything(epoch_seed + world.rank)  # dropout
+    """Train epoch number `epoch` (from 0) on from `done`; return the epoch's train columns of history.csv.
+
+    `save` is called every SAVE_EVERY seconds. Raises UserError on NaN.
+    """
+    steps, size = len(split) // recipe.batch_size, recipe.training_sizes[epoch]
     dtype = autocast_dtype(world.device, recipe.bfloat16)
-    totals = torch.zeros(2, device=world.device)  # loss, share of right answers
-    rates = np.zeros(2)
+    totals, rates = torch.tensor(done.totals, dtype=torch.float64, device=world.device), np.array(done.rates)
     model.train()
     synchronize(world.device)
-    start = time.perf_counter()
-    batches = train_batches(split, recipe.batch_size, recipe.crop_padding, recipe.jitter, epoch_seed, world.rank, world.size)
-    with tqdm(total=images, desc=title, unit="img", disable=not world.is_main, leave=False) as bar:
-        for step, (augmented, labels) in enumerate(batches):
+    start = saved = time.perf_counter()
+    shuffle = draw_seed(seed, epoch)
+    batches = train_batches(split, recipe.batch_size, recipe.crop_padding, recipe.jitter, shuffle, world.rank, world.size, done.step)
+    options = {"unit": "img", "disable": not world.is_main, "leave": False}
+    with tqdm(total=steps * recipe.batch_size, initial=done.step * recipe.batch_size, desc=title, **options) as bar:
+        for step, (augmented, labels) in enumerate(batches, done.step):
+            torch.manual_seed(draw_seed(seed, epoch, step, world.rank))  # dropout
             head, backbone = learning_rates(epoch * steps + step, steps, recipe)
             rates += head, backbone
             for group in optimizer.param_groups:
                 group["lr"] = head if group["part"] == "head" else backbone
-            loss, right = train_step(model, optimizer, to_input(augmented, recipe.image_size), labels, recipe, dtype)
-            totals += torch.stack([loss, right / len(labels)])
-            if (step + 1) % READ_LOSS_EVERY == 0 or step + 1 == steps:
+            loss, correct = train_step(model, optimizer, to_input(augmented, size), labels, recipe, dtype)
+            totals += torch.stack([loss, correct / len(labels)])
+            last, due = step + 1 == steps, time.perf_counter() - saved > SAVE_EVERY
+            if (step + 1) % READ_LOSS_EVERY == 0 or last:
                 mean_loss, mean_accuracy = (world.average(totals) / (step + 1)).tolist()
                 if not math.isfinite(mean_loss):
                     raise UserError(f"{title}: the loss became {mean_loss}; the last checkpoint is kept: lower the learning rates")
                 bar.set_postfix(loss=f"{mean_loss:.3f}", accuracy=f"{mean_accuracy:.1%}", refresh=False)
+                if due and not last:
+                    seconds = done.seconds + time.perf_counter() - start
+                    save(Progress(step + 1, tuple(totals.tolist()), tuple(rates.tolist()), seconds))
+                    saved = time.perf_counter()
             bar.update(recipe.batch_size)
     synchronize(world.device)
     lr_head, lr_backbone = (rates / steps).tolist()
     return {
         **{"lr_head": lr_head, "lr_backbone": lr_backbone, "train_loss": mean_loss, "train_accuracy": mean_accuracy},
-        "images_per_second": images / (time.perf_counter() - start),
+        "images_per_second": steps * recipe.batch_size / (done.seconds + time.perf_counter() - start),
+        "image_size": size,
     }
 
 
-def describe_run(recipe: Recipe, seed: int, start_weights: str, data: Cifar10, world: World) -> dict:
-    """run.json's content, but for the models."""
+@torch.no_grad()
+def reestimate_batchnorm(model: Classifier, split: Split, recipe: Recipe, seed: int, world: World) -> None:
+    """BatchNorm statistics anew at the evaluation size, as means over up to 8,192 augmented images, weights fixed.
+
+    Those taken while training belong to the training size (PreciseBN; Wu & Johnson 2021).
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
+    model.train()
+    dtype = autocast_dtype(world.device, recipe.bfloat16)
+    batches = train_batches(split, recipe.batch_size, recipe.crop_padding, recipe.jitter, seed, world.rank, world.size)
+    for augmented, _ in islice(batches, max(1, 8_192 // recipe.batch_size)):
+        with torch.autocast(world.device.type, dtype, enabled=dtype != torch.float32):
+            model.forward_features(to_input(augmented, recipe.image_size))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def describe_run(recipe: Recipe, seed: int, start_weights: str, data: Cifar10, world: World, models: Iterable[str] = TRIO) -> dict:
+    """run.json's content, but for the models' costs."""
     return {
         "recipe": asdict(recipe),
         "seed": seed,
-        "start_weights": describe_start_weights(start_weights),
+        "start_weights": describe_start_weights(start_weights, models),
         "precision": str(autocast_dtype(world.device, recipe.bfloat16)).removeprefix("torch."),
         "data_md5": data.md5,
         **describe_environment(world),
@@ -118,7 +175,7 @@ def load_checkpoint(path: Path) -> dict:
         raise UserError(f"{path} does not exist: train it with python scripts/train.py --help") from None
     except Exception as error:  # torch.load raises many kinds on damaged files
         raise UserError(f"{path} cannot be read ({str(error)[:200]}): delete it and train again") from None
-    if not isinstance(checkpoint, dict) or not {"model_name", "run", "history", "model", "optimizer"} <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS:
         raise UserError(f"{path} is not a checkpoint: delete it and train again")
     return checkpoint
 
@@ -132,16 +189,26 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
         raise UserError(f"{world.size} processes cannot share a batch of {recipe.batch_size}: choose a divisor")
     seed = run["seed"]
     seed_everything(seed)
-    model = build_model(model_name, start_weights, recipe.hidden, recipe.dropout).to(world.device)
+    model = build_model(model_name, start_weights, recipe.hidden, recipe.dropout, recipe.branch_loss > 0).to(world.device)
     optimizer = build_optimizer(model, recipe)
-    history = []
+    history, epoch_correct, done = [], [], Progress()
     if path.exists():
         checkpoint = load_checkpoint(path)
         results.check_same_run(path, checkpoint["run"], run)
-        history, run = checkpoint["history"], checkpoint["run"]
+        history, epoch_correct, run = checkpoint["history"], checkpoint["epoch_correct"], checkpoint["run"]
+        done = Progress(**checkpoint["progress"])
         model.load_state_dict(checkpoint["model"])
         optimizer.load_state_dict(checkpoint["optimizer"])
-    train, val = data.train.first(recipe.images_per_split), data.val.first(recipe.images_per_split)
+
+    def save(progress: Progress) -> None:
+        if world.is_main:
+            checkpoint = {
+                **{"model_name": model_name, "run": run, "history": history, "epoch_correct": epoch_correct},
+                **{"progress": asdict(progress), "model": model.state_dict(), "optimizer": optimizer.state_dict()},
+            }
+            results.write_whole(path, partial(torch.save, checkpoint))
+
+    train, val, test = (split.first(recipe.images_per_split) for split in (data.train, data.val, data.test))
     if recipe.compile:
         model.compile()
     trained = model
@@ -150,23 +217,26 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
         if trained is model or frozen != model.frozen:
             model.freeze(frozen)
             trained = DistributedDataParallel(model) if world.size > 1 else model
-        start = time.perf_counter()
         title = f"{model_name} {epoch + 1}/{recipe.epochs}"
         row = {"epoch": epoch + 1, "phase": "frozen" if frozen else "finetune"}
-        row |= train_epoch(trained, optimizer, train, recipe, seed, epoch, world, title)
+        start = time.perf_counter() - done.seconds
+        row |= train_epoch(trained, optimizer, train, recipe, seed, epoch, world, title, done, save)
+        if len(set(recipe.training_sizes)) > 1 and not frozen:
+            reestimate_batchnorm(model, train, recipe, draw_seed(seed, epoch), world)
         for buffer in model.buffers():  # BatchNorm statistics: between processes they differ by the last step
             if buffer.is_floating_point():
                 buffer.copy_(world.average(buffer))
-        logits, _ = predict(model, val.images, recipe.image_size, world, autocast_dtype(world.device, recipe.bfloat16))
+        dtype = autocast_dtype(world.device, recipe.bfloat16)
+        logits, _ = predict(model, val.images, recipe.image_size, world, dtype)
         row["val_loss"], row["val_accuracy"] = score(logits, val.labels, recipe.label_smoothing)
         row["time_seconds"] = time.perf_counter() - start
+        test_logits, _ = predict(model, test.images, recipe.image_size, world, dtype, f"{title}: test images, for the record")
+        for name, split, values in (("val", val, logits), ("test", test, test_logits)):
+            epoch_correct.append({"epoch": epoch + 1, "split": name, "correct": (values.argmax(1) == split.labels).cpu()})
         history.append(row)
+        done = Progress()
+        save(done)
         if world.is_main:
-            checkpoint = {
-                **{"model_name": model_name, "run": run, "history": history},
-                **{"model": model.state_dict(), "optimizer": optimizer.state_dict()},
-            }
-            results.write_whole(path, partial(torch.save, checkpoint))
             tqdm.write(
                 f"{title} {row['phase']}: train loss {row['train_loss']:.3f}, val loss {row['val_loss']:.3f}, "
                 f"val accuracy {row['val_accuracy']:.2%}, {row['images_per_second']:,.0f} images/s"

@@ -34,15 +34,15 @@ def parse_arguments() -> argparse.Namespace:
         metavar="imagenet|none|FOLDER",
         help="torchvision's ImageNet weights (default), random ones, or a folder of resnet18.safetensors and mobilenet_v2.safetensors",
     )
-    parser.add_argument("--out", type=Path, help="run folder (default: results/START-SIZE-seedSEED)")
+    parser.add_argument("--out", type=Path, help="run folder (default: results/START-SIZE-seedSEED, or as the recipe is named)")
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints", help="full training state (default: checkpoints/)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoints, or add models to the run")
     return parser.parse_args()
 
 
 def stop(signum: int, frame: object) -> None:
-    """SIGTERM: every finished epoch lies in a checkpoint, so there is nothing to save but a word."""
-    print("stopped by SIGTERM: the checkpoint of the last finished epoch is kept; go on with --resume", file=sys.stderr)
+    """SIGTERM: the last checkpoint is at most ten minutes old, so there is nothing to save but a word."""
+    print("stopped by SIGTERM: the last checkpoint is kept; go on with --resume", file=sys.stderr)
     raise SystemExit(128 + signum)
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     recipe = RECIPES[args.recipe]
     start = "scratch" if args.start_weights == "none" else "imagenet"
-    out = args.out or results.RESULTS / f"{start}-{recipe.image_size}-seed{args.seed}"
+    out = args.out or results.RESULTS / f"{start}-{recipe.variant}-seed{args.seed}"
     models = [m for m in MODELS if m in args.model or ("all" in args.model and m in TRIO)]
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: seeds are 0 or more")
@@ -63,7 +63,7 @@ def main() -> None:
             raise UserError(f"{path} exists: continue it with --resume, or delete it")
     with open_world() as world:
         data = load_cifar10(args.data, world.device)
-        run = describe_run(recipe, args.seed, args.start_weights, data, world)
+        run = describe_run(recipe, args.seed, args.start_weights, data, world, models)
         if out.exists():
             results.check_same_run(out / "run.json", results.load_run(out).record, run)
         for model, path in zip(models, paths, strict=True):

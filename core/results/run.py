@@ -75,6 +75,8 @@ def check_same_run(path: Path, found: dict, run: dict) -> None:
     """Raise UserError unless the record `found` in the file `path` is of the same run as the record `run`."""
     for key in IDENTITY:
         one, other = found[key], run[key]
+        if key == "start_weights":  # a model added later may bring a backbone of its own
+            one, other = ({name: of[name] for name in one.keys() & other.keys()} for of in (one, other))
         if key == "recipe":  # settings that an older record lacks have their defaults
             one, other = Recipe.from_dict(one), Recipe.from_dict(other)
         if one != other:

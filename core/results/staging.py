@@ -75,7 +75,8 @@ def _merge_records(run: Path, record: dict) -> tuple[dict, list[str]]:
         line += f"; what {', '.join(kept)} cost is not known any more: run {rebuild_command(run)}" if kept else ""
         return record | {"models": {model: {} for model in kept} | record["models"]}, [line]
     check_same_run(run / "run.json", existing, record)
-    return existing | record | {"models": existing["models"] | record["models"]}, []
+    merged = {key: existing[key] | record[key] for key in ("models", "start_weights")}
+    return existing | record | merged, []
 
 
 def _carry_over(run: Path, staged: Path, model: str, removed: dict[str, list[str]]) -> bool:

@@ -142,12 +142,12 @@ def test_branch_heads_see_their_own_branch_alone(x):
     torch.manual_seed(0)
     model = build_model("fusion", "none", hidden=16, branch_heads=True).eval()
     assert list(model.branch_heads) == list(BASELINES)
-    logits = model.forward_branches(x)  # (3, N, 10)
+    logits = model(x, branches=True)  # (3, N, 10)
     torch.testing.assert_close(logits[0], model(x))
     for own, name in zip(logits[1:], BASELINES, strict=True):
         torch.testing.assert_close(own, model.branch_heads[name](model.backbones[name](x)))
     plain = build_model("fusion", "none", hidden=16)
-    assert not any(key.startswith("branch_heads") for key in plain.state_dict()) and plain.forward_branches(x).shape == (1, 4, 10)
+    assert not any(key.startswith("branch_heads") for key in plain.state_dict()) and plain(x, branches=True).shape == (1, 4, 10)
 
 
 # --- start weights ----------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_learning_rates_by_hand():
 
 def test_a_step_by_hand():
     """Two classes' worth of known logits: the smoothed loss, the clipped gradient and plain SGD's update."""
-    recipe = replace(RECIPE, label_smoothing=0.1, clip_norm=0.5)
+    recipe = replace(RECIPE, label_smoothing=0.1, clip_norm=0.5, branch_loss=0.0)
     model = nn.Linear(1, 2, bias=False)
     nn.init.zeros_(model.weight)
     x, labels = torch.tensor([[3.0]]), torch.tensor([1])
@@ -75,6 +75,32 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
     monkeypatch.setattr(core_train, "train_epoch", train_epoch_or_stop)
 
 
+def test_killed_within_an_epoch_it_resumes_there_and_ends_in_the_same_bits(trained, data, run, world, tmp_path, monkeypatch):
+    """A checkpoint after step 4 of 6 of the second epoch; what comes after it is not trained twice."""
+    path, steps = tmp_path / "mobilenet_v2.pt", []
+
+    def step_or_stop(*arguments):
+        steps.append(1)
+        if len(steps) == 12:
+            raise KeyboardInterrupt
+        return train_step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(core_train, "SAVE_EVERY", 0)
+        patch.setattr(core_train, "READ_LOSS_EVERY", 2)
+        patch.setattr(core_train, "train_step", step_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit("mobilenet_v2", RECIPE, "none", data, run, world, path)
+    left = load_checkpoint(path)
+    assert len(left["history"]) == 1 and left["progress"]["step"] == 4 and left["progress"]["seconds"] > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(core_train, "train_step", lambda *arguments: steps.append(1) or train_step(*arguments))
+        steps.clear()
+        fit("mobilenet_v2", RECIPE, "none", data, run, world, path)
+    assert len(steps) == 2 + 6
+    assert_same_training(path, checkpoint_of(trained, "mobilenet_v2"))
+
+
 @pytest.mark.parametrize("epochs", [1, 2])  # at the end of the frozen phase, and within the fine-tuning
 def test_a_resumed_training_ends_in_the_same_bits(epochs, trained, data, run, world, tmp_path, monkeypatch):
     path = tmp_path / "mobilenet_v2.pt"
@@ -84,7 +110,12 @@ def test_a_resumed_training_ends_in_the_same_bits(epochs, trained, data, run, wo
             fit("mobilenet_v2", RECIPE, "none", data, run, world, path)
     assert len(load_checkpoint(path)["history"]) == epochs
     fit("mobilenet_v2", RECIPE, "none", data, run, world, path)
-    resumed, whole = load_checkpoint(path), load_checkpoint(checkpoint_of(trained, "mobilenet_v2"))
+    assert_same_training(path, checkpoint_of(trained, "mobilenet_v2"))
+
+
+def assert_same_training(path: Path, other: Path) -> None:
+    """Two checkpoints of the same weights, optimizer state and history but for times."""
+    resumed, whole = load_checkpoint(path), load_checkpoint(other)
     assert resumed["model"].keys() == whole["model"].keys()
     assert [key for key in whole["model"] if not torch.equal(resumed["model"][key], whole["model"][key])] == []
     for resumed_state, whole_state in zip(resumed["optimizer"]["state"].values(), whole["optimizer"]["state"].values(), strict=True):
@@ -111,7 +142,7 @@ def test_history_rows_tell_the_two_phases(trained):
         assert [row["epoch"] for row in rows] == [1, 2, 3]
         assert [row["phase"] for row in rows] == ["frozen", "finetune", "finetune"]
         assert rows[0]["lr_backbone"] == 0 < rows[1]["lr_backbone"]
-        assert set(rows[0]) == set(results.HISTORY_COLUMNS)
+        assert set(rows[0]) == {*results.HISTORY_COLUMNS, "image_size"} and {row["image_size"] for row in rows} == {32}
         steps = 200 // RECIPE.batch_size
         assert rows[0]["lr_head"] == pytest.approx(sum(learning_rates(s, steps, RECIPE)[0] for s in range(steps)) / steps)
 
@@ -141,7 +172,7 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_checkpoint(data, run, world,
     [
         ({"seed": 1}, "another seed"),
         ({"recipe": {"name": "other"}}, "another recipe"),
-        ({"start_weights": {}}, "another start weights"),
+        ({"start_weights": {"resnet18": {"name": "other"}}}, "another start weights"),
         ({"data_md5": {}}, "another data md5"),
     ],
 )
