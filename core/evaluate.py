@@ -36,13 +36,11 @@ def predict(
 @torch.inference_mode()
 def predict_branches(model: Classifier, images: torch.Tensor, image_size: int, world: World, label: str) -> dict[str, torch.Tensor]:
     """uint8 images (N, 3, 32, 32) -> each branch head's float32 logits (N, 10), as predict() does."""
-    rows = run_batches(
 
     def compute(x: torch.Tensor) -> torch.Tensor:
         return torch.cat(list(model(x, branches=True)[1:]), dim=1)  # (1 + branch heads, B, 10) -> (B, 10 * branch heads)
 
     rows = run_batches(model, compute, images, image_size, world, label=label)
-    )
     return dict(zip(model.branch_heads, rows.split(10, dim=1), strict=True))
 
 

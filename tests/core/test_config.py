@@ -41,6 +41,22 @@ def test_unknown_settings_and_wrong_types_are_refused(change, message):
             Recipe.from_dict(settings)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"branch_loss": -1.0}, "branch_loss is -1.0: a weight is 0 or more"),
+        ({"image_sizes": [32, 32]}, "image_sizes names 2 sizes for 3 epochs"),
+        ({"image_sizes": [32, 32, 8]}, "a size is a whole number from 32 on"),
+        ({"image_sizes": "32"}, "image_sizes is '32', which is not its type"),
+    ],
+)
+def test_weights_and_sizes_that_cannot_be_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        Recipe.from_dict(asdict(RECIPES["smoke"]) | change)
+    sizes = Recipe.from_dict(asdict(RECIPES["smoke"]) | {"image_sizes": [32, 48, 64]})
+    assert sizes.training_sizes == (32, 48, 64) and RECIPES["smoke"].training_sizes == (32, 32, 32)
+
+
 def test_an_incomplete_recipe_is_refused():
     settings = asdict(RECIPES["smoke"])
     del settings["image_size"]

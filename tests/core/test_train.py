@@ -3,7 +3,7 @@
 import math
 import os
 import socket
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -171,7 +171,7 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_checkpoint(data, run, world,
     ("change", "message"),
     [
         ({"seed": 1}, "another seed"),
-        ({"recipe": {"name": "other"}}, "another recipe"),
+        ({"recipe": asdict(replace(RECIPE, image_sizes=(32, 48, 32)))}, "another recipe"),
         ({"start_weights": {"resnet18": {"name": "other"}}}, "another start weights"),
         ({"data_md5": {}}, "another data md5"),
     ],
