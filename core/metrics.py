@@ -93,6 +93,18 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     return min(1.0, 2 * float(bdtr(fewer, discordant, 0.5))) if discordant else 1.0
 
 
+def smallest_difference(discordant: int, alpha: float = 0.05) -> int:
+    """The least net number of images at which mcnemar gives p < alpha when `discordant` images are predicted correctly by one alone.
+
+    Where even all of them on one side would not do, the least number of images that would.
+    """
+    least = int(np.floor(1 - np.log2(alpha))) + 1  # 2 · 0.5^n < alpha
+    if discordant < least:
+        return least
+    fewer = np.arange(discordant // 2 + 1)
+    return int(discordant - 2 * fewer[2 * bdtr(fewer, discordant, 0.5) < alpha].max())
+
+
 def holm(p: np.ndarray) -> np.ndarray:
     """p values (k,) corrected for being looked at together (Holm 1979)."""
     order = np.argsort(p)
@@ -135,17 +147,20 @@ def class_accuracy(labels: np.ndarray, correct: np.ndarray, classes: int = 10) -
 
 
 def class_differences(labels: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int = 10) -> dict[str, np.ndarray]:
-    """Class by class, (C,) each: n, difference, low, high (paired bootstrap), p (exact McNemar) and p_holm over the classes.
+    """Class by class, (C,) each: n, difference, low, high (paired bootstrap), p (exact McNemar), p_holm over the classes and smallest.
 
-    An absent class has n 0, NaN for difference and interval, p 1, and does not count for Holm.
+    smallest: the least difference the test can show at 5 % where no other class differs more, a share of the class's images.
+    An absent class has n 0, NaN for difference, interval and smallest, p 1, and does not count for Holm.
     """
-    columns = {name: np.full(classes, np.nan) for name in ("difference", "low", "high")}
+    columns = {name: np.full(classes, np.nan) for name in ("difference", "low", "high", "smallest")}
     n, p, p_holm = np.bincount(labels, minlength=classes), np.ones(classes), np.ones(classes)
+    tested = (n > 0).sum()
     for position in np.flatnonzero(n):
         mine = labels == position
         difference, (low, high) = accuracy_difference(first[mine], second[mine])
         columns["difference"][position], columns["low"][position], columns["high"][position] = difference, low, high
         p[position] = mcnemar(first[mine], second[mine])
+        columns["smallest"][position] = smallest_difference(int((first ^ second)[mine].sum()), 0.05 / tested) / n[position]
     p_holm[n > 0] = holm(p[n > 0])
     return {"n": n, **columns, "p": p, "p_holm": p_holm}
 
@@ -217,6 +232,16 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 1
     """Expected calibration error (Naeini et al. 2015): mean |accuracy - confidence| over the bins, weighted by images."""
     diagram = reliability(confidence, correct, bins, equal_mass)
     return float(np.average(np.abs(diagram["accuracy"] - diagram["confidence"]), weights=diagram["n"]))
+
+
+def expected_calibration_error(confidence: np.ndarray, bins: int = 15) -> float:
+    """The calibration error (equal mass) that chance alone gives a perfectly calibrated model of these confidences (N,).
+
+    A bin's accuracy then strays from its confidence by a normal with variance sum c (1 - c) / n², whose mean size this averages.
+    """
+    place = np.searchsorted(confidence_edges(confidence, bins)[1:-1], confidence)
+    variance = np.bincount(place, confidence * (1 - confidence))
+    return float(np.sqrt(2 / np.pi * variance).sum() / len(confidence))
 
 
 def calibration_error_difference(

@@ -1,0 +1,119 @@
+"""What may be said of a run: a table of claims, each with its test, and a verdict that goes no further than the test.
+
+Every claim is in fusion's favour and is tested two-sided at 5 %. "supported": the data say so; "contradicted": they say the
+opposite; "not distinguishable": they say neither, which is no proof of equality; "untested": something is missing, and the
+finding says what. Tests on images speak of the trained weights at hand; only those over seeds speak of the method. Tests are
+corrected for being several within a claim's family (pairs, classes, branches), not across claims. No torch here.
+
+To add a claim, write a function of (Evidence, the model it is against) -> Result and a row in CLAIMS.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from core.config import BASELINES, ENSEMBLE, TRIO, label
+from core.findings import accuracy, branches, calibration, classes, headroom, people, robustness, training
+from core.findings.evidence import Evidence, sibling_runs
+from core.findings.finding import (
+    ALPHA, BETTER, CONTRADICTED, OPEN, OTHER, SUPPORTED, UNTESTED, Claim, Finding, Need, Result, bracket, name, percent, points,
+)  # fmt: skip
+from core.results import Run
+
+__all__ = [
+    *("ALPHA", "BETTER", "CLAIMS", "CONTRADICTED", "OPEN", "OTHER", "SUPPORTED", "UNTESTED"),
+    *("Claim", "Evidence", "Finding", "Headline", "Need", "Result"),
+    *("bracket", "describe_scope", "find_findings", "name", "percent", "points", "sibling_runs", "write_headline"),
+]
+
+# id, kind, what is claimed, how it is tested, against whom, what it needs
+CLAIMS = (
+    Claim("accuracy-better", "accuracy", "Fusion is more accurate than the better baseline, {other}", accuracy.compare_accuracy, BETTER),
+    Claim("accuracy-ensemble", "accuracy", "Fusion is more accurate than {other}", accuracy.compare_accuracy, ENSEMBLE),
+    Claim("accuracy-other", "accuracy", "Fusion is more accurate than {other}", accuracy.compare_accuracy, OTHER),
+    Claim("comparable", "accuracy", "Fusion's accuracy is comparable or improved", accuracy.compare_within_margin, BETTER),
+    Claim("seeds-better", "seeds", "Over trainings, fusion is more accurate than {other}", accuracy.compare_over_seeds, BETTER),
+    Claim("seeds-ensemble", "seeds", "Over trainings, fusion is more accurate than {other}", accuracy.compare_over_seeds, ENSEMBLE),
+    Claim("seeds-other", "seeds", "Over trainings, fusion is more accurate than {other}", accuracy.compare_over_seeds, OTHER),
+    Claim("classes", "classes", "Fusion is better than {other} on several classes", classes.compare_classes, BETTER),
+    Claim("worst-class", "classes", "Fusion is better on its worst class than {other}", classes.compare_worst_class, BETTER),
+    Claim("gap", "gap", "Fusion loses less from training to validation images than {other}", training.compare_gaps, BETTER,
+          (training.TRAIN_SAMPLES,)),
+    Claim("probe", "probe", "Two frozen backbones' features tell more than one's", training.compare_probes, None, (training.PROBES,)),
+    Claim("calibration", "calibration", "Fusion is better calibrated than {other}", calibration.compare_calibration, BETTER),
+    Claim("temperature", "calibration", "A temperature improves fusion's calibration", calibration.scale_confidence),
+    Claim("headroom", "headroom", "Fusion takes part of what a perfect choice between the two networks would gain", headroom.measure_headroom,
+          BETTER),
+    Claim("people", "people", "Fusion errs where people disagree", people.compare_with_people, None, (people.VOTES,)),
+    Claim("relabelled", "people", "Without the doubted labels fusion is more accurate than {other}", people.leave_out_relabelled, BETTER,
+          (people.LABEL_ERRORS,)),
+    Claim("branches", "branches", "Fusion's predictions depend on both of its branches", branches.ablate_branches, None, (branches.ABLATED,)),
+    Claim("branch-heads", "branches", "Fusion needs both branches: neither's own head is as accurate", branches.compare_with_heads, None,
+          (branches.HEADS,)),
+    Claim("robustness", "robustness", "Corrupted images mislead fusion less than {other}", robustness.compare_robustness, BETTER,
+          (robustness.CORRUPTED,)),
+    Claim("robustness-ensemble", "robustness", "Corrupted images mislead fusion less than {other}", robustness.compare_robustness, ENSEMBLE,
+          (robustness.CORRUPTED,)),
+    Claim("robustness-drop", "robustness", "Corruption costs fusion a smaller share of its accuracy than {other}", robustness.compare_drops,
+          BETTER, (robustness.CORRUPTED,)),
+)  # fmt: skip
+
+
+def find_findings(run: Run, runs: Sequence[Run] = ()) -> list[Finding]:
+    """Every claim tested on a run, the headline's first; none unless the run holds all three models.
+
+    `runs`: all at hand, from which the claims pick the other seeds and the controls. Raises UserError where the predictions of
+    `run` itself cannot be read; whatever else is missing or damaged leaves a claim untested.
+    """
+    if not set(TRIO) <= set(run.models):
+        return []
+    evidence = Evidence(run, runs)
+    found = [claim.test(evidence) for claim in CLAIMS]
+    if len(evidence.seeds) >= accuracy.SEEDS_TESTED:  # the method's test goes before the tests of one run's weights
+        found.sort(key=lambda finding: finding.kind != "seeds")
+    return found
+
+
+class Headline(NamedTuple):
+    """The answer to the project's question for a run: a sentence anyone understands, and its numbers."""
+
+    sentence: str
+    numbers: str
+
+
+def write_headline(run: Run, findings: list[Finding]) -> Headline:
+    """Fusion against the better baseline and the ensemble; over seeds where that was tested, else on the images."""
+    by_id = {finding.id: finding for finding in findings}
+    if not by_id:
+        missing = ", ".join(label(model) for model in TRIO if model not in run.models)
+        return Headline(f"This run lacks {missing}: train the rest with --resume before anything can be compared.", "")
+    over_seeds = by_id["seeds-better"].verdict != UNTESTED
+    baseline, ensemble = (by_id[f"{'seeds' if over_seeds else 'accuracy'}-{against}"] for against in ("better", "ensemble"))
+    beats = {
+        SUPPORTED: "Yes, fusing beats the better of the two networks",
+        OPEN: "No gain shown: fused, the two networks are not distinguishable from the better one alone",
+        CONTRADICTED: "No: fused, the two networks do worse than the better one alone",
+    }[baseline.verdict]
+    same_way = ensemble.verdict != CONTRADICTED and baseline.verdict != CONTRADICTED
+    beside = {
+        SUPPORTED: "simply averaging their predictions does worse",
+        OPEN: "simply averaging their predictions does as well, as far as the test can tell",
+        CONTRADICTED: "simply averaging their predictions does better",
+    }[ensemble.verdict]
+    sentence = f"{beats}, {'and' if same_way else 'but' if baseline.verdict != CONTRADICTED else 'and'} {beside}."
+    numbers = (
+        f"Accuracy, fusion minus {name(baseline.against)}: {points(baseline.effect)} {bracket(baseline.interval)}; minus "
+        f"{name(ENSEMBLE)}: {points(ensemble.effect)} {bracket(ensemble.interval)}"
+    )
+    return Headline(sentence, f"{numbers} ({f'{baseline.n} seeds' if over_seeds else f'seed {run.record["seed"]}, {baseline.n:,} test images'}).")
+
+
+def describe_scope(run: Run, findings: list[Finding]) -> str:
+    """Whom the tests speak of: said once, where the claims stand."""
+    seeds = max((finding.n for finding in findings if finding.kind == "seeds"), default=1)
+    images = (
+        "Tests on images speak of the weights of one training "
+        f"(seed {run.record['seed']}): another training of the same recipe would give other weights."
+    )
+    if seeds >= accuracy.SEEDS_TESTED:
+        return f"{images} Tests over the {seeds} seeds speak of the method."
+    return f"{images} Only a test over {accuracy.SEEDS_TESTED} or more seeds speaks of the method; {max(seeds, 1)} {'was' if seeds < 2 else 'were'} trained."

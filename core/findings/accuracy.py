@@ -1,0 +1,140 @@
+"""Is fusion more accurate, on the test images and over seeds? Pairs are corrected together by Holm."""
+
+import numpy as np
+import pandas as pd
+
+from core import metrics, results
+from core.config import BASELINES, ENSEMBLE, UserError
+from core.findings.evidence import Evidence
+from core.findings.finding import (
+    ALPHA, CONTRADICTED, OPEN, SUPPORTED, UNTESTED, Result, bracket, choose, judge, name, percent, points, show_p,
+)  # fmt: skip
+from core.results import Run
+
+PAIRS = (*BASELINES, ENSEMBLE)
+MARGIN = 0.005  # of accuracy: less than the share of test labels that are wrong, 0.54 % (Northcutt et al. 2021), and fixed before any run
+SEEDS_TESTED = 3
+
+
+def compare_pairs(evidence: Evidence) -> dict[str, dict]:
+    """Fusion against each of PAIRS: difference, interval, p (Holm), and the images that only one gets right."""
+    fusion = evidence.correct("fusion")
+    p = metrics.holm(np.array([metrics.mcnemar(fusion, evidence.correct(other)) for other in PAIRS]))
+    pairs = {}
+    for other, one in zip(PAIRS, p, strict=True):
+        difference, interval = metrics.accuracy_difference(fusion, evidence.correct(other))
+        counts = metrics.count_outcomes(fusion, evidence.correct(other))
+        pairs[other] = {
+            **{"difference": difference, "interval": interval, "p": float(one)},
+            **{"only_fusion": int(counts[1, 0]), "only_other": int(counts[0, 1])},
+        }
+    return pairs
+
+
+def compare_accuracy(evidence: Evidence, other: str) -> Result:
+    pair = evidence.once(compare_pairs)[other]
+    share = {model: evidence.correct(model).mean() for model in ("fusion", other)}
+    verdict = judge(pair["difference"], pair["p"])
+    statement = choose(
+        verdict,
+        f"Fusion is more accurate than {name(other)}",
+        f"Fusion and {name(other)} are not distinguishable in accuracy",
+        f"Fusion is less accurate than {name(other)}",
+    )
+    smallest = metrics.smallest_difference(pair["only_fusion"] + pair["only_other"], ALPHA) / len(evidence.labels)
+    return Result(
+        statement=statement,
+        details=f"Correct on {percent(share['fusion'])} of the test images against {percent(share[other])}: {points(pair['difference'])} "
+        f"{bracket(pair['interval'])}, {show_p(pair['p'])}. Only fusion is correct on {pair['only_fusion']}, only {name(other)} on "
+        f"{pair['only_other']}; a difference below {100 * smallest:.2f} points could not have been shown.",
+        verdict=verdict,
+        numbers={
+            **{"fusion": share["fusion"], other: share[other], "difference": pair["difference"], "smallest": smallest},
+            **{"only_fusion": pair["only_fusion"], f"only_{other}": pair["only_other"]},
+        },
+        test="exact McNemar, Holm over 3 pairs; paired bootstrap",
+        p=pair["p"],
+        effect=pair["difference"],
+        interval=pair["interval"],
+        n=len(evidence.labels),
+    )
+
+
+def compare_within_margin(evidence: Evidence, other: str) -> Result:
+    """The claim the project set out with: comparable or improved accuracy. Both baselines must be within the margin."""
+    pairs = evidence.once(compare_pairs)
+    low, of = min((pairs[one]["interval"][0], one) for one in BASELINES)
+    verdict = SUPPORTED if low > -MARGIN else OPEN
+    if pairs[other]["interval"][1] < -MARGIN:
+        verdict = CONTRADICTED
+    margin = f"{100 * MARGIN:g} points"
+    statement = choose(
+        verdict,
+        "Fusion's accuracy is comparable to both baselines', or above",
+        "Whether fusion's accuracy is comparable to both baselines' is not distinguishable",
+        f"Fusion's accuracy is more than {margin} below {name(other)}'s",
+    )
+    return Result(
+        statement=statement,
+        details=f"At worst {points(low)} (against {name(of)}), where {margin} count as comparable: less than the share of wrong test "
+        f"labels, 0.54 % (Northcutt et al. 2021). Difference to {name(other)}: {points(pairs[other]['difference'])} "
+        f"{bracket(pairs[other]['interval'])}.",
+        verdict=verdict,
+        numbers={"difference": pairs[other]["difference"], "lowest": low, "margin": MARGIN},
+        test=f"paired bootstrap intervals against a margin of {margin}",
+        effect=pairs[other]["difference"],
+        interval=pairs[other]["interval"],
+        neutral=-MARGIN,
+        n=len(evidence.labels),
+    )
+
+
+# --- over seeds ------------------------------------------------------------------------------------------------------
+
+
+def seed_accuracies(runs: list[Run]) -> pd.DataFrame:
+    """Test accuracy, a row a run, a column a model, the ensemble included. Raises UserError."""
+    rows = []
+    for run in runs:
+        _, labels, logits = results.load_logits(run)
+        rows.append({model: float((values.argmax(axis=1) == labels).mean()) for model, values in logits.items()})
+    return pd.DataFrame(rows)
+
+
+def load_seeds(evidence: Evidence) -> pd.DataFrame:
+    return seed_accuracies(evidence.seeds)
+
+
+def compare_over_seeds(evidence: Evidence, other: str) -> Result:
+    """Another training of the same recipe differs: only this test speaks of the method, not of one run's weights."""
+    seeds = [str(run.record["seed"]) for run in evidence.seeds]
+    if len(seeds) == 1:
+        raise UserError(f"Only seed {seeds[0]} was trained and the test needs {SEEDS_TESTED}: run python scripts/train.py with --seed 1 and 2")
+    accuracy = evidence.once(load_seeds)
+    tests = {one: metrics.seed_test(accuracy["fusion"] - accuracy[one]) for one in PAIRS}
+    test = tests[other]
+    numbers = {"mean": test["mean"], "std": test["std"], "fusion": accuracy["fusion"].mean(), other: accuracy[other].mean()}
+    numbers |= {f"seed_{seed}": value for seed, value in zip(seeds, accuracy["fusion"] - accuracy[other], strict=True)}
+    spread = f"{points(test['mean'])} on average over seeds {', '.join(seeds)}, standard deviation {100 * test['std']:.2f}"
+    if len(seeds) < SEEDS_TESTED:
+        details = f"{spread}; {len(seeds)} seeds are too few for a test, it needs {SEEDS_TESTED}: run python scripts/train.py --seed {len(seeds)}."
+        return Result(verdict=UNTESTED, details=details, numbers=numbers, effect=test["mean"], n=len(seeds))
+    p = dict(zip(PAIRS, metrics.holm(np.array([tests[one]["p"] for one in PAIRS])), strict=True))[other]
+    verdict, interval = judge(test["mean"], p), (test["low"], test["high"])
+    statement = choose(
+        verdict,
+        f"Trained again and again, fusion is more accurate than {name(other)}",
+        f"Over trainings, fusion and {name(other)} are not distinguishable in accuracy",
+        f"Trained again and again, fusion is less accurate than {name(other)}",
+    )
+    return Result(
+        statement=statement,
+        details=f"{spread}; {bracket(interval)}, {show_p(p)}.",
+        verdict=verdict,
+        numbers=numbers,
+        test="paired t test over seeds, Holm over 3 pairs",
+        p=float(p),
+        effect=test["mean"],
+        interval=interval,
+        n=len(seeds),
+    )

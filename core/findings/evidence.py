@@ -1,0 +1,64 @@
+"""What the claims rest on: a run's predictions, read once, and the runs beside it."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from core import metrics, results
+from core.config import BASELINES, TRIO
+from core.results import Run
+
+T = TypeVar("T")
+
+
+def sibling_runs(run: Run, runs: Sequence[Run]) -> list[Run]:
+    """The whole runs among `runs` and `run` that differ from it by the seed alone, each seed once, in order."""
+    same = [one for one in runs if all(one.record[key] == run.record[key] for key in ("recipe", "start_weights")) and set(TRIO) <= set(one.models)]
+    seeds = {one.record["seed"]: one for one in same} | {run.record["seed"]: run}
+    return [one for _, one in sorted(seeds.items())]
+
+
+class Evidence:
+    """The predictions of a run that holds all three models: test and validation. Reading raises UserError."""
+
+    def __init__(self, run: Run, runs: Sequence[Run] = ()):
+        self.run, self.runs = run, runs
+        self.index, self.labels, self.logits = results.load_logits(run)  # of the test images; (N, 10) a model, the ensemble included
+        _, self.val_labels, self.val_logits = results.load_logits(run, "val")
+        self._kept: dict[Callable, object] = {}
+
+    def correct(self, model: str) -> np.ndarray:
+        """(N,) bool: is the test image predicted correctly?"""
+        return self.logits[model].argmax(axis=1) == self.labels
+
+    def val_correct(self, model: str) -> np.ndarray:
+        return self.val_logits[model].argmax(axis=1) == self.val_labels
+
+    @cached_property
+    def better(self) -> str:
+        """The better baseline: on validation, since the test images are there to report, not to choose."""
+        return max(BASELINES, key=lambda model: self.val_correct(model).mean())
+
+    @property
+    def other(self) -> str:
+        return next(model for model in BASELINES if model != self.better)
+
+    @cached_property
+    def seeds(self) -> list[Run]:
+        return sibling_runs(self.run, self.runs)
+
+    def once(self, compute: Callable[["Evidence"], T]) -> T:
+        """compute(self), the first time it is asked for: what several claims share."""
+        if compute not in self._kept:
+            self._kept[compute] = compute(self)
+        return self._kept[compute]
+
+    def predict(self, model: str, split: str = "test", file: str = "predictions") -> results.Predictions:
+        """Another file with the columns of predictions.parquet. Raises UserError."""
+        return results.load_predictions(self.run, model, split, name=file)
+
+    def confident(self, model: str, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """Confidence (N,) at a temperature, and correctness (N,): what the calibration metrics take."""
+        return metrics.softmax(self.logits[model] / temperature).max(axis=1), self.correct(model)

@@ -1,0 +1,140 @@
+"""A claim, what came out of its test, and the verdicts and words that all claims share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.config import ENSEMBLE, UserError, label
+
+if TYPE_CHECKING:
+    from core.findings.evidence import Evidence
+
+ALPHA = 0.05
+SUPPORTED, OPEN, CONTRADICTED, UNTESTED = "supported", "not distinguishable", "contradicted", "untested"
+BETTER, OTHER = "better", "other"  # the baseline with the higher accuracy on validation, and the other one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a test gave. Accuracies and their differences in `numbers` are shares."""
+
+    verdict: str  # supported | not distinguishable | contradicted | untested
+    details: str  # the numbers, in sentences; of an untested claim what is missing and the command
+    statement: str = ""  # what came out, in words anyone understands, going no further than the verdict; no full stop
+    numbers: dict[str, float] = field(default_factory=dict)
+    test: str = ""
+    p: float | None = None
+    effect: float | None = None  # the claim's quantity: above `neutral` it speaks for the claim, below against it
+    interval: tuple[float, float] | None = None  # 95 %, of the effect
+    unit: str = "points"  # of effect, interval and neutral: "points" and "%" are shares, anything else is as it stands
+    neutral: float = 0.0
+    n: int = 0  # images, or seeds
+
+    def __post_init__(self):
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.numbers.items()}
+        object.__setattr__(self, "numbers", plain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding(Result):
+    """The result of one claim about one run."""
+
+    id: str
+    kind: str  # what is compared: claims of one kind are shown by the same chart
+    against: str | None  # the model that fusion is compared with
+    claim: str  # what is tested, always in fusion's favour
+
+    @property
+    def text(self) -> str:
+        return f"{self.statement}. {self.details}".strip()
+
+
+@dataclass(frozen=True)
+class Need:
+    """Files of a run that a claim rests on and a run may lack, and the command that makes them; {run} is the run's folder."""
+
+    files: tuple[str, ...]  # relative to the run's folder
+    command: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of the table: what is claimed, against whom, what it needs, how it is tested."""
+
+    id: str
+    kind: str
+    claim: str  # {other} stands for the model it is against
+    evaluate: Callable[["Evidence", str | None], Result]  # of the model it is against; a UserError says why it cannot be tested
+    against: str | None = None  # a model, BETTER or OTHER
+    needs: tuple[Need, ...] = ()
+
+    def test(self, evidence: "Evidence") -> Finding:
+        """Never raises for what a run may lack: the claim is then untested, and says why."""
+        against = {BETTER: evidence.better, OTHER: evidence.other}.get(self.against, self.against)
+        claim = self.claim.format(other=name(against) if against else "")
+        try:
+            for need in self.needs:
+                check_need(need, evidence)
+            result = self.evaluate(evidence, against)
+        except UserError as error:
+            folder = evidence.run.path.parent
+            reason = str(error).replace(f"{folder}/", f"{folder.name}/")
+            result = Result(details=f"{reason}.", verdict=UNTESTED)
+        values = {f.name: getattr(result, f.name) for f in fields(Result)}
+        if result.verdict == UNTESTED:
+            values["statement"] = f"Not tested: {claim[0].lower()}{claim[1:]}"
+        return Finding(id=self.id, kind=self.kind, against=against, claim=claim, **values)
+
+
+def check_need(need: Need, evidence: "Evidence") -> None:
+    """Raises UserError where a file is missing."""
+    path = evidence.run.path
+    for file in need.files:
+        if not (path / file).exists():
+            place = f"{path.parent.name}/{path.name}"
+            missing = f"{path.parent.name}/{file.removeprefix('../')}" if file.startswith("../") else f"{place}/{file}"
+            raise UserError(f"It needs {missing}: run {need.command.format(run=place)}")
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def name(model: str) -> str:
+    """A model within a sentence."""
+    return "the ensemble of the two" if model == ENSEMBLE else label(model)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def points(difference: float) -> str:
+    return f"{100 * difference:+.2f} points"
+
+
+def bracket(interval: tuple[float, float]) -> str:
+    return f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
+
+
+def show_p(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def judge(difference: float, p: float) -> str:
+    if p >= ALPHA or difference == 0:
+        return OPEN
+    return SUPPORTED if difference > 0 else CONTRADICTED
+
+
+def judge_interval(interval: tuple[float, float], neutral: float = 0.0) -> str:
+    """Verdict on "the quantity is above `neutral`"."""
+    if interval[0] > neutral:
+        return SUPPORTED
+    return CONTRADICTED if interval[1] < neutral else OPEN
+
+
+def choose(verdict: str, supported: str, unclear: str, contradicted: str) -> str:
+    """The words that fit a verdict."""
+    return {SUPPORTED: supported, OPEN: unclear, CONTRADICTED: contradicted}[verdict]

@@ -1,0 +1,46 @@
+"""How much of what a perfect choice between the baselines would gain does fusion take?"""
+
+import numpy as np
+
+from core import metrics
+from core.findings.evidence import Evidence
+from core.findings.finding import OPEN, Result, choose, judge_interval, name, percent
+
+
+def measure_headroom(evidence: Evidence, better: str) -> Result:
+    outcomes = [evidence.correct(one) for one in ("fusion", better, evidence.other)]
+    counts = metrics.count_outcomes(*outcomes)  # (fusion, better, other)
+
+    def split(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images (R,) the oracle and fusion get right beyond the better baseline."""
+        baseline = tables[:, :, 1].sum(axis=(1, 2))
+        return tables[:, :, 0, 1].sum(axis=1), tables[:, 1].sum(axis=(1, 2)) - baseline
+
+    draws = metrics.resample_outcomes(counts)
+    headroom, taken = (int(values[0]) for values in split(counts[None]))
+    room, gain = split(draws)
+    n = len(outcomes[0])
+    oracle = (counts.sum() - counts[:, 0, 0].sum()) / n
+    if headroom == 0:
+        share, interval, verdict = 0.0, (0.0, 0.0), OPEN
+    else:
+        share, interval = taken / headroom, metrics.percentile_interval(gain[room > 0] / room[room > 0])
+        verdict = judge_interval(interval)
+    statement = choose(
+        verdict,
+        "Fusion takes part of what a perfect choice between the two networks would gain",
+        "That fusion takes part of what a perfect choice between the two networks would gain is not distinguishable from none",
+        "Fusion loses where a perfect choice between the two networks would gain",
+    )
+    return Result(
+        statement=statement,
+        details=f"{name(better)} alone is correct on {percent(outcomes[1].mean())}, either network on {percent(oracle)}; fusion's "
+        f"{percent(outcomes[0].mean())} is {round(100 * share)} % of the way [{round(100 * interval[0])}, {round(100 * interval[1])}].",
+        verdict=verdict,
+        numbers={"fusion": outcomes[0].mean(), better: outcomes[1].mean(), "oracle": oracle, "share": share},
+        test="bootstrap of the images",
+        effect=share,
+        interval=interval,
+        unit="%",
+        n=n,
+    )

@@ -1,0 +1,75 @@
+"""Does fusion withstand corrupted images better?"""
+
+import numpy as np
+
+from core import metrics, results
+from core.config import ENSEMBLE, TRIO
+from core.findings.evidence import Evidence
+from core.findings.finding import Need, Result, choose, judge_interval, name, percent
+from core.robustness import group_conditions
+
+CORRUPTED = Need(tuple(f"{model}/robustness.csv" for model in (*TRIO, ENSEMBLE)), "python scripts/robustness.py {run}")
+
+
+def compare_robustness(evidence: Evidence, other: str) -> Result:
+    """Mean corruption error relative to the other's."""
+    correct = {model: results.load_robustness(evidence.run, model) for model in ("fusion", other)}
+    wrong = {model: group_conditions(rows) for model, rows in correct.items()}
+    error, interval = metrics.corruption_error(wrong["fusion"], wrong[other])
+    smaller = (1 - interval[1], 1 - interval[0])
+    verdict = judge_interval(smaller)
+    corrupted = {model: float(rows[1:].mean()) for model, rows in correct.items()}
+    clean = {model: float(rows[0].mean()) for model, rows in correct.items()}
+    statement = choose(
+        verdict,
+        f"Corrupted images mislead fusion less than {name(other)}",
+        f"On corrupted images fusion and {name(other)} are not distinguishable",
+        f"Corrupted images mislead fusion more than {name(other)}",
+    )
+    return Result(
+        statement=statement,
+        details=f"Fusion's mean corruption error is {100 * error:.1f} % of {name(other)}'s [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]; "
+        f"correct on {percent(corrupted['fusion'])} of the corrupted images against {percent(corrupted[other])}, clean on "
+        f"{percent(clean['fusion'])} against {percent(clean[other])} of the same {correct['fusion'].shape[1]:,} images.",
+        verdict=verdict,
+        numbers={
+            **{"mean_corruption_error": error, "fusion": corrupted["fusion"], other: corrupted[other]},
+            **{"clean_fusion": clean["fusion"], f"clean_{other}": clean[other]},
+        },
+        test="paired bootstrap of the images, 8 corruptions in 5 severities",
+        effect=1 - error,
+        interval=smaller,
+        unit="%",
+        n=correct["fusion"].shape[1],
+    )
+
+
+def compare_drops(evidence: Evidence, other: str) -> Result:
+    """How much of its own clean accuracy does each lose? A model that is behind on clean images does not lose by that alone."""
+    correct = {model: results.load_robustness(evidence.run, model) for model in ("fusion", other)}
+    lost = {model: rows[0] - rows[1:].mean(axis=0) for model, rows in correct.items()}  # (N,) a model
+    clean = {model: rows[0] for model, rows in correct.items()}
+    drop = {model: float(lost[model].mean() / clean[model].mean()) for model in correct}
+    n = len(lost["fusion"])
+    drawn = np.random.default_rng(0).integers(0, n, (1_000, n), dtype=np.uint16 if n < 2**16 else np.uint32)
+    draws = {model: lost[model][drawn].mean(axis=1) / clean[model][drawn].mean(axis=1) for model in correct}
+    smaller, interval = drop[other] - drop["fusion"], metrics.percentile_interval(draws[other] - draws["fusion"])
+    verdict = judge_interval(interval)
+    statement = choose(
+        verdict,
+        f"Corruption costs fusion a smaller share of its accuracy than {name(other)}",
+        f"Corruption costs fusion and {name(other)} shares of their accuracy that are not distinguishable",
+        f"Corruption costs fusion a larger share of its accuracy than {name(other)}",
+    )
+    return Result(
+        statement=statement,
+        details=f"Relative to its own clean accuracy fusion loses {100 * drop['fusion']:.2f} %, {name(other)} {100 * drop[other]:.2f} %: "
+        f"{100 * smaller:+.2f} % [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}] in fusion's favour.",
+        verdict=verdict,
+        numbers={"drop_fusion": drop["fusion"], f"drop_{other}": drop[other], "difference": drop["fusion"] - drop[other]},
+        test="paired bootstrap of the images",
+        effect=smaller,
+        interval=interval,
+        unit="%",
+        n=n,
+    )
