@@ -14,7 +14,7 @@ import streamlit as st
 
 from core import findings, metrics, results, summaries
 from core.config import BASELINES, CLASSES, UserError
-from core.findings import Finding
+from core.findings import Finding, Headline
 from core.results import Run
 from core.robustness import group_conditions, list_conditions
 from dashboard.selection import name_flows
@@ -248,14 +248,14 @@ def count_transitions(run: Run, before: list[str]) -> pd.DataFrame:
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
-def _find_findings(run: Run, seeds: tuple[Run, ...], slow: bool) -> tuple[str, list[Finding]]:
-    found = findings.find_findings(run, list(seeds), slow)
+def _find_findings(run: Run, runs: tuple[Run, ...]) -> tuple[Headline, list[Finding]]:
+    found = findings.find_findings(run, runs)
     return findings.write_headline(run, found), found
 
 
-def load_findings(run: Run, slow: bool = True) -> tuple[str, list[Finding]]:
-    """The headline, and every statement that may be made of a run and its sibling seeds; see core.findings for `slow`."""
-    return _find_findings(run, tuple(sibling_runs(run)), slow)
+def load_findings(run: Run) -> tuple[Headline, list[Finding]]:
+    """The headline, and every claim tested on a run, with the whole runs beside it as its seeds and controls."""
+    return _find_findings(run, tuple(open_run(name) for name in check_runs()[0]))
 
 
 def read_ahead() -> None:
@@ -265,7 +265,7 @@ def read_ahead() -> None:
             run = open_run(name)
             load_summary(run)
             load_answers(run)
-            load_findings(run, slow=False)
+            load_findings(run)
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from core import metrics, results, summaries
 from core.config import BASELINES, CLASSES, ENSEMBLE, TRIO, UserError
-from core.findings import Finding
+from core.findings import UNTESTED, Finding, Headline, describe_scope
 from core.images import pixels_uri
 from core.results import Run, TestImages
 from core.robustness import CORRUPTIONS, group_conditions, list_conditions
@@ -75,7 +75,7 @@ class Report:
 
     run: Run
     images: TestImages
-    headline: str
+    headline: Headline
     findings: list[Finding]
     answers: pd.DataFrame  # core.summaries.per_image
     summary: pd.DataFrame  # core.summaries.per_model
@@ -98,7 +98,7 @@ class Report:
         return [model for model in theme.SHOWN_MODELS if f"{model}_correct" in self.answers]
 
 
-def build_report(run: Run, images: TestImages, headline: str, findings: list[Finding]) -> str:
+def build_report(run: Run, images: TestImages, headline: Headline, findings: list[Finding]) -> str:
     """The whole page from a run, the test images and what core.findings says of it. Raises UserError."""
     report = Report(
         run, images, headline, findings, summaries.per_image(run, images.labels), summaries.per_model(run, images.labels)
@@ -138,7 +138,7 @@ def pick_images(answers: pd.DataFrame, models: list[str], n: int) -> dict[str, p
 
 def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     """What the run's numbers cannot say."""
-    seeds = max([finding.n for finding in findings if finding.id.startswith("seeds")], default=1)
+    seeds = max([1, *(finding.n for finding in findings if finding.kind == "seeds")])
     starts = "; ".join(f"{theme.label(name)}, {run.record['start_weights'][name]['name']}" for name in BASELINES)
     size = run.recipe.image_size
     limits = [
@@ -151,7 +151,7 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     ]
     if tested < results.SPLIT_SIZES["test"]:
         limits.append(f"Only the first {tested:,} of {results.SPLIT_SIZES['test']:,} test images were answered.")
-    doubted = next((finding.numbers["left_out"] for finding in findings if finding.id == "relabelled"), None)
+    doubted = next((finding.numbers.get("left_out") for finding in findings if finding.id == "relabelled"), None)
     if doubted:
         limits.append(f"Fewer than three of five people confirm the label of {doubted} test images, so being wrong there may be right.")
     return limits
@@ -159,7 +159,7 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
 
 def list_sources(findings: list[Finding]) -> list[str]:
     """The data the run rests on, with their licences."""
-    ids = {finding.id for finding in findings}
+    ids = {finding.id for finding in findings if finding.verdict != UNTESTED}
     sources = [
         "CIFAR-10: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; free to use with this citation. "
         "The images above are from its test split."
@@ -210,7 +210,8 @@ def _claim(report: Report) -> list[Part]:
         mark, color, _ = theme.VERDICTS[one.verdict]
         words = {"claim": one.claim, "verdict": one.verdict, "text": one.text, "test": one.test, "n": f"{one.n:,}"}
         rows.append({"mark": mark, "color": color, **words})
-    return [Part(findings=rows) if rows else Part(lines=[report.headline])]
+    scope = describe_scope(report.run, report.findings) if rows else report.headline.sentence
+    return [Part(lines=[scope]), Part(findings=rows)]
 
 
 def _training(report: Report) -> list[Part]:

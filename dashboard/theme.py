@@ -34,6 +34,7 @@ VERDICTS = {  # of a finding -> mark, colour, and what Streamlit calls that colo
     "supported": ("✓", GOOD, "green"),
     "not distinguishable": ("≈", NEUTRAL, "gray"),
     "contradicted": ("✗", BAD, "red"),
+    "untested": ("?", NEUTRAL, "gray"),
 }
 CLASS_COLORS = (  # in the order of core.config.CLASSES; those often confused are furthest apart, also when colour vision is deficient
     *("#606c30", "#9c9024", "#9084e4", "#186cfc", "#d8000c"),

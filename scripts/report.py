@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pandas as pd
 
 from core import results, summaries
-from core.config import BASELINES, ROOT, UserError, exit_on_user_error
-from core.findings import NAMES, Finding, find_findings, percent, seed_accuracies, write_headline
+from core.config import BASELINES, ROOT, UserError, exit_on_user_error, label
+from core.findings import Finding, describe_scope, find_findings, percent, seed_accuracies, sibling_runs, write_headline
 from core.results import Run
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -33,19 +33,18 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def open_default_run() -> tuple[Run, list[Run]]:
-    """The run the dashboard opens first, and all seeds of it. Raises UserError."""
+    """The run the dashboard opens first, and all runs. Raises UserError."""
     names = results.find_runs(results.RESULTS)
     if not names:
         raise UserError(f"{results.RESULTS} holds no run: make one with python scripts/train.py --help")
     runs = [results.load_run(results.RESULTS / name) for name in names]
-    same = [run for run in runs if all(run.record[key] == runs[0].record[key] for key in ("recipe", "start_weights"))]
-    return runs[0], sorted(same, key=lambda run: run.record["seed"])
+    return runs[0], runs
 
 
 def describe(run: Run) -> str:
     """One sentence on how the run was made."""
     recipe, record = run.recipe, run.record
-    starts = "; ".join(f"{NAMES[name]} from {record['start_weights'][name]['name']}" for name in BASELINES)
+    starts = "; ".join(f"{label(name)} from {record['start_weights'][name]['name']}" for name in BASELINES)
     return (
         f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.image_size}×{recipe.image_size} px, {recipe.frozen_epochs} + "
         f"{recipe.finetune_epochs} epochs (head alone + everything), seed {record['seed']}, {starts}; trained in {record['precision']} "
@@ -67,7 +66,7 @@ def write_table(run: Run, seeds: list[Run]) -> list[str]:
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in summary.itertuples():
         cells = [
-            CONTROLS.get(row.model) or NAMES[row.model],
+            CONTROLS.get(row.model) or label(row.model),
             f"{percent(row.accuracy)} [{100 * row.low:.2f}, {100 * row.high:.2f}]",
             show(row.macro_f1, "{:.4f}"),
             MISSING if pd.isna(row.worst_recall) else f"{row.worst_class} {percent(row.worst_recall)}",
@@ -89,24 +88,28 @@ def write_findings(findings: list[Finding]) -> list[str]:
     """Every statement with its verdict and test, folded away, in Markdown."""
     if not findings:
         return []
-    lines = [f"- {one.claim}: **{one.verdict}**. {one.text} *({one.test}; n = {one.n:,})*" for one in findings]
+    tests = {one.id: f" *({one.test}; n = {one.n:,})*" if one.test else "" for one in findings}
+    lines = [f"- {one.claim}: **{one.verdict}**. {one.text}{tests[one.id]}" for one in findings]
     return [f"<details><summary>{len(findings)} claims, each tested two-sided at 5 %</summary>", "", *lines, "", "</details>"]
 
 
 def write_block() -> str:
     """What belongs between the markers. Raises UserError."""
-    run, seeds = open_default_run()
-    findings = find_findings(run, seeds)
+    run, runs = open_default_run()
+    findings, seeds = find_findings(run, runs), sibling_runs(run, runs)
+    headline = write_headline(run, findings)
+    scope = [describe_scope(run, findings), ""] if findings else []
     return "\n".join(
         [
             BEGIN,
-            f"**{write_headline(run, findings)}**",
+            f"**{headline.sentence}** {headline.numbers}".strip(),
             "",
             *write_table(run, seeds),
             "",
             f"{describe(run)} Accuracy on {results.split_size(run, 'test'):,} test images with its Wilson interval; MACs and "
             "latency of one image; the ensemble's are its baselines' sums.",
             "",
+            *scope,
             *write_findings(findings),
             END,
         ]
@@ -117,8 +120,8 @@ def write_html(path: Path) -> None:
     """The dashboard's report on the default run, as a file. Raises UserError."""
     from dashboard.report import build_report  # and with it plotly, which nothing else here needs
 
-    run, seeds = open_default_run()
-    findings = find_findings(run, seeds)
+    run, runs = open_default_run()
+    findings = find_findings(run, runs)
     page = build_report(run, results.load_test_images(results.RESULTS), write_headline(run, findings), findings)
     results.write_whole(path, lambda aside: aside.write_text(page, encoding="utf-8"))
 

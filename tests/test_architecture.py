@@ -8,7 +8,7 @@ import pytest
 from core.config import ROOT
 
 TORCH = ("torch", "torchvision", "captum", "safetensors.torch")  # seconds to import
-TORCH_FREE = ("core/config.py", "core/results", "core/summaries.py", "core/metrics.py", "core/findings.py", "core/robustness.py")
+TORCH_FREE = ("core/config.py", "core/results", "core/summaries.py", "core/metrics.py", "core/findings", "core/robustness.py")
 ALLOWED = {  # of the project's own modules, by the folder or file that imports them
     "core": ("core",),
     "scripts": ("core", "report"),
@@ -17,16 +17,17 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     "dashboard/inference.py": ("core", "data"),
     "dashboard/thumbnails.py": ("core.results", "data"),
     "dashboard/theme.py": ("core.config",),
+    "dashboard/claims.py": ("core.config", "core.findings", "core.metrics", "core.results", "data", "figures", "selection", "theme"),
     "dashboard/figures.py": ("core.config", "core.metrics", "theme"),
     "dashboard/diagram.py": ("core.config", "core.images", "core.results", "core.robustness", "theme", "thumbnails"),
     "dashboard/report.py": ("core", "diagram", "figures", "selection", "theme"),
     "dashboard/components": (
-        *("core.config", "core.images", "core.metrics", "core.results", "components", "data", "diagram", "figures", "inference"),
+        *("core.config", "core.images", "core.metrics", "core.results", "claims", "components", "data", "diagram", "figures", "inference"),
         *("selection", "theme", "thumbnails"),
     ),
     "dashboard/views": (
         *("core.config", "core.findings", "core.images", "core.metrics", "core.results", "core.robustness"),
-        *("components", "data", "diagram", "figures", "inference", "report", "selection", "theme"),
+        *("claims", "components", "data", "diagram", "figures", "inference", "report", "selection", "theme"),
     ),
     "dashboard/Home.py": ("core.config", "components", "data", "inference"),
 }

@@ -11,19 +11,54 @@ To add a claim, write a function of (Evidence, the model it is against) -> Resul
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from core.config import BASELINES, ENSEMBLE, TRIO, label
+from core.config import ENSEMBLE, TRIO, label
 from core.findings import accuracy, branches, calibration, classes, headroom, people, robustness, training
+from core.findings.accuracy import seed_accuracies
 from core.findings.evidence import Evidence, sibling_runs
 from core.findings.finding import (
-    ALPHA, BETTER, CONTRADICTED, OPEN, OTHER, SUPPORTED, UNTESTED, Claim, Finding, Need, Result, bracket, name, percent, points,
+    ALPHA,
+    BETTER,
+    CONTRADICTED,
+    OPEN,
+    OTHER,
+    SUPPORTED,
+    UNTESTED,
+    Claim,
+    Finding,
+    Need,
+    Result,
+    bracket,
+    name,
+    percent,
+    points,
 )  # fmt: skip
 from core.results import Run
 
 __all__ = [
-    *("ALPHA", "BETTER", "CLAIMS", "CONTRADICTED", "OPEN", "OTHER", "SUPPORTED", "UNTESTED"),
-    *("Claim", "Evidence", "Finding", "Headline", "Need", "Result"),
-    *("bracket", "describe_scope", "find_findings", "name", "percent", "points", "sibling_runs", "write_headline"),
-]
+    "ALPHA",
+    "BETTER",
+    "CLAIMS",
+    "CONTRADICTED",
+    "OPEN",
+    "OTHER",
+    "SUPPORTED",
+    "UNTESTED",
+    "Claim",
+    "Evidence",
+    "Finding",
+    "Headline",
+    "Need",
+    "Result",
+    "bracket",
+    "describe_scope",
+    "find_findings",
+    "name",
+    "percent",
+    "points",
+    "seed_accuracies",
+    "sibling_runs",
+    "write_headline",
+]  # fmt: skip
 
 # id, kind, what is claimed, how it is tested, against whom, what it needs
 CLAIMS = (
@@ -41,12 +76,11 @@ CLAIMS = (
     Claim("probe", "probe", "Two frozen backbones' features tell more than one's", training.compare_probes, None, (training.PROBES,)),
     Claim("calibration", "calibration", "Fusion is better calibrated than {other}", calibration.compare_calibration, BETTER),
     Claim("temperature", "calibration", "A temperature improves fusion's calibration", calibration.scale_confidence),
-    Claim("headroom", "headroom", "Fusion takes part of what a perfect choice between the two networks would gain", headroom.measure_headroom,
-          BETTER),
+    Claim("headroom", "headroom", "Fusion takes part of what a perfect choice of network gains", headroom.measure_headroom, BETTER),
     Claim("people", "people", "Fusion errs where people disagree", people.compare_with_people, None, (people.VOTES,)),
     Claim("relabelled", "people", "Without the doubted labels fusion is more accurate than {other}", people.leave_out_relabelled, BETTER,
           (people.LABEL_ERRORS,)),
-    Claim("branches", "branches", "Fusion's predictions depend on both of its branches", branches.ablate_branches, None, (branches.ABLATED,)),
+    Claim("branches", "branches", "Fusion's predictions depend on both branches", branches.ablate_branches, None, (branches.ABLATED,)),
     Claim("branch-heads", "branches", "Fusion needs both branches: neither's own head is as accurate", branches.compare_with_heads, None,
           (branches.HEADS,)),
     Claim("robustness", "robustness", "Corrupted images mislead fusion less than {other}", robustness.compare_robustness, BETTER,
@@ -90,30 +124,25 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
     baseline, ensemble = (by_id[f"{'seeds' if over_seeds else 'accuracy'}-{against}"] for against in ("better", "ensemble"))
     beats = {
         SUPPORTED: "Yes, fusing beats the better of the two networks",
-        OPEN: "No gain shown: fused, the two networks are not distinguishable from the better one alone",
-        CONTRADICTED: "No: fused, the two networks do worse than the better one alone",
+        OPEN: "No gain shown: the two networks fused are not distinguishable from the better one alone",
+        CONTRADICTED: "No: the two networks fused do worse than the better one alone",
     }[baseline.verdict]
-    same_way = ensemble.verdict != CONTRADICTED and baseline.verdict != CONTRADICTED
     beside = {
         SUPPORTED: "simply averaging their predictions does worse",
         OPEN: "simply averaging their predictions does as well, as far as the test can tell",
         CONTRADICTED: "simply averaging their predictions does better",
     }[ensemble.verdict]
-    sentence = f"{beats}, {'and' if same_way else 'but' if baseline.verdict != CONTRADICTED else 'and'} {beside}."
-    numbers = (
-        f"Accuracy, fusion minus {name(baseline.against)}: {points(baseline.effect)} {bracket(baseline.interval)}; minus "
-        f"{name(ENSEMBLE)}: {points(ensemble.effect)} {bracket(ensemble.interval)}"
-    )
-    return Headline(sentence, f"{numbers} ({f'{baseline.n} seeds' if over_seeds else f'seed {run.record["seed"]}, {baseline.n:,} test images'}).")
+    link = "but" if baseline.verdict == SUPPORTED and ensemble.verdict != SUPPORTED else "and"
+    numbers = "; ".join(f"minus {name(one.against)} {points(one.effect)} {bracket(one.interval)}" for one in (baseline, ensemble))
+    tested = f"{baseline.n} seeds" if over_seeds else f"{baseline.n:,} test images, seed {run.record['seed']} only"
+    return Headline(f"{beats}, {link} {beside}.", f"Accuracy of fusion {numbers}; 95 % intervals over {tested}.")
 
 
 def describe_scope(run: Run, findings: list[Finding]) -> str:
     """Whom the tests speak of: said once, where the claims stand."""
     seeds = max((finding.n for finding in findings if finding.kind == "seeds"), default=1)
-    images = (
-        "Tests on images speak of the weights of one training "
-        f"(seed {run.record['seed']}): another training of the same recipe would give other weights."
-    )
+    images = f"Tests on images speak of the weights of one training (seed {run.record['seed']}): another training gives other weights."
     if seeds >= accuracy.SEEDS_TESTED:
         return f"{images} Tests over the {seeds} seeds speak of the method."
-    return f"{images} Only a test over {accuracy.SEEDS_TESTED} or more seeds speaks of the method; {max(seeds, 1)} {'was' if seeds < 2 else 'were'} trained."
+    trained = "one was" if seeds < 2 else f"{seeds} were"
+    return f"{images} Only a test over {accuracy.SEEDS_TESTED} or more seeds speaks of the method; {trained} trained."

@@ -7,7 +7,19 @@ from core import metrics, results
 from core.config import BASELINES, ENSEMBLE, UserError
 from core.findings.evidence import Evidence
 from core.findings.finding import (
-    ALPHA, CONTRADICTED, OPEN, SUPPORTED, UNTESTED, Result, bracket, choose, judge, name, percent, points, show_p,
+    ALPHA,
+    CONTRADICTED,
+    OPEN,
+    SUPPORTED,
+    UNTESTED,
+    Result,
+    bracket,
+    choose,
+    judge,
+    name,
+    percent,
+    points,
+    show_p,
 )  # fmt: skip
 from core.results import Run
 
@@ -109,7 +121,9 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     """Another training of the same recipe differs: only this test speaks of the method, not of one run's weights."""
     seeds = [str(run.record["seed"]) for run in evidence.seeds]
     if len(seeds) == 1:
-        raise UserError(f"Only seed {seeds[0]} was trained and the test needs {SEEDS_TESTED}: run python scripts/train.py with --seed 1 and 2")
+        raise UserError(
+            f"Only seed {seeds[0]} was trained and the test needs {SEEDS_TESTED}: run python scripts/train.py with --seed 1 and 2"
+        )
     accuracy = evidence.once(load_seeds)
     tests = {one: metrics.seed_test(accuracy["fusion"] - accuracy[one]) for one in PAIRS}
     test = tests[other]
@@ -117,7 +131,8 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     numbers |= {f"seed_{seed}": value for seed, value in zip(seeds, accuracy["fusion"] - accuracy[other], strict=True)}
     spread = f"{points(test['mean'])} on average over seeds {', '.join(seeds)}, standard deviation {100 * test['std']:.2f}"
     if len(seeds) < SEEDS_TESTED:
-        details = f"{spread}; {len(seeds)} seeds are too few for a test, it needs {SEEDS_TESTED}: run python scripts/train.py --seed {len(seeds)}."
+        more = f"run python scripts/train.py --seed {len(seeds)}"
+        details = f"{spread}; {len(seeds)} seeds are too few for a test, it needs {SEEDS_TESTED}: {more}."
         return Result(verdict=UNTESTED, details=details, numbers=numbers, effect=test["mean"], n=len(seeds))
     p = dict(zip(PAIRS, metrics.holm(np.array([tests[one]["p"] for one in PAIRS])), strict=True))[other]
     verdict, interval = judge(test["mean"], p), (test["low"], test["high"])

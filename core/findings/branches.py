@@ -6,7 +6,18 @@ from core import metrics, results
 from core.config import BASELINES
 from core.findings.evidence import Evidence
 from core.findings.finding import (
-    CONTRADICTED, OPEN, SUPPORTED, Need, Result, bracket, choose, judge, name, percent, points, show_p,
+    CONTRADICTED,
+    OPEN,
+    SUPPORTED,
+    Need,
+    Result,
+    bracket,
+    choose,
+    judge,
+    name,
+    percent,
+    points,
+    show_p,
 )  # fmt: skip
 
 ABLATED = Need(("fusion/attributions.npz",), "python scripts/explain.py {run} --model fusion --errors --branches")
@@ -36,7 +47,7 @@ def ablate_branches(evidence: Evidence, _: str | None) -> Result:
             "Fusion is better off without one of its branches",
         ),
         lambda branch: f"without {name(branch)}",
-        "A branch's features are replaced by their training mean. This shows dependence, not need: the head was never trained to do without.",
+        "A branch's features are replaced by their training mean. This shows dependence, not need: the head never learned to do without.",
     )
 
 

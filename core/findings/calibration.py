@@ -53,8 +53,8 @@ def compare_calibration(evidence: Evidence, other: str) -> Result:
         statement=statement,
         details=f"Calibration error as trained: {100 * fusion.before:.2f} against {100 * baseline.before:.2f} points, smaller by "
         f"{-100 * difference:+.2f} {bracket(better)}. Most of it mirrors the label smoothing of {smoothing:g}: mean confidence is "
-        f"{100 * mean:.1f} %, accuracy {100 * evidence.correct('fusion').mean():.1f} %. Negative log-likelihood {loss['fusion']:.4f} against "
-        f"{loss[other]:.4f} nats.",
+        f"{100 * mean:.1f} %, accuracy {100 * evidence.correct('fusion').mean():.1f} %. Negative log-likelihood "
+        f"{loss['fusion']:.4f} against {loss[other]:.4f} nats.",
         verdict=verdict,
         numbers={
             **{"fusion": fusion.before, other: baseline.before, "difference": difference, "mean_confidence": mean},
@@ -89,8 +89,9 @@ def scale_confidence(evidence: Evidence, _: str | None) -> Result:
         statement=statement,
         details=f"A temperature of {fusion.temperature:.2f}, fitted on validation, takes the calibration error from "
         f"{100 * fusion.before:.2f} to {100 * fusion.after:.2f} points, smaller by {-100 * difference:+.2f} {bracket(better)}; "
-        f"{name(evidence.better)}'s becomes {100 * baseline.after:.2f} with {baseline.temperature:.2f}. Chance alone would give a calibrated "
-        f"model {100 * chance:.2f}. Predictions of {CLASSES[worst]} stay off most: confidence minus accuracy {100 * over[worst]:+.1f} points.",
+        f"{name(evidence.better)}'s becomes {100 * baseline.after:.2f} with {baseline.temperature:.2f}. Chance alone would give a "
+        f"calibrated model {100 * chance:.2f}. Predictions of {CLASSES[worst]} stay off most: confidence minus accuracy "
+        f"{100 * over[worst]:+.1f} points.",
         verdict=verdict,
         numbers={
             **{"before": fusion.before, "after": fusion.after, "difference": difference, f"after_{evidence.better}": baseline.after},

@@ -32,8 +32,8 @@ def compare_classes(evidence: Evidence, other: str) -> Result:
     least, most = np.nanmin(table["smallest"]), np.nanmax(table["smallest"])
     return Result(
         statement=statement,
-        details=f"Significantly better on {better.sum()} ({named}), worse on {worse.sum()} of {(table['n'] > 0).sum()}; by the bare numbers "
-        f"better on {higher}, worse on {lower}. Macro recall {percent(macro['fusion'])} against {percent(macro[other])}. A class's "
+        details=f"Significantly better on {better.sum()} ({named}), worse on {worse.sum()} of {(table['n'] > 0).sum()}; by the bare "
+        f"numbers better on {higher}, worse on {lower}. Macro recall {percent(macro['fusion'])} against {percent(macro[other])}. A class's "
         f"difference must reach {100 * least:.1f} to {100 * most:.1f} points to be seen: none seen is no proof of equality.",
         verdict=verdict,
         numbers={

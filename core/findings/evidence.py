@@ -15,7 +15,8 @@ T = TypeVar("T")
 
 def sibling_runs(run: Run, runs: Sequence[Run]) -> list[Run]:
     """The whole runs among `runs` and `run` that differ from it by the seed alone, each seed once, in order."""
-    same = [one for one in runs if all(one.record[key] == run.record[key] for key in ("recipe", "start_weights")) and set(TRIO) <= set(one.models)]
+    start = run.record["start_weights"]
+    same = [one for one in runs if one.recipe == run.recipe and one.record["start_weights"] == start and set(TRIO) <= set(one.models)]
     seeds = {one.record["seed"]: one for one in same} | {run.record["seed"]: run}
     return [one for _, one in sorted(seeds.items())]
 

@@ -28,7 +28,8 @@ def compare_robustness(evidence: Evidence, other: str) -> Result:
     )
     return Result(
         statement=statement,
-        details=f"Fusion's mean corruption error is {100 * error:.1f} % of {name(other)}'s [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]; "
+        details=f"Fusion's mean corruption error is {100 * error:.1f} % of {name(other)}'s [{100 * interval[0]:.1f}, "
+        f"{100 * interval[1]:.1f}]; "
         f"correct on {percent(corrupted['fusion'])} of the corrupted images against {percent(corrupted[other])}, clean on "
         f"{percent(clean['fusion'])} against {percent(clean[other])} of the same {correct['fusion'].shape[1]:,} images.",
         verdict=verdict,

@@ -51,4 +51,4 @@ st.caption(
     "Calibration error: expected |right − confident| over 15 bins. Temperature is fitted on validation and applied to test; a temperature "
     "below 1 means that the model was too modest. NLL in nats; Brier from 0 (best) to 2."
 )
-components.show_findings([finding for finding in findings if finding.view == "calibration"])
+components.show_findings([finding for finding in findings if finding.kind == "calibration"])

@@ -5,28 +5,29 @@ import pandas as pd
 import streamlit as st
 
 from core import metrics
-from core.config import BASELINES, CLASSES
+from core.config import CLASSES
 from dashboard import components, data, figures, theme
 
 run, _ = st.session_state["current"]
 answers = data.load_answers(run)
 headline, findings = data.load_findings(run)
-pairs = [finding for finding in findings if finding.id in {f"fusion-{other}" for other in (*BASELINES, theme.CONTROL)}]
+pairs = [finding for finding in findings if finding.id.startswith("accuracy-")]
 
 st.title("Evidence")
-st.markdown(f"#### {headline}")
+st.markdown(f"#### {headline.sentence}")
+st.markdown(headline.numbers)
 if not pairs:
     st.stop()
 
-others = [pair.id.removeprefix("fusion-") for pair in pairs]
+others = [pair.against for pair in pairs]
 table = pd.DataFrame(
     {
         "name": [theme.label(other) for other in others],
         "difference": [100 * pair.numbers["difference"] for pair in pairs],
         "low": [100 * pair.interval[0] for pair in pairs],
         "high": [100 * pair.interval[1] for pair in pairs],
-        "only fusion right": [pair.numbers["only_fusion_right"] for pair in pairs],
-        "only the other right": [pair.numbers[f"only_{other}_right"] for other, pair in zip(others, pairs, strict=True)],
+        "only fusion right": [pair.numbers["only_fusion"] for pair in pairs],
+        "only the other right": [pair.numbers[f"only_{other}"] for other, pair in zip(others, pairs, strict=True)],
         "p (Holm)": [pair.p for pair in pairs],
         "verdict": [pair.verdict for pair in pairs],
     }

@@ -6,7 +6,7 @@ import streamlit as st
 from core.config import BASELINES, CLASSES
 from dashboard import components, data, diagram, theme
 
-MAIN = ("comparable", "fusion-ensemble", "classes", "probe", "branches", "robustness")  # the headline says the first
+MAIN = ("comparable", "accuracy-ensemble", "classes", "probe", "branch-heads", "robustness")  # the headline says the first
 
 run, models = st.session_state["current"]
 
@@ -47,8 +47,8 @@ with st.container(horizontal=True):
 st.subheader("How the fusion is built")
 st.html(diagram.architecture_html(run))
 
-text, findings = data.load_findings(run, slow=False)
-headline.markdown(f"#### {text}")
+text, findings = data.load_findings(run)
+headline.markdown(f"#### {text.sentence}\n\n{text.numbers}")
 st.subheader("What may be claimed")
 components.show_findings([finding for finding in findings if finding.id in MAIN])
 if findings:

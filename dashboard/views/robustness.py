@@ -51,7 +51,7 @@ st.caption(
     f"On {table['images'].iloc[0]:,} test images, equally many a class. Corruption error (Hendrycks & Dietterich 2019): a model's errors "
     "over all severities divided by ResNet18's, averaged over the kinds."
 )
-components.show_findings([finding for finding in findings if finding.view == "robustness"])
+components.show_findings([finding for finding in findings if finding.kind == "robustness"])
 
 st.subheader("What the models were shown")
 images = data.load_images()

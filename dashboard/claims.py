@@ -1,0 +1,135 @@
+"""Where each kind of claim is shown: its page, and the chart that any page, slide or report may draw of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from core import metrics
+from core.config import BASELINES, CLASSES
+from core.findings import UNTESTED, Finding
+from core.results import Run
+from dashboard import data, figures, selection, theme
+from dashboard.theme import Surface
+
+AXIS = "accuracy, fusion minus the other (points, 95 % interval)"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a chart may draw from: the claim it is about, and all claims of the run."""
+
+    run: Run
+    finding: Finding
+    findings: list[Finding]
+    surface: Surface
+
+
+def forest(rows: dict[str, Finding], title: str, margin: float | None = None) -> go.Figure:
+    """Effects in points with their intervals, a row each."""
+    values = [(100 * one.effect, *(100 * np.array(one.interval or (np.nan, np.nan)))) for one in rows.values()]
+    table = pd.DataFrame(values, columns=["difference", "low", "high"]).assign(name=list(rows))
+    return figures.difference_figure(table, title, AXIS, margin=margin)
+
+
+def draw_accuracy(asked: Asked) -> go.Figure:
+    pairs = {theme.label(one.against): one for one in asked.findings if one.id.startswith("accuracy-")}
+    margin = next((100 * one.numbers["margin"] for one in asked.findings if one.id == "comparable"), None)
+    return forest(pairs, "How far is fusion from each of the others?", margin)
+
+
+def draw_seeds(asked: Asked) -> go.Figure:
+    trained = {theme.label(one.against): one for one in asked.findings if one.kind == "seeds" and one.effect is not None}
+    return forest(trained, "How far is fusion from the others, over trainings?")
+
+
+def draw_classes(asked: Asked) -> go.Figure:
+    answers = data.load_answers(asked.run)
+    correct = [answers[f"{one}_correct"].to_numpy() for one in ("fusion", asked.finding.against)]
+    table = 100 * pd.DataFrame(metrics.class_differences(answers["label"].to_numpy(), *correct))
+    axis = f"recall, fusion minus {theme.label(asked.finding.against)} (points, 95 % interval)"
+    return figures.difference_figure(table.assign(name=CLASSES), "In which classes does fusion differ?", axis)
+
+
+def draw_gap(asked: Asked) -> go.Figure:
+    histories = {one: [history] for one, history in data.load_histories(asked.run).items() if one in ("fusion", asked.finding.against)}
+    return figures.training_figure(histories, "accuracy", asked.run.recipe.frozen_epochs)
+
+
+def draw_probe(asked: Asked) -> go.Figure:
+    fine_tuned = next(one for one in asked.findings if one.id == "accuracy-better")
+    rows = {"before fine-tuning": asked.finding, "after": fine_tuned}
+    return forest(rows, "Does the gain of two networks last through training?")
+
+
+def draw_calibration(asked: Asked) -> go.Figure:
+    answers, diagrams = data.load_answers(asked.run), {}
+    better = next(one.against for one in asked.findings if one.id == "accuracy-better")
+    for one in (better, "fusion"):
+        scale = asked.finding.numbers.get(f"temperature_{one}", 1.0)
+        probabilities = metrics.softmax(data.load_logits(asked.run, one) / scale)
+        diagrams[one] = metrics.reliability(probabilities.max(axis=1), answers[f"{one}_correct"].to_numpy())
+    when = "as trained" if asked.finding.id == "calibration" else "with a fitted temperature"
+    return figures.reliability_figure(diagrams, f"Are predictions as often correct as they are confident, {when}?")
+
+
+def draw_headroom(asked: Asked) -> go.Figure:
+    flows = selection.name_flows(list(BASELINES))
+    counts = data.load_transitions(asked.run, list(BASELINES))["flow"].value_counts().reindex(flows, fill_value=0)
+    states = ["both right", *(f"only {theme.label(one)} right" for one in BASELINES), "both wrong"]
+    names, title = ("baselines", theme.label("fusion")), "What becomes of right and wrong answers?"
+    return figures.transition_figure(counts.to_numpy().reshape(-1, 2), states, flows, set(), names, title, asked.surface)
+
+
+def draw_people(asked: Asked) -> go.Figure:
+    if asked.finding.id == "relabelled":
+        whole = next(one for one in asked.findings if one.id == "accuracy-better")
+        rows = {"all test images": whole, "without the doubted labels": asked.finding}
+        return forest(rows, f"Do doubted labels change the difference to {theme.label(asked.finding.against)}?")
+    numbers = asked.finding.numbers
+    table = pd.DataFrame(
+        {
+            "name": ["predicted wrongly", "predicted correctly"],
+            "difference": [100 * numbers["agreement_wrong"], 100 * numbers["agreement_correct"]],
+            "low": np.nan,
+            "high": np.nan,
+        }
+    )
+    return figures.difference_figure(table, "Do people agree less where fusion errs?", "people who chose the label (%)")
+
+
+def draw_branches(asked: Asked) -> go.Figure:
+    table = selection.share_branches(data.load_answers(asked.run), data.load_branches(asked.run)["contribution"], "class")
+    return figures.branch_shares_figure(table, "Which branch carries the fusion's predictions?")
+
+
+def draw_robustness(asked: Asked) -> go.Figure:
+    curve = data.load_robustness(asked.run).groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
+    return figures.robustness_figure(curve, "How does accuracy fall with severity?")
+
+
+@dataclass(frozen=True)
+class Kind:
+    page: str  # views/<page>.py
+    draw: Callable[[Asked], go.Figure]
+
+
+KINDS = {
+    "accuracy": Kind("evidence", draw_accuracy),
+    "seeds": Kind("evidence", draw_seeds),
+    "classes": Kind("evidence", draw_classes),
+    "gap": Kind("training", draw_gap),
+    "probe": Kind("evidence", draw_probe),
+    "calibration": Kind("calibration", draw_calibration),
+    "headroom": Kind("rescued", draw_headroom),
+    "people": Kind("errors", draw_people),
+    "branches": Kind("attributions", draw_branches),
+    "robustness": Kind("robustness", draw_robustness),
+}
+
+
+def draw(run: Run, finding: Finding, findings: list[Finding], surface: Surface) -> go.Figure | None:
+    """The chart of a finding; None where it is untested, so that there is nothing to draw."""
+    return None if finding.verdict == UNTESTED else KINDS[finding.kind].draw(Asked(run, finding, findings, surface))
