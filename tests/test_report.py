@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from core import config, results, summaries
+from core.findings import CLAIMS
 from tests.fake_run import make_run
 
 BEFORE, AFTER = "# Title\n\nAbove, 95.00 % of nothing.\n\n", "\n\nBelow.\n"
@@ -44,16 +45,16 @@ def readme(place, made, monkeypatch, script):
 
 def test_the_table_holds_the_numbers_of_the_predictions(readme, made):
     text = readme.read_text()
-    assert text.startswith(f"{BEFORE}<!-- results:begin -->\n**Fusion is") and text.endswith(f"<!-- results:end -->{AFTER}")
+    assert text.startswith(f"{BEFORE}<!-- results:begin -->\n**Yes, fusing beats") and text.endswith(f"<!-- results:end -->{AFTER}")
     rows = {cells[1].strip(): [c.strip() for c in cells[2:-1]] for line in text.splitlines() if len(cells := line.split("|")) > 9}
     assert len(rows) == 7  # heads, rule, three models, two controls
-    for model, name in (("resnet18", "ResNet18"), ("mobilenet_v2", "MobileNetV2"), ("fusion", "fusion")):
+    for model, name in (("resnet18", "ResNet18"), ("mobilenet_v2", "MobileNetV2"), ("fusion", "Fusion")):
         frame = pd.read_parquet(made / "imagenet-96-seed0" / model / "predictions.parquet")
         test = frame[frame["split"] == "test"]
         right = test.filter(like="logit_").to_numpy().argmax(axis=1) == test["label"]
         assert rows[name][0].startswith(f"{100 * right.mean():.2f} % [")
         assert rows[name][2].endswith(f"{100 * right.groupby(test['label']).mean().min():.2f} %")
-    assert rows["fusion"][4:6] == ["14.33 M", "389 M"]
+    assert rows["Fusion"][4:6] == ["14.33 M", "389 M"]
     assert rows["*control:* either baseline right"][1:] == ["–"] * 7
 
 
@@ -65,11 +66,11 @@ def test_the_run_is_described_as_it_was(readme):
 
 
 def test_every_claim_stands_with_its_verdict(readme):
-    claims = re.findall(
-        r"^- (.+?): \*\*(supported|not distinguishable|contradicted)\*\*\. (.+) \*\((.+); n = [\d,]+\)\*$", readme.read_text(), re.M
-    )
-    assert len(claims) == 14 and "14 claims, each tested" in readme.read_text()
-    assert claims[0][0] == "Fusion is more accurate than the better baseline"
+    verdicts = "supported|not distinguishable|contradicted|untested"
+    claims = re.findall(rf"^- (.+): \*\*({verdicts})\*\*\. (.+?)(?: \*\((.+); n = [\d,]+\)\*)?$", readme.read_text(), re.M)
+    assert len(claims) == len(CLAIMS) and f"{len(CLAIMS)} claims, each tested" in readme.read_text()
+    assert claims[0][0] == "Fusion is more accurate than the better baseline, ResNet18"
+    assert all(bool(test) == (verdict != "untested") for _, verdict, _, test in claims)
 
 
 def test_writing_twice_changes_nothing_and_check_agrees(readme, script):
@@ -82,7 +83,7 @@ def test_writing_twice_changes_nothing_and_check_agrees(readme, script):
 def test_check_names_each_number_that_differs_and_writes_nothing(readme, script):
     text = readme.read_text()
     lines = text.splitlines()
-    row = next(position for position, line in enumerate(lines) if line.startswith("| fusion"))
+    row = next(position for position, line in enumerate(lines) if line.startswith("| Fusion"))
     found = re.findall(r"\d\d\.\d\d", lines[row])[0]
     lines[row] = lines[row].replace(found, "99.99", 1).replace("14.33 M", "1.43 M")
     readme.write_text("\n".join(lines) + "\n")
@@ -130,8 +131,8 @@ def test_a_run_of_one_model_has_a_table_and_claims_nothing(place, made, script):
     make_run(place / "results", "run", models=("resnet18",))
     assert script("report.py").code == 0
     text = (place / "README.md").read_text()
-    assert "| ResNet18 | 9" in text and "| fusion" not in text and "claims" not in text
-    assert "**This run lacks MobileNetV2, fusion: train the rest with --resume before anything can be compared.**" in text
+    assert "| ResNet18 | 9" in text and "| Fusion" not in text and "claims" not in text
+    assert "**This run lacks MobileNetV2, Fusion: train the rest with --resume before anything can be compared.**" in text
 
 
 @pytest.mark.parametrize(

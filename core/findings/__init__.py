@@ -100,7 +100,7 @@ def find_findings(run: Run, runs: Sequence[Run] = ()) -> list[Finding]:
     """
     if not set(TRIO) <= set(run.models):
         return []
-    evidence = Evidence(run, runs)
+    evidence = Evidence.load(run, runs)
     found = [claim.test(evidence) for claim in CLAIMS]
     if len(evidence.seeds) >= accuracy.SEEDS_TESTED:  # the method's test goes before the tests of one run's weights
         found.sort(key=lambda finding: finding.kind != "seeds")

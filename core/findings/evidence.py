@@ -1,6 +1,7 @@
 """What the claims rest on: a run's predictions, read once, and the runs beside it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
@@ -21,14 +22,24 @@ def sibling_runs(run: Run, runs: Sequence[Run]) -> list[Run]:
     return [one for _, one in sorted(seeds.items())]
 
 
+@dataclass(eq=False)
 class Evidence:
-    """The predictions of a run that holds all three models: test and validation. Reading raises UserError."""
+    """A run's predictions on the test and validation images."""
 
-    def __init__(self, run: Run, runs: Sequence[Run] = ()):
-        self.run, self.runs = run, runs
-        self.index, self.labels, self.logits = results.load_logits(run)  # of the test images; (N, 10) a model, the ensemble included
-        _, self.val_labels, self.val_logits = results.load_logits(run, "val")
-        self._kept: dict[Callable, object] = {}
+    run: Run
+    runs: Sequence[Run]  # all at hand
+    index: np.ndarray  # (N,) of the test images
+    labels: np.ndarray
+    logits: dict[str, np.ndarray]  # (N, 10) a model, the ensemble included
+    val_labels: np.ndarray
+    val_logits: dict[str, np.ndarray]
+    _kept: dict[Callable, object] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, run: Run, runs: Sequence[Run] = ()) -> "Evidence":
+        """Raises UserError."""
+        _, *val = results.load_logits(run, "val")
+        return cls(run, runs, *results.load_logits(run), *val)
 
     def correct(self, model: str) -> np.ndarray:
         """(N,) bool: is the test image predicted correctly?"""
