@@ -16,7 +16,7 @@ import pandas as pd
 
 from core import results, summaries
 from core.config import BASELINES, ROOT, UserError, exit_on_user_error, label
-from core.findings import Finding, describe_scope, find_findings, percent, seed_accuracies, sibling_runs, write_headline
+from core.findings import Finding, describe_scope, find_findings, percent, seed_accuracies, write_headline
 from core.results import Run
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -96,7 +96,7 @@ def write_findings(findings: list[Finding]) -> list[str]:
 def write_block() -> str:
     """What belongs between the markers. Raises UserError."""
     run, runs = open_default_run()
-    findings, seeds = find_findings(run, runs), sibling_runs(run, runs)
+    findings, seeds = find_findings(run, runs), results.find_seeds(run, runs)
     headline = write_headline(run, findings)
     scope = [describe_scope(run, findings), ""] if findings else []
     return "\n".join(

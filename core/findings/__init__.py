@@ -14,7 +14,7 @@ from typing import NamedTuple
 from core.config import ENSEMBLE, TRIO, label
 from core.findings import accuracy, branches, calibration, classes, headroom, people, robustness, training
 from core.findings.accuracy import seed_accuracies
-from core.findings.evidence import Evidence, sibling_runs
+from core.findings.evidence import Evidence
 from core.findings.finding import (
     ALPHA,
     BETTER,
@@ -56,7 +56,6 @@ __all__ = [
     "percent",
     "points",
     "seed_accuracies",
-    "sibling_runs",
     "write_headline",
 ]  # fmt: skip
 
@@ -102,8 +101,8 @@ def find_findings(run: Run, runs: Sequence[Run] = ()) -> list[Finding]:
         return []
     evidence = Evidence.load(run, runs)
     found = [claim.test(evidence) for claim in CLAIMS]
-    if len(evidence.seeds) >= accuracy.SEEDS_TESTED:  # the method's test goes before the tests of one run's weights
-        found.sort(key=lambda finding: finding.kind != "seeds")
+    if any(finding.kind == "seeds" and finding.verdict != UNTESTED for finding in found):
+        found.sort(key=lambda finding: finding.kind != "seeds")  # the method's test goes before the tests of one run's weights
     return found
 
 

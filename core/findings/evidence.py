@@ -14,14 +14,6 @@ from core.results import Run
 T = TypeVar("T")
 
 
-def sibling_runs(run: Run, runs: Sequence[Run]) -> list[Run]:
-    """The whole runs among `runs` and `run` that differ from it by the seed alone, each seed once, in order."""
-    start = run.record["start_weights"]
-    same = [one for one in runs if one.recipe == run.recipe and one.record["start_weights"] == start and set(TRIO) <= set(one.models)]
-    seeds = {one.record["seed"]: one for one in same} | {run.record["seed"]: run}
-    return [one for _, one in sorted(seeds.items())]
-
-
 @dataclass(eq=False)
 class Evidence:
     """A run's predictions on the test and validation images."""
@@ -59,7 +51,8 @@ class Evidence:
 
     @cached_property
     def seeds(self) -> list[Run]:
-        return sibling_runs(self.run, self.runs)
+        """This run and the whole ones that differ from it by the seed alone. Raises UserError."""
+        return results.find_seeds(self.run, [run for run in self.runs if set(TRIO) <= set(run.models)])
 
     def once(self, compute: Callable[["Evidence"], T]) -> T:
         """compute(self), the first time it is asked for: what several claims share."""

@@ -435,7 +435,7 @@ def test_every_claim_can_be_traced_and_says_no_more_than_its_test(folder):
         if one.interval:
             assert one.interval[0] <= one.effect <= one.interval[1]
     assert {one.id for one in found if one.verdict == UNTESTED} == {
-        *("seeds-better", "seeds-other", "seeds-ensemble", "gap", "branches", "branch-heads"),
+        *("seeds-better", "seeds-other", "seeds-ensemble", "branches"),
     }
 
 
