@@ -28,6 +28,12 @@ def exit_on_user_error():
         raise SystemExit(2) from None
 
 
+def check_range(option: str, value: float, low: float, high: float) -> None:
+    """Raise UserError unless the number given with a command line's option lies from `low` to `high`; NaN lies nowhere."""
+    if not low <= value <= high:
+        raise UserError(f"{option} {value}: choose {low:,} to {high:,}")
+
+
 @dataclass(frozen=True)
 class Backbone:
     """One torchvision network and what the project must know of its insides."""

@@ -308,10 +308,9 @@ def corruption_error(wrong: np.ndarray, reference: np.ndarray, resamples: int = 
         errors, of_reference = (weights @ one.T for one in sums)
         return np.where(of_reference > 0, errors / np.where(of_reference > 0, of_reference, 1), np.nan).mean(axis=1)
 
-    n = wrong.shape[-1]
-    drawn = np.random.default_rng(seed).integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
-    draws = ratio(np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64))
-    return float(ratio(np.ones((1, n)))[0]), percentile_interval(draws)
+    n, generator = wrong.shape[-1], np.random.default_rng(seed)
+    draws = [ratio(np.bincount(generator.integers(0, n, n), minlength=n)[None].astype(np.float64)) for _ in range(resamples)]
+    return float(ratio(np.ones((1, n)))[0]), percentile_interval(np.concatenate(draws))
 
 
 def transitions(after: np.ndarray, *before: np.ndarray) -> np.ndarray:

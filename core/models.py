@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 import torchvision
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -164,8 +163,10 @@ def load_weights(module: nn.Module, path: Path, ignored_prefix: str | None = Non
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as weights ({error}): fetch it again") from None
+        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise ValueError("it does not hold one tensor a name")
+    except Exception as error:  # torch.load raises many kinds on damaged files
+        raise UserError(f"{path} cannot be read as weights ({str(error)[:200]}): fetch it again") from None
     if ignored_prefix:
         state = {key: value for key, value in state.items() if not key.startswith(f"{ignored_prefix}.")}
     expected = module.state_dict()

@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -116,22 +117,38 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def describe_commit(folder: Path) -> str:
+    """The commit of the checkout `folder`, with "+uncommitted" where its code was changed since; else "unknown: " and why.
+
+    Git itself refuses a checkout that belongs to another user ("dubious ownership"). Its code runs here all the same, so that git
+    may read it, too; no setting outside this call is changed.
+    """
+
+    def git(*arguments: str) -> str:
+        words = ["git", "-c", f"safe.directory={folder.as_posix()}", "-C", str(folder), *arguments]
+        return subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace", check=True).stdout.strip()
+
+    try:
+        commit, top = git("rev-parse", "HEAD", "--show-toplevel").split("\n")
+        if Path(top).resolve() != folder.resolve():
+            return "unknown: not a git checkout of its own"
+        return commit + ("+uncommitted" if git("status", "--porcelain", "core", "scripts") else "")
+    except FileNotFoundError:
+        return "unknown: git is not installed"
+    except subprocess.CalledProcessError as error:
+        told = error.stderr.strip().split("\n")[0]
+        return "unknown: not a git checkout" if "not a git repository" in told else f"unknown: git says {told!r}"
+
+
 def describe_environment(world: World) -> dict:
     """What a result depends on besides recipe and seed: commit, versions, device, processes."""
-    git = ["git", "-C", str(ROOT)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "core", "scripts"], capture_output=True, text=True, check=True).stdout
-        commit += "+uncommitted" if changed.strip() else ""
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown: not a git checkout"
     if world.device.type == "cuda":
         device = torch.cuda.get_device_name(world.device)
     else:
         device = f"CPU, {platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     packages = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "scikit-learn", "safetensors", "pillow")
     return {
-        "code_commit": commit,
+        "code_commit": describe_commit(ROOT),
         "libraries": {"python": sys.version.split()[0], **{name: version(name) for name in packages}},
         "device": device,
         "processes": world.size,

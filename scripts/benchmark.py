@@ -28,7 +28,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from core import results
-from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, exit_on_user_error
+from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, check_range, exit_on_user_error
 
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-software-rasterizer", "--disable-background-networking"]
 HEAVY = ("attributions", "try_image")  # views that may load torch
@@ -60,8 +60,7 @@ def parse_arguments() -> argparse.Namespace:
 def benchmark_training(args: argparse.Namespace) -> None:
     from core.speed import measure_all
 
-    if args.steps < 1:
-        raise UserError(f"--steps {args.steps}: time at least 1")
+    check_range("--steps", args.steps, 1, 1_000_000)
     models = [name for name in MODELS if name in args.model or ("all" in args.model and name in TRIO)]
     measured = measure_all(RECIPES[args.recipe], models, args.steps, args.start_weights, args.data)
     report(measured, f"measured {', '.join(measured)} with {args.recipe}: {args.steps} steps of each kind", args.out)
@@ -270,8 +269,8 @@ async def measure_dashboard(browser, address: str, pid: int, args: argparse.Name
 
 
 def benchmark_load(args: argparse.Namespace) -> None:
-    if args.visitors < 1 or args.minutes <= 0:
-        raise UserError(f"--visitors {args.visitors} --minutes {args.minutes:g}: there must be someone, for a while")
+    check_range("--visitors", args.visitors, 1, 10_000)
+    check_range("--minutes", args.minutes, 0.01, 60 * 24)
 
     async def drive() -> dict:
         with serve_dashboard() as (address, pid):
@@ -290,6 +289,8 @@ def benchmark_load(args: argparse.Namespace) -> None:
 
 
 def benchmark_dashboard(args: argparse.Namespace) -> None:
+    check_range("--repeats", args.repeats, 1, 10_000)
+    check_range("--visitors", args.visitors, 1, 10_000)
     try:
         from playwright.async_api import async_playwright
     except ImportError:

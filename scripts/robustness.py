@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from core import results
-from core.config import CLASSES, UserError, exit_on_user_error
+from core.config import CLASSES, check_range, exit_on_user_error
 from core.evaluate import load_shipped_model, measure_robustness
 from core.runtime import open_world
 
@@ -35,8 +35,7 @@ def main() -> None:
         n = args.images
         if n is None:
             n = total if world.device.type == "cuda" else min(CPU_IMAGES, total)
-        if not len(CLASSES) <= n <= total:
-            raise UserError(f"--images {n}: choose {len(CLASSES)} to {total}")
+        check_range("--images", n, len(CLASSES), total)
         images = np.stack([test.decode(index) for index in range(total)])
         models = {name: load_shipped_model(run, name).to(world.device) for name in run.models}
         correct = measure_robustness(models, images, test.labels[:total], n, run.recipe.image_size, world)

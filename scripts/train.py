@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from core import results
-from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, exit_on_user_error
+from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, check_range, exit_on_user_error
 from core.data import load_cifar10
 from core.evaluate import write_results
 from core.runtime import open_world
@@ -53,8 +53,7 @@ def main() -> None:
     start = "scratch" if args.start_weights == "none" else "imagenet"
     out = args.out or results.RESULTS / f"{start}-{recipe.variant}-seed{args.seed}"
     models = [m for m in MODELS if m in args.model or ("all" in args.model and m in TRIO)]
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: seeds are 0 or more")
+    check_range("--seed", args.seed, 0, 2**32 - 1)
     if out.exists() and not args.resume:
         raise UserError(f"{out} exists: choose another --out, or continue it with --resume")
     paths = [args.checkpoints / out.name / f"{model}.pt" for model in models]

@@ -1,6 +1,7 @@
 """The command lines on a made-up CIFAR-10: what they write, how they refuse bad input, and how they survive being killed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from core import results
 from core.config import ROOT, TRIO
 from core.evaluate import load_shipped_model, predict, score
 from core.train import load_checkpoint
+from tests.fake_run import make_run
 
 
 def command(fake_cifar: Path, *arguments: object, processes: int = 1) -> list[str]:
@@ -117,7 +119,7 @@ def files_below(folder: Path) -> list[str]:
     [
         (["--recipe", "cpu-97"], "argument --recipe: invalid choice: 'cpu-97'"),
         (["--model", "vgg"], "argument --model: invalid choice: 'vgg'"),
-        (["--seed", "-1"], "error: --seed -1: seeds are 0 or more"),
+        (["--seed", "-1"], "error: --seed -1: choose 0 to 4,294,967,295"),
         (["--data", "nowhere"], "data_batch_1 is missing: --data must name the folder"),
         (["--start-weights", "nowhere"], "nowhere/resnet18.safetensors is missing: --start-weights takes imagenet, none, or a folder"),
     ],
@@ -251,10 +253,48 @@ def test_benchmark_measures_training(fake_cifar, script, tmp_path):
     assert 0.2 < measured["share_of_ready_made"] < 5  # the bar is for quiet machines
     assert measured["times_usual"] == measured["images_per_second"] / measured["images_per_second_usual"] > 0
     assert 0.1 < measured["peak_memory_gib"] < 20
-    assert script("benchmark.py", "train", "--recipe", "smoke", "--steps", 0).error == "error: --steps 0: time at least 1\n"
+    assert script("benchmark.py", "train", "--recipe", "smoke", "--steps", 0).error == "error: --steps 0: choose 1 to 1,000,000\n"
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))
 def test_help_shows_a_command_to_copy(name, script):
     finished = script(name, "--help")
     assert finished.code == 0 and f"python scripts/{name}" in finished.out
+
+
+HUGE = 2**64
+NUMBERS = {  # (script, numeric option): a command line that lacks only the number
+    ("train.py", "--seed"): ["--recipe", "smoke"],
+    ("robustness.py", "--images"): ["{run}"],
+    ("explain.py", "--index"): ["{run}", "--model", "fusion"],
+    ("benchmark.py", "--steps"): ["train", "--recipe", "smoke"],
+    ("benchmark.py", "--repeats"): ["dashboard"],
+    ("benchmark.py", "--visitors"): ["dashboard"],
+    ("benchmark.py", "--minutes"): ["load"],
+}
+
+
+def test_every_numeric_option_is_tried():
+    found = {
+        (path.name, option)
+        for path in (ROOT / "scripts").glob("*.py")
+        for option in re.findall(r'add_argument\(\s*"(--[\w-]+)",\s*type=(?:int|float)', path.read_text(encoding="utf-8"))
+    }
+    assert found == set(NUMBERS)
+
+
+@pytest.mark.parametrize("value", [-1, HUGE, 10**30, "nan", "inf", "9" * 5_000])
+@pytest.mark.parametrize(("name", "option"), NUMBERS)
+def test_numbers_out_of_range_get_one_line(script, made_run, name, option, value):
+    finished = script(name, *[word.format(run=made_run) for word in NUMBERS[name, option]], f"{option}={value}")
+    *usage, line = finished.error.splitlines()
+    assert finished.code == 2 and finished.out == ""
+    assert re.fullmatch(
+        rf"error: {option} .*: (choose|the run's test images are) .*|.*: error: argument {option}: invalid \w+ value: .*", line
+    )
+    assert not usage or (usage[0].startswith("usage: ") and "invalid" in line)
+
+
+@pytest.fixture(scope="module")
+def made_run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("numbers") / "results", "run", n_test=20)

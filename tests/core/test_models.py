@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -240,6 +241,31 @@ def test_a_truncated_weights_file_is_refused(states, tmp_path, suffix, kept):
     with open(path, "r+b") as file:
         file.truncate(kept)
     with pytest.raises(UserError, match=rf"resnet18{suffix} cannot be read as weights"):
+        load_weights(build_backbone("resnet18"), path, "fc")
+
+
+@pytest.mark.parametrize("content", [b"no pickle" * 20, b"\x80\x02.", b"\x80\x02]q\x00.", b"\x80\x04\x95\xff", b"PK\x03\x04" + b"\0" * 50])
+def test_a_damaged_pickle_is_refused_in_a_line(tmp_path, content):
+    path = tmp_path / "resnet18.pth"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"resnet18\.pth cannot be read as weights .*: fetch it again"):
+        load_weights(build_backbone("resnet18"), path, "fc")
+
+
+def test_a_changed_byte_in_weights_is_refused_or_read(states, tmp_path):
+    """Wherever in the file's structure it lies, no other error comes out."""
+    path = tmp_path / "resnet18.pth"
+    small = {key: value for key, value in states["resnet18"].items() if value.numel() < 100}
+    torch.save(small, path)
+    content, generator = path.read_bytes(), np.random.default_rng(0)
+    for place in generator.integers(0, len(content), 60):
+        spoiled = bytearray(content)
+        spoiled[place] ^= int(generator.integers(1, 256))
+        path.write_bytes(spoiled)
+        with pytest.raises(UserError, match=r"resnet18\.pth"):  # whole or not, it lacks layers
+            load_weights(build_backbone("resnet18"), path, "fc")
+    torch.save([1, 2], path)
+    with pytest.raises(UserError, match="it does not hold one tensor a name"):
         load_weights(build_backbone("resnet18"), path, "fc")
 
 

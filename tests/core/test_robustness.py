@@ -1,6 +1,7 @@
 """Corruptions do what their names say, the same for every model; their summary equals hand values; damaged files are named."""
 
 import shutil
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -94,6 +95,16 @@ def test_corruption_error_of_a_model_with_itself_is_one_and_its_interval_covers(
     error, (low, high) = metrics.corruption_error(better, reference)
     assert low < error < high < 1 and error == pytest.approx(0.8, abs=0.02)
     assert np.isnan(metrics.corruption_error(reference, np.zeros_like(reference))[0])  # no errors to compare with
+
+
+def test_corruption_error_of_10_000_images_takes_little_memory():
+    generator = np.random.default_rng(0)
+    wrong, reference = (generator.random((8, 5, 10_000)) < share for share in (0.2, 0.25))
+    tracemalloc.start()
+    metrics.corruption_error(wrong, reference, resamples=200)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6  # bytes
 
 
 @pytest.fixture

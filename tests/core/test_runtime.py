@@ -1,6 +1,7 @@
 """Device, precision, seeds and the record of the environment. Two processes are tested in test_train.py."""
 
 import random
+import re
 from importlib.metadata import version
 
 import numpy as np
@@ -59,6 +60,35 @@ def test_the_commit_tells_uncommitted_code(world, tmp_path, monkeypatch):
     assert len(clean) == 40
     (tmp_path / "core" / "a.py").write_text("a = 2\n")
     assert describe_environment(world)["code_commit"] == f"{clean}+uncommitted"
+
+
+def test_a_checkout_of_another_user_is_read_all_the_same(tmp_path, monkeypatch):
+    """Git's own switch for tests makes every checkout one of "dubious ownership"."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for command in (["init", "-q"], ["commit", "-qm", "first", "--allow-empty"]):
+        runtime.subprocess.run([*git, *command], check=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    refused = runtime.subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert "dubious ownership" in refused.stderr
+    assert re.fullmatch("[0-9a-f]{40}", runtime.describe_commit(tmp_path))
+
+
+def test_what_git_says_is_told_truly(tmp_path, monkeypatch):
+    runtime.subprocess.run(["git", "-C", str(tmp_path), "init", "-q"], check=True)
+    (tmp_path / "folder").mkdir()
+    assert "ambiguous argument 'HEAD'" in runtime.describe_commit(tmp_path)  # there is no commit
+    (tmp_path / ".git" / "config").write_text("[core")
+    assert "bad config" in runtime.describe_commit(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert runtime.describe_commit(tmp_path) == "unknown: git is not installed"
+
+
+def test_the_commit_of_a_folder_around_is_not_taken(tmp_path):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for command in (["init", "-q"], ["commit", "-qm", "first", "--allow-empty"]):
+        runtime.subprocess.run([*git, *command], check=True)
+    (tmp_path / "folder").mkdir()
+    assert runtime.describe_commit(tmp_path / "folder") == "unknown: not a git checkout of its own"
 
 
 def test_an_unknown_device_fails_loudly():
