@@ -10,10 +10,17 @@ import plotly.graph_objects as go
 from core import metrics
 from core.config import BASELINES, CLASSES
 from core.findings import UNTESTED, Finding
+from core.findings.controls import MATCHED
 from core.results import Run
 from dashboard import data, figures, selection, theme
 from dashboard.theme import Surface
 
+CONTROLS = {  # what a control compares, in a chart's row
+    "branch-losses": "branch losses − none",
+    "matched": f"fusion − {theme.label(MATCHED)}",
+    "twice": "fusion − one network twice",
+    "architectures": "two architectures − one twice",
+}
 AXIS = "accuracy, fusion minus the other (points, 95 % interval)"
 
 
@@ -84,20 +91,23 @@ def draw_headroom(asked: Asked) -> go.Figure:
 
 
 def draw_people(asked: Asked) -> go.Figure:
-    if asked.finding.id == "relabelled":
-        whole = next(one for one in asked.findings if one.id == "accuracy-better")
-        rows = {"all test images": whole, "without the doubted labels": asked.finding}
-        return forest(rows, f"Do doubted labels change the difference to {theme.label(asked.finding.against)}?")
     numbers = asked.finding.numbers
-    table = pd.DataFrame(
-        {
-            "name": ["predicted wrongly", "predicted correctly"],
-            "difference": [100 * numbers["agreement_wrong"], 100 * numbers["agreement_correct"]],
-            "low": np.nan,
-            "high": np.nan,
-        }
-    )
+    shares = {"predicted wrongly": numbers["agreement_wrong"], "predicted correctly": numbers["agreement_correct"]}
+    table = pd.DataFrame({"name": shares.keys(), "difference": [100 * share for share in shares.values()], "low": np.nan, "high": np.nan})
     return figures.difference_figure(table, "Do people agree less where fusion errs?", "people who chose the label (%)")
+
+
+def draw_doubtful(asked: Asked) -> go.Figure:
+    without = {
+        one.claim.partition(" fusion ")[0].lower(): one for one in asked.findings if one.kind == "doubtful" and one.effect is not None
+    }
+    rows = {"all test images": next(one for one in asked.findings if one.id == "accuracy-better"), **without}
+    return forest(rows, f"Do doubtful images change the difference to {theme.label(asked.finding.against)}?")
+
+
+def draw_controls(asked: Asked) -> go.Figure:
+    rows = {CONTROLS[one.id]: one for one in asked.findings if one.kind == "controls" and one.effect is not None}
+    return forest(rows, "Is it fusing, or something simpler?")
 
 
 def draw_branches(asked: Asked) -> go.Figure:
@@ -125,6 +135,8 @@ KINDS = {
     "calibration": Kind("calibration", draw_calibration),
     "headroom": Kind("rescued", draw_headroom),
     "people": Kind("errors", draw_people),
+    "doubtful": Kind("errors", draw_doubtful),
+    "controls": Kind("evidence", draw_controls),
     "branches": Kind("attributions", draw_branches),
     "robustness": Kind("robustness", draw_robustness),
 }

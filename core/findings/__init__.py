@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from core.config import ENSEMBLE, TRIO, label
-from core.findings import accuracy, branches, calibration, classes, headroom, people, robustness, training
+from core.findings import accuracy, branches, calibration, classes, controls, doubtful, headroom, people, robustness, training
 from core.findings.accuracy import seed_accuracies
+from core.findings.controls import MATCHED
 from core.findings.evidence import Evidence
 from core.findings.finding import (
     ALPHA,
@@ -77,11 +78,19 @@ CLAIMS = (
     Claim("temperature", "calibration", "A temperature improves fusion's calibration", calibration.scale_confidence),
     Claim("headroom", "headroom", "Fusion takes part of what a perfect choice of network gains", headroom.measure_headroom, BETTER),
     Claim("people", "people", "Fusion errs where people disagree", people.compare_with_people, None, (people.VOTES,)),
-    Claim("relabelled", "people", "Without the doubted labels fusion is more accurate than {other}", people.leave_out_relabelled, BETTER,
-          (people.LABEL_ERRORS,)),
+    Claim("relabelled", "doubtful", "Without doubted labels fusion is more accurate than {other}", doubtful.leave_out_relabelled, BETTER,
+          (doubtful.LABEL_ERRORS,)),
     Claim("branches", "branches", "Fusion's predictions depend on both branches", branches.ablate_branches, None, (branches.ABLATED,)),
     Claim("branch-heads", "branches", "Fusion needs both branches: neither's own head is as accurate", branches.compare_with_heads, None,
           (branches.HEADS,)),
+    Claim("near-duplicates", "doubtful", "Without near-duplicates of training images fusion is more accurate than {other}",
+          doubtful.leave_out_duplicates, BETTER, (doubtful.NEAR_DUPLICATES,)),
+    Claim("branches-alone", "branches", "Within the fusion each network stays as good as trained alone", controls.compare_heads_alone, None,
+          (branches.HEADS,)),
+    Claim("branch-losses", "controls", "Branch losses make fusion more accurate", controls.compare_losses),
+    Claim("matched", "controls", "Fusion is more accurate than one network of its cost, {other}", controls.compare_matched, MATCHED),
+    Claim("twice", "controls", "Fusion is more accurate than two trainings of one network, averaged", controls.compare_with_twice),
+    Claim("architectures", "controls", "Averaging two architectures beats averaging two trainings of one", controls.compare_architectures),
     Claim("robustness", "robustness", "Corrupted images mislead fusion less than {other}", robustness.compare_robustness, BETTER,
           (robustness.CORRUPTED,)),
     Claim("robustness-ensemble", "robustness", "Corrupted images mislead fusion less than {other}", robustness.compare_robustness, ENSEMBLE,

@@ -51,12 +51,17 @@ def ablate_branches(evidence: Evidence, _: str | None) -> Result:
     )
 
 
+def load_heads(evidence: Evidence) -> dict[str, np.ndarray]:
+    """Correctness (N,) of each branch's own head. Raises UserError."""
+    heads = {branch: evidence.predict("fusion", "test", f"branch_{branch}") for branch in BASELINES}
+    return {branch: one.logits.argmax(axis=1) == one.labels for branch, one in heads.items()}
+
+
 def compare_with_heads(evidence: Evidence, _: str | None) -> Result:
     """Need: is the fused head better than each branch's own head, trained beside it?"""
-    heads = {branch: evidence.predict("fusion", "test", f"branch_{branch}") for branch in BASELINES}
     return _compare_with_parts(
         evidence.correct("fusion"),
-        {branch: one.logits.argmax(axis=1) == one.labels for branch, one in heads.items()},
+        evidence.once(load_heads),
         (
             "Fusion needs both branches: neither branch's own head is as accurate",
             "Fusion and the better of its branches' own heads are not distinguishable in accuracy",

@@ -1,7 +1,7 @@
 """A claim, what came out of its test, and the verdicts and words that all claims share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,10 @@ class Result:
     def __post_init__(self):
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.numbers.items()}
         object.__setattr__(self, "numbers", plain)
+
+    def extend(self, remark: str, numbers: dict[str, float]) -> "Result":
+        """The same with more to say."""
+        return replace(self, details=self.details + remark, numbers=self.numbers | numbers)
 
 
 @dataclass(frozen=True, kw_only=True)

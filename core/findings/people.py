@@ -1,14 +1,13 @@
-"""What people make of the same images: human votes (CIFAR-10H) and doubted labels (Northcutt et al. 2021)."""
+"""What people make of the same images: human votes (CIFAR-10H, Peterson et al. 2019)."""
 
 import numpy as np
 
 from core import metrics, results
 from core.config import TRIO, UserError
 from core.findings.evidence import Evidence
-from core.findings.finding import Need, Result, bracket, choose, judge, name, percent, points, show_p
+from core.findings.finding import Need, Result, choose, judge, name, percent, show_p
 
 VOTES = Need(("../human_votes.parquet",), results.HUMANS_COMMAND)
-LABEL_ERRORS = Need(("../label_errors.parquet",), results.HUMANS_COMMAND)
 
 
 def compare_with_people(evidence: Evidence, _: str | None) -> Result:
@@ -57,48 +56,4 @@ def compare_with_people(evidence: Evidence, _: str | None) -> Result:
         unit="AUC",
         neutral=0.5,
         n=len(votes),
-    )
-
-
-def leave_out_relabelled(evidence: Evidence, other: str) -> Result:
-    """Without the test images whose label fewer than three of five annotators confirm.
-
-    Some annotators saw both classes: their vote counts against the label here, for it in the second figure.
-    """
-    errors = results.load_label_errors(evidence.run.path.parent)
-    doubted = {
-        "against": np.isin(evidence.index, errors.loc[errors["votes_given"] < 3, "index"]),
-        "for": np.isin(evidence.index, errors.loc[errors["votes_given"] + errors["votes_both"] < 3, "index"]),
-    }
-    left_out = doubted["against"]
-    if not left_out.any() or left_out.all():
-        raise UserError("The run's test images hold no doubted labels, or nothing else")
-    fusion, correct = evidence.correct("fusion"), evidence.correct(other)
-    difference, interval = metrics.accuracy_difference(fusion[~left_out], correct[~left_out])
-    p = metrics.mcnemar(fusion[~left_out], correct[~left_out])
-    verdict = judge(difference, p)
-    statement = choose(
-        verdict,
-        f"Without the doubted labels fusion is more accurate than {name(other)}",
-        f"Without the doubted labels fusion and {name(other)} are not distinguishable in accuracy",
-        f"Without the doubted labels fusion is less accurate than {name(other)}",
-    )
-    generous = fusion[~doubted["for"]].mean() - correct[~doubted["for"]].mean()
-    return Result(
-        statement=statement,
-        details=f"Without the {left_out.sum()} test images whose label fewer than three of five annotators confirm: "
-        f"{percent(fusion[~left_out].mean())} (with them {percent(fusion.mean())}) against {percent(correct[~left_out].mean())} "
-        f"({percent(correct.mean())}), {points(difference)} {bracket(interval)}, {show_p(p)}. An annotator who saw both classes counts "
-        f"against the label here; counted for it, {doubted['for'].sum()} images are left out and the difference is {points(generous)}.",
-        verdict=verdict,
-        numbers={
-            **{"fusion": fusion[~left_out].mean(), other: correct[~left_out].mean(), "difference": difference},
-            **{"fusion_with": fusion.mean(), f"{other}_with": correct.mean()},
-            **{"left_out": left_out.sum(), "left_out_both_for": doubted["for"].sum(), "difference_both_for": generous},
-        },
-        test="exact McNemar; paired bootstrap",
-        p=p,
-        effect=difference,
-        interval=interval,
-        n=int((~left_out).sum()),
     )

@@ -26,6 +26,7 @@ from core.results.run import (
     SPLIT_SIZES,
     Run,
     check_same_run,
+    find_control,
     find_runs,
     find_seeds,
     load_run,

@@ -3,10 +3,10 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.config import MODELS, Recipe, UserError
+from core.config import BASELINES, MODELS, Recipe, UserError
 from core.results.files import LARGEST, RESULTS, MissingFile, command, write_text
 from core.results.schema import read_record
 
@@ -109,6 +109,22 @@ def fingerprint(run: Run) -> str:
     return total.hexdigest()
 
 
+def find_starts(run: Run) -> dict[str, dict | None]:
+    """What the two networks that are fused started from; a control's start weights make no run another."""
+    return {model: run.record["start_weights"].get(model) for model in BASELINES}
+
+
+def find_control(run: Run, runs: Iterable[Run]) -> Run | None:
+    """Of `runs` the one that differs from `run` in having no branch losses alone; None where there is none, or `run` has none itself."""
+    if not run.recipe.branch_loss:
+        return None
+    for other in runs:
+        plain = replace(run.recipe, name=other.recipe.name, branch_loss=0.0)
+        if other.recipe == plain and other.record["seed"] == run.record["seed"] and find_starts(other) == find_starts(run):
+            return other
+    return None
+
+
 def find_seeds(run: Run, runs: Iterable[Run]) -> list[Run]:
     """`run` and those of `runs` that differ from it in nothing but the seed, by seed; one a seed, and no copies. Raises UserError.
 
@@ -118,7 +134,7 @@ def find_seeds(run: Run, runs: Iterable[Run]) -> list[Run]:
     seen = {fingerprint(run)}
     for other in runs:
         seed = other.record["seed"]
-        alike = other.recipe == run.recipe and other.record["start_weights"] == run.record["start_weights"]
+        alike = other.recipe == run.recipe and find_starts(other) == find_starts(run)
         if alike and seed not in kept and (own := fingerprint(other)) not in seen:
             kept[seed] = other
             seen.add(own)

@@ -1,12 +1,14 @@
 """Claims on made-up predictions whose truth is known: the numbers, the verdict, and words that go no further."""
 
 import re
+import shutil
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
+from scipy.special import softmax as scipy_softmax
 from scipy.stats import ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -28,6 +30,8 @@ from core.findings import (
     branches,
     calibration,
     classes,
+    controls,
+    doubtful,
     headroom,
     people,
     robustness,
@@ -223,6 +227,20 @@ def test_fusion_beside_its_branches(monkeypatch, parts, verdict, kind):
     assert found.effect == pytest.approx((min(map(len, parts)) - 60) / N)
 
 
+@pytest.mark.parametrize(
+    ("resnet18", "mobilenet_v2", "verdict"),
+    [(range(60), range(60), SUPPORTED), (range(60), range(100), CONTRADICTED), (range(30, 92), range(60), OPEN)],
+    ids=["the same", "one starved", "too uncertain"],
+)
+def test_branches_beside_their_networks_alone(resnet18, mobilenet_v2, verdict):
+    heads = {"branch_resnet18": {"fusion": wrong_on(resnet18)}, "branch_mobilenet_v2": {"fusion": wrong_on(mobilenet_v2)}}
+    found = controls.compare_heads_alone(with_files(build(WORSE, BETTER_ONE, BETTER_ONE), **heads), None)
+    assert found.verdict == verdict and ("starves" in found.statement) == (verdict == CONTRADICTED)
+    only = [(len(set(range(60)) - set(one)), len(set(one) - set(range(60)))) for one in (resnet18, mobilenet_v2)]
+    p = [mcnemar([[0, a], [b, 0]], exact=True).pvalue for a, b in only]
+    assert found.p == pytest.approx(multipletests(p, method="holm")[1].min(), rel=1e-6)
+
+
 # --- confidence ------------------------------------------------------------------------------------------------------
 
 
@@ -326,7 +344,7 @@ def test_people_with_nothing_to_compare(monkeypatch, fusion, confidence, agreeme
 def test_doubted_labels_are_left_out_and_what_both_means_is_said(monkeypatch):
     doubted = {"index": [0, 5, 70, 400, 9_999], "votes_given": [2, 0, 3, 1, 0], "votes_both": [1, 0, 0, 0, 0]}
     monkeypatch.setattr(results, "load_label_errors", lambda folder: pd.DataFrame(doubted))
-    found = people.leave_out_relabelled(build(BETTER_ONE, WORSE, EQUAL & WORSE), "resnet18")
+    found = doubtful.leave_out_relabelled(build(BETTER_ONE, WORSE, EQUAL & WORSE), "resnet18")
     assert found.n == N - 3 and found.numbers["left_out"] == 3  # the last is not among these images
     assert found.numbers["left_out_both_for"] == 2  # of the first, two saw the label and one saw both
     assert found.numbers["fusion"] == pytest.approx((N - 3 - 58) / (N - 3))
@@ -334,7 +352,14 @@ def test_doubted_labels_are_left_out_and_what_both_means_is_said(monkeypatch):
     assert found.numbers["fusion_with"] == 0.97 and found.verdict == SUPPORTED
     monkeypatch.setattr(results, "load_label_errors", lambda folder: pd.DataFrame(doubted).assign(votes_given=5))
     with pytest.raises(UserError, match="hold no doubted labels"):
-        people.leave_out_relabelled(build(BETTER_ONE, WORSE, EQUAL), "resnet18")
+        doubtful.leave_out_relabelled(build(BETTER_ONE, WORSE, EQUAL), "resnet18")
+
+
+def test_near_duplicates_of_training_images_are_left_out(monkeypatch):
+    pairs = pd.DataFrame({"index": [0, 0, 70, 400, 9_999]})  # two of one image; the last is not among these images
+    monkeypatch.setattr(results, "load_near_duplicates", lambda folder: pairs)
+    found = doubtful.leave_out_duplicates(build(BETTER_ONE, WORSE, EQUAL), "resnet18")
+    assert (found.n, found.numbers["left_out"], found.numbers["fusion"]) == (N - 3, 3, (N - 3 - 59) / (N - 3))
 
 
 # --- robustness ------------------------------------------------------------------------------------------------------
@@ -418,6 +443,72 @@ def test_each_seed_counts_once_and_the_method_is_asked_first(folder):
     assert findings.find_findings(runs[0], runs[:2])[0].kind == "accuracy"
 
 
+# --- controls --------------------------------------------------------------------------------------------------------
+
+
+def copy_run(folder, source: str, to: str, change=None, **recipe) -> Run:
+    """A run copied under another name, its recipe changed, and `change` applied to its record."""
+    shutil.copytree(folder / source, folder / to)
+    record = results.load_run(folder / to).record
+    record["recipe"] |= recipe
+    if change:
+        change(record)
+    results.write_run(folder / to / "run.json", record)
+    return results.load_run(folder / to)
+
+
+def test_branch_losses_are_compared_with_the_same_run_without(tmp_path):
+    plain = [results.load_run(make_run(tmp_path, f"plain{seed}", n_test=400, seed=seed, labels=LABELS[:400])) for seed in (0, 1)]
+    with_losses = copy_run(tmp_path, "plain0", "branch0", name="cpu-96-branch", branch_loss=1.0)
+    other = copy_run(tmp_path, "plain1", "other-seed", name="cpu-96-branch", branch_loss=1.0)
+    fusion = results.load_predictions(with_losses, "fusion")
+    better = fusion.logits.copy()
+    better[:40] = 5 * np.eye(10)[fusion.labels[:40]]  # the branch losses mend all errors among the first 40
+    val = results.load_predictions(with_losses, "fusion", "val")
+    splits = {"val": (val.index, val.labels, val.logits), "test": (fusion.index, fusion.labels, better)}
+    results.write_predictions(with_losses.path / "fusion" / "predictions.parquet", splits)
+    mended = ((better.argmax(axis=1) == fusion.labels) & (fusion.logits.argmax(axis=1) != fusion.labels)).sum()
+    assert mended > 0
+    runs = [*plain, other, with_losses]
+    found = controls.compare_losses(Evidence.load(with_losses, runs), None)
+    assert found.numbers["seed_0"] == found.effect == pytest.approx(mended / 400) and found.numbers["seed_1"] == 0
+    assert found.p == pytest.approx(mcnemar([[0, int(mended)], [0, 0]], exact=True).pvalue)
+    with pytest.raises(UserError, match="has no branch losses"):
+        controls.compare_losses(Evidence.load(plain[0], runs), None)
+    with pytest.raises(UserError, match="It needs the same run without branch losses"):
+        controls.compare_losses(Evidence.load(with_losses, [with_losses]), None)
+
+
+def test_a_second_network_of_the_same_kind_is_a_control(folder):
+    runs = open_seeds(folder, 2)
+    evidence = Evidence.load(runs[0], runs)
+    model, other, correct = controls.load_twice(evidence)
+    assert other.name == "seed1"
+    for one in BASELINES:
+        softmax = [scipy_softmax(results.load_predictions(run, one).logits.astype(float), axis=1) for run in runs]
+        np.testing.assert_array_equal(correct["test"][one], np.mean(softmax, axis=0).argmax(axis=1) == evidence.labels)
+    assert correct["val"][model].mean() == max(one.mean() for one in correct["val"].values())
+    found = controls.compare_architectures(evidence, None)
+    assert found.effect == pytest.approx(evidence.correct("ensemble").mean() - correct["test"][model].mean())
+    with pytest.raises(UserError, match="needs a second seed"):
+        controls.compare_with_twice(Evidence.load(runs[0], runs[:1]), None)
+
+
+def test_a_single_network_of_the_fusions_cost(tmp_path):
+    folder = tmp_path
+    run = results.load_run(make_run(folder, "seed0", n_test=400, labels=LABELS[:400]))
+    with pytest.raises(UserError, match=r"holds no ResNet34.*--model resnet34 --seed 0 --resume"):
+        controls.compare_matched(Evidence.load(run), "resnet34")
+    with_control = copy_run(
+        folder, "seed0", "with-resnet34", lambda record: record["models"].update(resnet34={"macs": 2 * record["models"]["fusion"]["macs"]})
+    )
+    shutil.copytree(with_control.path / "resnet18", with_control.path / "resnet34")
+    found = controls.compare_matched(Evidence.load(results.load_run(with_control.path)), "resnet34")
+    by_resnet18 = by_id(findings.find_findings(run))["accuracy-other"]
+    assert "Multiply-accumulates: 389 M against 778 M" in found.details
+    assert found.effect == pytest.approx(found.numbers["first"] - found.numbers["second"]) and by_resnet18.n == found.n
+
+
 # --- whole runs ------------------------------------------------------------------------------------------------------
 
 
@@ -435,7 +526,17 @@ def test_every_claim_can_be_traced_and_says_no_more_than_its_test(folder):
         if one.interval:
             assert one.interval[0] <= one.effect <= one.interval[1]
     assert {one.id for one in found if one.verdict == UNTESTED} == {
-        *("seeds-better", "seeds-other", "seeds-ensemble", "branches"),
+        *(
+            "seeds-better",
+            "seeds-other",
+            "seeds-ensemble",
+            "branches",
+            "near-duplicates",
+            "branch-losses",
+            "matched",
+            "twice",
+            "architectures",
+        ),
     }
 
 

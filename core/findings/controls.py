@@ -1,0 +1,168 @@
+"""Controls: is it fusing, or the branch losses, the size, or simply a second network? Each needs another training."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from core import metrics, results
+from core.config import BASELINES, ENSEMBLE, RECIPES, UserError, label
+from core.findings.accuracy import MARGIN
+from core.findings.branches import load_heads
+from core.findings.evidence import Evidence
+from core.findings.finding import (
+    ALPHA,
+    CONTRADICTED,
+    OPEN,
+    SUPPORTED,
+    Result,
+    bracket,
+    choose,
+    judge,
+    name,
+    percent,
+    points,
+    show_p,
+)  # fmt: skip
+from core.results import Run
+
+MATCHED = "resnet34"  # one network that costs no less than the fusion
+
+
+def compare_pair(first: np.ndarray, second: np.ndarray, names: tuple[str, str], remark: str = "") -> Result:
+    """Two sets of predictions of the same images: `first` and `second` (N,) bool, correct?"""
+    difference, interval = metrics.accuracy_difference(first, second)
+    p = metrics.mcnemar(first, second)
+    verdict, (one, other) = judge(difference, p), names
+    statement = choose(
+        verdict,
+        f"{one} is more accurate than {other}",
+        f"{one} and {other} are not distinguishable in accuracy",
+        f"{one} is less accurate than {other}",
+    )
+    return Result(
+        statement=statement,
+        details=f"Correct on {percent(first.mean())} of the test images against {percent(second.mean())}: {points(difference)} "
+        f"{bracket(interval)}, {show_p(p)}.{remark and f' {remark}'}",
+        verdict=verdict,
+        numbers={"first": first.mean(), "second": second.mean(), "difference": difference},
+        test="exact McNemar; paired bootstrap",
+        p=p,
+        effect=difference,
+        interval=interval,
+        n=len(first),
+    )
+
+
+def test_correct(run: Run, model: str) -> np.ndarray:
+    """(N,) bool of another run's model. Raises UserError."""
+    predictions = results.load_predictions(run, model)
+    return predictions.logits.argmax(axis=1) == predictions.labels
+
+
+def compare_losses(evidence: Evidence, _: str | None) -> Result:
+    """Branch losses on against off: same seed, same start, same baselines."""
+    run = evidence.run
+    if not run.recipe.branch_loss:
+        plain = replace(run.recipe, name="")
+        with_losses = [
+            recipe.name for recipe in RECIPES.values() if replace(recipe, name="", branch_loss=0.0) == plain and recipe.branch_loss
+        ]
+        more = f"run python scripts/train.py --recipe {with_losses[0]} --seed {run.record['seed']}" if with_losses else "train one"
+        raise UserError(f"This run has no branch losses: it is the control of one that has them; {more}")
+    pairs = [(one, results.find_control(one, evidence.runs)) for one in evidence.seeds]
+    control = next((other for one, other in pairs if one is run), None)
+    if control is None:
+        raise UserError(
+            "It needs the same run without branch losses: run python scripts/train.py --recipe with branch_loss 0 and the same seed"
+        )
+    differences = {
+        one.record["seed"]: test_correct(one, "fusion").mean() - test_correct(other, "fusion").mean() for one, other in pairs if other
+    }
+    listed = ", ".join(f"seed {seed} {points(value)}" for seed, value in differences.items())
+    names = ("Fusion with branch losses", "fusion by plain concatenation")
+    result = compare_pair(
+        evidence.correct("fusion"), test_correct(control, "fusion"), names, f"By seed: {listed}." if len(pairs) > 1 else ""
+    )
+    return result.extend("", {f"seed_{seed}": value for seed, value in differences.items()})
+
+
+def compare_heads_alone(evidence: Evidence, _: str | None) -> Result:
+    """Does training together starve the branches? Each branch's head against its network trained alone, within the margin."""
+    heads = evidence.once(load_heads)
+    alone = {branch: evidence.correct(branch) for branch in BASELINES}
+    p = dict(zip(BASELINES, metrics.holm(np.array([metrics.mcnemar(heads[one], alone[one]) for one in BASELINES])), strict=True))
+    differences = {branch: metrics.accuracy_difference(heads[branch], alone[branch]) for branch in BASELINES}
+    worst = min(differences, key=lambda branch: differences[branch][1][0])
+    verdict = SUPPORTED if differences[worst][1][0] > -MARGIN else OPEN
+    if any(p[branch] < ALPHA and differences[branch][0] < 0 for branch in BASELINES):
+        verdict = CONTRADICTED
+    statement = choose(
+        verdict,
+        "Within the fusion each network stays as good as trained alone",
+        "Whether each network stays as good within the fusion as alone is not distinguishable",
+        "Training together starves a branch: its own head is less accurate than its network alone",
+    )
+    listed = "; ".join(
+        f"{name(branch)} {percent(heads[branch].mean())} as a branch, {percent(alone[branch].mean())} alone "
+        f"({points(differences[branch][0])} {bracket(differences[branch][1])}, {show_p(p[branch])})"
+        for branch in BASELINES
+    )
+    return Result(
+        statement=statement,
+        details=f"{listed}. {100 * MARGIN:g} points count as comparable.",
+        verdict=verdict,
+        numbers={f"{branch}_{kind}": of[branch].mean() for branch in BASELINES for kind, of in (("branch", heads), ("alone", alone))},
+        test="exact McNemar, Holm over 2 branches; paired bootstrap",
+        p=float(min(p.values())),
+        effect=differences[worst][0],
+        interval=differences[worst][1],
+        neutral=-MARGIN,
+        n=len(evidence.labels),
+    )
+
+
+def compare_matched(evidence: Evidence, other: str) -> Result:
+    """One network that costs at least as much: does fusing two beat it?"""
+    run = evidence.run
+    if other not in run.models:
+        more = f"run python scripts/train.py --recipe {run.recipe.name} --model {other} --seed {run.record['seed']} --resume"
+        raise UserError(f"This run holds no {label(other)}, a single network of at least the fusion's cost: {more}")
+    costs = {model: run.record["models"][model].get("macs") for model in ("fusion", other)}
+    remark = f"Multiply-accumulates: {costs['fusion'] / 1e6:.0f} M against {costs[other] / 1e6:.0f} M." if all(costs.values()) else ""
+    return compare_pair(evidence.correct("fusion"), evidence.correct(other), ("Fusion", name(other)), remark)
+
+
+def load_twice(evidence: Evidence) -> tuple[str, Run, dict[str, dict[str, np.ndarray]]]:
+    """Two trainings of one network, averaged: the network better so on validation, the other seed, and correctness (N,) by split
+    and network. Raises UserError."""
+    others = [run for run in evidence.seeds if run is not evidence.run]
+    if not others:
+        more = f"run python scripts/train.py --recipe {evidence.run.recipe.name} --seed {evidence.run.record['seed'] + 1}"
+        raise UserError(f"It needs a second seed of the two networks: {more}")
+    correct: dict[str, dict[str, np.ndarray]] = {"val": {}, "test": {}}
+    for split, own, labels in (("val", evidence.val_logits, evidence.val_labels), ("test", evidence.logits, evidence.labels)):
+        for model in BASELINES:
+            again = results.load_predictions(others[0], model, split)
+            if not np.array_equal(again.labels, labels):
+                raise UserError(
+                    f"Seed {others[0].record['seed']} predicted other {split} images: its networks cannot be averaged with these"
+                )
+            correct[split][model] = metrics.ensemble_logits(own[model], again.logits).argmax(axis=1) == labels
+    return max(BASELINES, key=lambda model: correct["val"][model].mean()), others[0], correct
+
+
+def describe_twice(model: str, evidence: Evidence, other: Run) -> str:
+    return f"two trainings of {name(model)} averaged (seeds {evidence.run.record['seed']} and {other.record['seed']})"
+
+
+def compare_with_twice(evidence: Evidence, _: str | None) -> Result:
+    """Is fusing two architectures better than averaging two trainings of one?"""
+    model, other, correct = evidence.once(load_twice)
+    return compare_pair(evidence.correct("fusion"), correct["test"][model], ("Fusion", describe_twice(model, evidence, other)))
+
+
+def compare_architectures(evidence: Evidence, _: str | None) -> Result:
+    """Is it the second architecture, or just a second network? Both averaged, neither trained together."""
+    model, other, correct = evidence.once(load_twice)
+    names = ("Averaging the two architectures", describe_twice(model, evidence, other))
+    return compare_pair(evidence.correct(ENSEMBLE), correct["test"][model], names)
