@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import streamlit as st
 from streamlit import net_util
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import StopException
 
 from dashboard import release_memory
 
@@ -37,6 +39,7 @@ PAGES = {
         "try_image": "Try an image",
     },
 }
+START = "overview"
 QUEUED = ("attributions", "try_image")  # these wait for each other where it takes long
 
 
@@ -56,18 +59,17 @@ async def read_ahead(app: st.App):
 
 def main() -> None:
     from core.config import UserError
-    from dashboard import components, inference
+    from dashboard import address, components, inference
 
-    st.set_page_config(page_title="CNN fusion laboratory", page_icon="🔬", layout="wide")
-    page = st.navigation(
-        {
-            group: [st.Page(f"views/{name}.py", title=title, default=name == "overview", url_path=name) for name, title in titles.items()]
-            for group, titles in PAGES.items()
-        },
-        expanded=True,
-    )
+    titles = {name: title for group in PAGES.values() for name, title in group.items()}
+    pages = [st.Page(f"views/{name}.py", title=title, default=name == START, url_path=name) for name, title in titles.items()]
+    page = st.navigation(pages, position="hidden")
+    name = page.url_path or START
+    address.start(name)
+    links = st.sidebar.container()
     try:
         run = components.pick_run()
+        st.set_page_config(page_title=f"{titles[name]} · {run.name if run else 'no results'}", page_icon="🔬", layout="wide")
         if run is None:
             st.title("No results yet")
             st.markdown(
@@ -76,12 +78,28 @@ def main() -> None:
             )
         else:
             st.session_state["current"] = run, components.pick_models(run)
-            with nullcontext() if page.url_path in QUEUED else inference.DRAWING:
+            show_links(links)
+            address.offer_return(titles)
+            with nullcontext() if name in QUEUED else inference.DRAWING:
                 page.run()
+            address.finish()
     except UserError as error:
         st.error(str(error))
+    except StopException:  # the page has said all it can; a run that gives way to the next one leaves the address to that
+        address.finish()
+        raise
     finally:
         release_memory()
+
+
+def show_links(place: DeltaGenerator) -> None:
+    """The pages, in groups; a link takes along which run and which models are shown, also into a new tab."""
+    from dashboard import address
+
+    for group, titles in PAGES.items():
+        place.caption(group)
+        for name, title in titles.items():
+            place.page_link(f"views/{name}.py", label=title, query_params=address.parameters(back=False))
 
 
 if __name__ == "__main__":

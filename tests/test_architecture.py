@@ -16,20 +16,21 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     "dashboard/selection.py": ("core.config",),
     "dashboard/inference.py": ("core", "data"),
     "dashboard/thumbnails.py": ("core.results", "data"),
+    "dashboard/address.py": (),
     "dashboard/theme.py": ("core.config",),
     "dashboard/claims.py": ("core.config", "core.findings", "core.metrics", "core.results", "data", "figures", "selection", "theme"),
     "dashboard/figures.py": ("core.config", "core.metrics", "theme"),
     "dashboard/diagram.py": ("core.config", "core.images", "core.results", "core.robustness", "theme", "thumbnails"),
     "dashboard/report.py": ("core", "diagram", "figures", "selection", "theme"),
     "dashboard/components": (
-        *("core.config", "core.images", "core.metrics", "core.results", "claims", "components", "data", "diagram", "figures", "inference"),
-        *("selection", "theme", "thumbnails"),
+        *("core.config", "core.images", "core.metrics", "core.results"),
+        *("address", "claims", "components", "data", "diagram", "figures", "inference", "selection", "theme", "thumbnails"),
     ),
     "dashboard/views": (
         *("core.config", "core.findings", "core.images", "core.metrics", "core.results", "core.robustness"),
-        *("claims", "components", "data", "diagram", "figures", "inference", "report", "selection", "theme"),
+        *("address", "claims", "components", "data", "diagram", "figures", "inference", "report", "selection", "theme"),
     ),
-    "dashboard/Home.py": ("core.config", "components", "data", "inference"),
+    "dashboard/Home.py": ("address", "core.config", "components", "data", "inference"),
 }
 
 
@@ -115,3 +116,13 @@ def test_arrows_are_really_read(tmp_path):
     path.write_text("import a.b\nfrom c import d, e\nif True:\n    import f as g\ndef h():\n    import torch\n")
     assert imports(path) == {"a.b", "c.d", "c.e", "f", "torch"}
     assert imports(path, everywhere=False) == {"a.b", "c.d", "c.e", "f"}
+
+
+def test_every_choice_and_link_goes_through_the_address():
+    """Streamlit's own binding spells labels, and a bare link forgets the run: see dashboard/address.py."""
+    for path in sources("dashboard"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        bound = [node.lineno for node in calls if any(keyword.arg == "bind" for keyword in node.keywords)]
+        links = [node.lineno for node in calls if isinstance(node.func, ast.Attribute) and node.func.attr == "page_link"]
+        assert not bound, f"{path.relative_to(ROOT)}, lines {bound}: choose with dashboard.address"
+        assert not links or path.name in ("address.py", "Home.py"), f"{path.relative_to(ROOT)}, lines {links}: link with address.link"

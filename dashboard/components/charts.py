@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import claims, theme
+from dashboard import address, claims, theme
 from dashboard.data import Finding
 
 
@@ -44,4 +44,4 @@ def show_findings(findings: list[Finding]) -> None:
             st.markdown(finding.text)
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.caption(f"{finding.test}; n = {finding.n:,}" if finding.test else "", width="stretch")
-                st.page_link(f"views/{claims.KINDS[finding.kind].page}.py", label="See it")
+                address.link(claims.KINDS[finding.kind].page, "See it")

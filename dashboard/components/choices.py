@@ -1,10 +1,12 @@
 """What a visitor chooses: the run, models, classes, and the filter of the Errors page; all bound to the URL."""
 
+from collections.abc import Callable
+
 import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES
-from dashboard import data, selection, theme
+from dashboard import address, data, selection, theme
 from dashboard.data import Run
 
 
@@ -15,15 +17,14 @@ def pick_run() -> Run | None:
         st.sidebar.warning(error)
     if not names:
         return None
-    name = st.sidebar.selectbox("Run", names, key="run", bind="query-params", help="One recipe and one seed")
-    return data.open_run(name)
+    return data.open_run(address.pick(st.sidebar.selectbox, "Run", names, key="run", default=names[0], help="One recipe and one seed"))
 
 
 def pick_models(run: Run) -> list[str]:
     """The sidebar's choice of the models shown; none means all."""
     models = available_models(run)
-    options = {"default": models, "selection_mode": "multi", "key": "models", "bind": "query-params"}
-    chosen = st.sidebar.pills("Models shown", models, format_func=theme.label, **options)
+    options = {"key": "models", "default": models, "names": theme.label, "selection_mode": "multi"}
+    chosen = address.pick_several(st.sidebar.pills, "Models shown", models, **options)
     return [m for m in models if m in chosen] or models
 
 
@@ -37,36 +38,36 @@ def pick_model(run: Run, key: str = "model", label: str = "Model", default: str 
     """A choice of one model, bound to the URL."""
     models = available_models(run)
     start = default if default in models else models[-1]
-    options = {"default": start, "required": True, "key": key, "bind": "query-params"}
-    return st.segmented_control(label, models, wrap=True, format_func=theme.label, **options) or start  # "?model=" is None
+    return address.pick(st.segmented_control, label, models, key=key, default=start, names=theme.label, wrap=True)
 
 
-def pick_one(label: str, options: list[str], key: str) -> str:
-    """A choice bound to the URL; the first option is the default."""
-    return st.segmented_control(label, options, wrap=True, default=options[0], required=True, key=key, bind="query-params") or options[0]
+def pick_one(label: str, options: list[str], key: str, names: Callable[[str], str] = str) -> str:
+    """A choice bound to the URL, shown by `names`; the first option is the default."""
+    return address.pick(st.segmented_control, label, options, key=key, default=options[0], names=names, wrap=True)
 
 
 def pick_classes(label: str, key: str) -> list[str]:
     """Any number of classes, bound to the URL; none means all."""
-    return st.multiselect(label, CLASSES, key=key, bind="query-params", placeholder="all classes")
+    return address.pick_several(st.multiselect, label, CLASSES, key=key, placeholder="all classes")
 
 
 def filter_images(run: Run, answers: pd.DataFrame) -> tuple[str, pd.Index]:
     """The filter of the Errors page, bound to the URL: the model whose answers count, and those answers' labels, in order."""
     model = pick_model(run)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        outcome = st.selectbox("Outcome", selection.available_outcomes(answers), index=1, key="outcome", bind="query-params", width=210)
+        outcomes = selection.available_outcomes(answers)
+        outcome = address.pick(st.selectbox, "Outcome", outcomes, key="outcome", default=outcomes[1], width=210)
         true = pick_classes("True class", "true")
         predicted = pick_classes("Predicted class", "predicted")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        sort = st.selectbox("Order", selection.SORTS, key="sort", bind="query-params", width=210)
-        agreement = st.selectbox("Agreement", selection.AGREEMENTS, key="agreement", bind="query-params", width=170)
-        confidence = st.slider("Confidence", 0.0, 1.0, (0.0, 1.0), 0.01, key="confidence", bind="query-params", width=210)
+        sort = address.pick(st.selectbox, "Order", selection.SORTS, key="sort", default=next(iter(selection.SORTS)), width=210)
+        agreement = address.pick(st.selectbox, "Agreement", selection.AGREEMENTS, key="agreement", default="any", width=170)
+        confidence = address.slide("Confidence", 0.0, 1.0, (0.0, 1.0), 0.01, key="confidence", width=210)
         people, doubted = (0.0, 1.0), False
         if answers["people"].notna().any():
             text = "Share of people who chose the label"
-            people = st.slider("Human agreement", 0.0, 1.0, (0.0, 1.0), 0.01, key="people", bind="query-params", width=210, help=text)
+            people = address.slide("Human agreement", 0.0, 1.0, (0.0, 1.0), 0.01, key="people", width=210, help=text)
         if answers["relabelled"].any():
             text = "Fewer than three of five annotators confirm the label (Northcutt et al. 2021); marked ⚑"
-            doubted = st.toggle("Doubted labels only", key="doubted", bind="query-params", help=text)
+            doubted = address.switch("Doubted labels only", key="doubted", help=text)
     return model, selection.select_images(answers, model, true, predicted, outcome, confidence, agreement, sort, people, doubted)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.config import CLASSES
 from core.images import MAX_BYTES, decode_picture
-from dashboard import components, data, diagram, figures, inference, theme
+from dashboard import address, components, data, diagram, figures, inference, theme
 
 run, models = st.session_state["current"]
 models = [m for m in models if m in run.models] or run.models
@@ -20,8 +20,6 @@ with st.spinner("Loading the methods …"):
 with st.expander("Choose the images to step through"):
     _, order = components.filter_images(run, answers)
     upload = st.file_uploader("Or your own image", ["png", "jpg", "jpeg", "webp"], max_upload_size=MAX_BYTES // 2**20)
-if "image" not in st.query_params and "image" not in st.session_state and len(order):
-    st.session_state["image"] = int(order[0])
 
 
 def step(by: int) -> None:
@@ -33,19 +31,23 @@ def step(by: int) -> None:
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     uploaded = upload is not None
-    index = st.number_input("Image", 0, len(answers) - 1, value=None, key="image", bind="query-params", disabled=uploaded, width=180)
+    first = int(order[0]) if len(order) else None
+    index = address.pick_number("Image", 0, len(answers) - 1, key="image", default=first, disabled=uploaded, width=180)
     st.button("Previous", on_click=step, args=[-1], disabled=uploaded or order.empty)
     st.button(f"Next of {len(order):,}", on_click=step, args=[1], disabled=uploaded or order.empty)
-    asked = st.selectbox("Explain", ["predicted", "true", "predicted − true", *CLASSES], key="explain", bind="query-params", width=180)
-    opacity = st.slider("Opacity", 0.0, 1.0, 0.9, 0.05, key="opacity", bind="query-params", width=180)
-    absolute = st.toggle("Strength only", key="absolute", bind="query-params", help="Absolute values, whichever way a pixel speaks")
-methods = st.pills(
+    asked = address.pick(
+        st.selectbox, "Explain", ["predicted", "true", "predicted − true", *CLASSES], key="explain", default="predicted", width=180
+    )
+    opacity = address.slide("Opacity", 0.0, 1.0, 0.9, 0.05, key="opacity", width=180)
+    absolute = address.switch("Strength only", key="absolute", help="Absolute values, whichever way a pixel speaks")
+methods = address.pick_several(
+    st.pills,
     "Methods",
     list(known),
-    default=["grad_cam", "saliency", "integrated_gradients"],
-    selection_mode="multi",
     key="methods",
-    bind="query-params",
+    default=["grad_cam", "saliency", "integrated_gradients"],
+    names=lambda method: known[method].label,
+    selection_mode="multi",
 )
 if upload is None and index is None:
     st.info("Choose an image by its number, or widen the filter above.")
@@ -124,9 +126,12 @@ if "fusion" in questions:
 
 st.subheader("How far can a map be trusted?")
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    method = st.selectbox("Method", methods or list(known), key="checked", bind="query-params", width=220)
-    model = st.selectbox("Model", list(questions), index=len(questions) - 1, key="of", bind="query-params", width=180)
-    check = st.toggle("Run the checks", key="check", bind="query-params", help="Half a minute on a CPU; remembered afterwards")
+    method = address.pick(
+        st.selectbox, "Method", methods or list(known), key="checked", default=(methods or list(known))[0],
+        names=lambda name: known[name].label, width=220,
+    )  # fmt: skip
+    model = address.pick(st.selectbox, "Model", list(questions), key="of", default=list(questions)[-1], names=theme.label, width=180)
+    check = address.switch("Run the checks", key="check", help="Half a minute on a CPU; remembered afterwards")
 if check:
     question, bar = questions[model], st.progress(0.0, "Randomising the weights …")
     stages = question.ask("randomize_cascade", bar.progress, method=method)

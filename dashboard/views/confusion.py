@@ -6,7 +6,7 @@ import streamlit as st
 
 from core import metrics
 from core.config import BASELINES, CLASSES
-from dashboard import components, data, figures, selection, theme
+from dashboard import address, components, data, figures, selection, theme
 
 run, _ = st.session_state["current"]
 answers = data.load_answers(run)
@@ -34,7 +34,7 @@ def copy_click(key: str, name: str) -> None:
     """Make a clicked cell of a model the chosen one; the selection itself is lost when the figure changes."""
     points = st.session_state[key].selection.points
     if points:
-        st.session_state["true_class"], st.session_state["predicted_class"] = points[0]["customdata"][:2]
+        st.session_state["true"], st.session_state["predicted"] = points[0]["customdata"][:2]
         st.session_state["of"] = name
 
 
@@ -77,10 +77,8 @@ else:
 
 with images:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        true = st.selectbox("True class", CLASSES, index=None, key="true_class", bind="query-params", placeholder="click a cell", width=160)
-        predicted = st.selectbox(
-            "Predicted class", CLASSES, index=None, key="predicted_class", bind="query-params", placeholder="click a cell", width=160
-        )
+        true = address.pick(st.selectbox, "True class", CLASSES, key="true", placeholder="click a cell", width=160)
+        predicted = address.pick(st.selectbox, "Predicted class", CLASSES, key="predicted", placeholder="click a cell", width=160)
     whose = components.pick_one("Images of", list(dict.fromkeys([model, other])), "of") if compare != "one model" else model
     if true and predicted:
         cell = selection.select_images(answers, whose, [true], [predicted], sort="most confident first")
@@ -89,11 +87,8 @@ with images:
             components.image_gallery(answers.loc[cell[:200]], whose, "gallery")
         if len(cell) > 200:
             st.caption("The 200 most confident are shown.")
-        st.page_link(
-            "views/errors.py",
-            label="All of them, with every filter",
-            query_params={"true": true, "predicted": predicted, "outcome": "everything", "model": whose},
-        )
+        chosen = {"true": true, "predicted": predicted, "outcome": "everything", "model": whose, "sort": "most confident first"}
+        address.link("errors", "All of them, with every filter", **chosen)
     else:
         st.info("Click a cell of the matrix, or choose a true and a predicted class, to see the images.")
     components.image_detail(run, answers)

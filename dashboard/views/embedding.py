@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core.config import CLASSES, UserError
-from dashboard import components, data, figures, selection, theme
+from dashboard import address, components, data, figures, selection, theme
 
 TOOLS = {"lasso": "lasso", "box": "select", "click": "pan"}  # Streamlit reports clicks while panning only
 
@@ -13,8 +13,7 @@ answers = data.load_answers(run)
 st.title("Embedding")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     last = run.models[-1]
-    options = {"default": last, "required": True, "key": "model", "bind": "query-params"}
-    model = st.segmented_control("Model", run.models, wrap=True, format_func=theme.label, **options) or last
+    model = address.pick(st.segmented_control, "Model", run.models, key="model", default=last, names=theme.label, wrap=True)
     colour_by = components.pick_one("Colour by", ["true class", "predicted class", "right or wrong"], "colour")
     mouse = components.pick_one("Mouse", list(TOOLS), "mouse")
 
@@ -24,19 +23,19 @@ def copy_selection() -> None:
     drawn = st.session_state["map"].selection
     chosen = [point["customdata"] for point in drawn.points]
     if drawn.box or drawn.lasso:
-        st.query_params["chosen"] = selection.pack_images(chosen, len(answers))
+        st.session_state["chosen"] = selection.pack_images(chosen, len(answers))
     if len(chosen) == 1:
         st.session_state["image"] = chosen[0]
 
 
 def clear_selection() -> None:
-    del st.query_params["chosen"]
+    st.session_state["chosen"] = None
 
 
 chosen = []
-if "chosen" in st.query_params:
+if (text := address.keep_text("chosen")) is not None:
     try:
-        chosen = selection.unpack_images(st.query_params["chosen"], len(answers))
+        chosen = selection.unpack_images(text, len(answers))
     except UserError as error:
         st.warning(str(error))
 

@@ -4,7 +4,7 @@ import numpy as np
 import streamlit as st
 
 from core.config import BASELINES, CLASSES
-from dashboard import components, data, diagram, theme
+from dashboard import address, components, data, diagram, theme
 
 MAIN = ("comparable", "accuracy-ensemble", "classes", "probe", "branch-heads", "robustness")  # the headline says the first
 
@@ -39,9 +39,9 @@ st.caption(
     f"baseline right. MACs: multiply-accumulates of one image. {note}"
 )
 with st.container(horizontal=True):
-    st.page_link("views/training.py", label="How they learned")
-    st.page_link("views/confusion.py", label="What they confuse")
-    st.page_link("views/errors.py", label="Where they fail")
+    address.link("training", "How they learned")
+    address.link("confusion", "What they confuse")
+    address.link("errors", "Where they fail")
     components.offer_csv(shown, "accuracy")
 
 st.subheader("How the fusion is built")
@@ -52,7 +52,7 @@ headline.markdown(f"#### {text.sentence}\n\n{text.numbers}")
 st.subheader("What may be claimed")
 components.show_findings([finding for finding in findings if finding.id in MAIN])
 if findings:
-    st.page_link("views/evidence.py", label="All claims, each with its test")
+    address.link("evidence", "All claims, each with its test")
 
 st.subheader("What they look at")
 sample = answers.groupby("label").sample(12, random_state=0).sort_values("label")

@@ -10,7 +10,7 @@ import streamlit as st
 
 from core.config import CLASSES
 from core.findings import UNTESTED, Finding
-from dashboard import claims, components, data, diagram, report, theme
+from dashboard import address, claims, components, data, diagram, report, theme
 
 CSS = f"""<style>
 [data-testid=stSidebar], [data-testid=stHeader], [data-testid=stExpandSidebarButton] {{ display: none; }}
@@ -101,11 +101,11 @@ st.html(CSS)
 with st.container(key="remote", horizontal=True, vertical_alignment="center"):
     back, pages, on, leave = (st.container(width="content") for _ in range(4))
     with pages:
-        step = st.pagination(len(screens), key="step", bind="query-params", max_visible_pages=5)
+        step = address.pick_page(len(screens), key="step", max_visible_pages=5)
     back.button("Back", shortcut="Left", on_click=turn, args=[-1])
     on.button("Next", shortcut="Right", on_click=turn, args=[1], type="primary")
     if leave.button("Leave", shortcut="Esc"):
-        st.switch_page("views/overview.py")
+        st.switch_page("views/overview.py", query_params=address.parameters(back=False))
 
 screen = screens[step - 1]
 st.title(screen.statement)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import components, data, figures, selection, theme
+from dashboard import address, components, data, figures, selection, theme
 
 run, _ = st.session_state["current"]
 references = selection.available_references(data.load_answers(run))
@@ -15,22 +15,23 @@ if not references:
     st.info("This page compares fusion with a baseline, and this run lacks one of them: train the rest with `scripts/train.py --resume`.")
     st.stop()
 
+
+def say(text: str) -> str:
+    """A reference or a flow with the models' names as they are spoken."""
+    for name in theme.SHOWN_MODELS:
+        text = text.replace(name, theme.label(name))
+    return text
+
+
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    reference = components.pick_one("Fusion compared with", list(references), "reference")
+    reference = components.pick_one("Fusion compared with", list(references), "reference", say)
     model = components.pick_model(run, label="Answers of")
 before = references[reference]
 answers, by_class = data.load_transitions(run, before), data.count_transitions(run, before)
 flows = selection.name_flows(before)
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    flow = st.selectbox("Images shown", ["rescued", "broken", *flows], key="flow", bind="query-params", width=330)
+    flow = address.pick(st.selectbox, "Images shown", ["rescued", "broken", *flows], key="flow", default="rescued", names=say, width=330)
     true = components.pick_classes("True class", "true")
-
-
-def say(text: str) -> str:
-    """A flow with the models' names as they are spoken."""
-    for name in (*before, "fusion"):
-        text = text.replace(name, theme.label(name))
-    return text
 
 
 def copy_click(key: str) -> None:

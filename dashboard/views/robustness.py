@@ -4,7 +4,7 @@ import streamlit as st
 
 from core.config import CLASSES
 from core.robustness import CORRUPTIONS
-from dashboard import components, data, diagram, figures, theme
+from dashboard import address, components, data, diagram, figures, theme
 
 run, models = st.session_state["current"]
 _, findings = data.load_findings(run)
@@ -55,6 +55,6 @@ components.show_findings([finding for finding in findings if finding.kind == "ro
 
 st.subheader("What the models were shown")
 images = data.load_images()
-index = st.number_input("Image", 0, len(images.png) - 1, value=0, key="image", bind="query-params", width=180)
+index = address.pick_number("Image", 0, len(images.png) - 1, key="image", default=0, width=180)
 st.caption(f"Test image {index}, a {CLASSES[images.labels[index]]}: clean, then in severities 1 to 5.")
 st.html(diagram.corruptions_html(images.decode(index), index))

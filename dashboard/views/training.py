@@ -3,16 +3,16 @@
 import pandas as pd
 import streamlit as st
 
-from dashboard import components, data, figures
+from dashboard import address, components, data, figures
 
 run, models = st.session_state["current"]
 models = [m for m in models if m in run.models] or run.models
 
 st.title("Training curves")
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    seeds = st.toggle("All seeds of this recipe", key="seeds", bind="query-params")
-    log = st.toggle("Logarithmic", key="log", bind="query-params")
-    smoothing = st.slider("Smoothing", 0.0, 0.9, 0.0, 0.1, key="smoothing", bind="query-params", width=220)
+    seeds = address.switch("All seeds of this recipe", key="seeds")
+    log = address.switch("Logarithmic", key="log")
+    smoothing = address.slide("Smoothing", 0.0, 0.9, 0.0, 0.1, key="smoothing", width=220)
 
 runs = data.sibling_runs(run) if seeds else [run]
 histories = {m: [data.load_histories(r)[m] for r in runs if m in r.models] for m in models}

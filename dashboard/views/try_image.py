@@ -9,7 +9,7 @@ import streamlit as st
 from core.config import CLASSES
 from core.images import MAX_BYTES, decode_picture, pixels_uri
 from core.metrics import softmax
-from dashboard import components, data, figures, inference, theme
+from dashboard import address, components, data, figures, inference, theme
 
 run, _ = st.session_state["current"]
 
@@ -21,8 +21,8 @@ left, right = st.columns([1, 1.3])
 with left:
     upload = st.file_uploader("Your own image", ["png", "jpg", "jpeg", "webp"], max_upload_size=MAX_BYTES // 2**20)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        index = st.number_input(
-            "Or a test image", 0, len(images.png) - 1, value=None, key="image", bind="query-params",
+        index = address.pick_number(
+            "Or a test image", 0, len(images.png) - 1, key="image",
             placeholder=f"0–{len(images.png) - 1}", disabled=upload is not None, width=200,
         )  # fmt: skip
         st.button(
@@ -53,7 +53,7 @@ with left:
         st.caption("The middle square is cut out and shrunk to the size of the images the models were trained on.")
     else:
         st.markdown(f"True class: **{CLASSES[true]}**")
-        st.page_link("views/attributions.py", label="Why? See its attributions", query_params={"image": str(index)})
+        address.link("attributions", "Why? See its attributions", image=index)
 
 logits, seconds = inference.predict_image(run, picture.seen)
 with right:

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES
-from dashboard import selection, thumbnails
+from dashboard import address, selection, thumbnails
 
 ASSETS = {kind: (Path(__file__).parent / f"gallery.{kind}").read_text() for kind in ("css", "js")}
 COLUMNS = 20  # of the sheet of pictures, not of the page
@@ -57,8 +57,8 @@ def paged_gallery(
     size = st.session_state.get("per_page", 100)
     pages = max(1, -(-len(chosen) // size))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        size = st.selectbox("Images a page", [50, 100, 200], index=1, key="per_page", bind="query-params", width=130)
+        size = address.pick(st.selectbox, "Images a page", [50, 100, 200], key="per_page", default=100, width=130)
         if st.session_state.get("page", 1) > pages:
             st.session_state["page"] = pages
-        page = st.number_input(f"Page of {pages}", 1, pages, key="page", bind="query-params", width=130)
+        page = address.pick_number(f"Page of {pages}", 1, pages, key="page", default=1, width=130)
     image_gallery(answers.loc[chosen[(page - 1) * size : page * size]], model, key, (page, pages, len(chosen)), headings)

@@ -10,7 +10,7 @@ import streamlit as st
 from core import metrics
 from core.config import CLASSES, UserError
 from core.images import pixels_uri
-from dashboard import data, diagram, inference, selection, theme, thumbnails
+from dashboard import address, data, diagram, inference, selection, theme, thumbnails
 from dashboard.data import Run
 
 ASSETS = {kind: (Path(__file__).parent / f"lightbox.{kind}").read_text() for kind in ("html", "css", "js")}
@@ -28,12 +28,12 @@ def image_detail(run: Run, answers: pd.DataFrame, models: list[str] | None = Non
         st.session_state["lightbox_asked"] = st.session_state["lightbox"].asked
         st.session_state["image"] = st.session_state["lightbox"].asked["index"]
 
-    options = {"value": None, "key": "image", "bind": "query-params", "placeholder": f"0–{len(answers) - 1}", "width": 150}
-    index = st.number_input("Open image number", 0, len(answers) - 1, **options)
+    last = len(answers) - 1
+    index = address.pick_number("Open image number", 0, last, key="image", placeholder=f"0–{last}", width=150)
     wanted = [i for i in (index, *asked["ahead"]) if i is not None]
     details = [describe_image(run, answers, int(i), models or run.models) for i in wanted]
     if index is not None:
-        st.page_link("views/attributions.py", label="Why? See its attributions", query_params=link_parameters(run, index))
+        address.link("attributions", "Why? See its attributions", image=index)
         if asked["look"]:
             details[0]["looks"] = find_looks(run, index)
     lightbox = st.components.v2.component("lightbox", **ASSETS)
@@ -42,10 +42,7 @@ def image_detail(run: Run, answers: pd.DataFrame, models: list[str] | None = Non
         data={"run": run.name, "number": asked["number"], "open": index, "details": details},
         on_asked_change=ask,
     )
-
-
-def link_parameters(run: Run, index: int) -> dict[str, str]:
-    return {"run": run.name, "image": str(index)}
+    address.write()
 
 
 def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str]) -> dict:
@@ -74,7 +71,7 @@ def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str
                 for i in nearest
             ],
         },
-        "why": "attributions?" + urlencode(link_parameters(run, index)),
+        "why": "attributions?" + urlencode(address.parameters(image=index), doseq=True),
     }
 
 

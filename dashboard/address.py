@@ -1,0 +1,202 @@
+"""The address bar: what a visitor chose stands in it, so that any view is a link and Back undoes a choice.
+
+Streamlit's own bind="query-params" writes the labels of a choice (?model=ResNet18), drops from a link what the page before had a widget
+for, and adds an entry to the browser's history for every parameter. Here a choice is spelt as in the results folder, addresses
+with labels are still understood, and a run of a page changes the address once or not at all.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+Query = dict[str, list[str]]
+ON_EVERY_PAGE = ("run", "models")  # what a link to another page takes along
+FORMER = {"true": "true_class", "predicted": "predicted_class"}  # keys that addresses of earlier versions have
+IN_FLIGHT = 3.0  # seconds in which a browser may still send the address that was just replaced
+
+
+@dataclass
+class Memory:
+    """Of one visitor: what the address was last, and what of it belongs to which widget."""
+
+    page: str = ""
+    query: Query = field(default_factory=dict)
+    replaced: dict[str, float] = field(default_factory=dict)  # an address -> when another took its place
+    known: set[str] = field(default_factory=set)  # keys that had a widget once
+    entries: Query = field(default_factory=dict)  # what this page's widgets say; a default is left out
+    drawing: bool = False  # the page is not yet whole
+    followed: bool = True  # the visitor came by a link or by Back: the address counts, not what widgets said
+
+
+def memory() -> Memory:
+    return st.session_state.setdefault("address_memory", Memory())
+
+
+def read_address() -> Query:
+    return {key: st.query_params.get_all(key) for key in sorted(st.query_params)}
+
+
+def start(page: str) -> None:
+    """To call before any widget: does the address count in this run, or what the widgets say?"""
+    now, kept, query = time.monotonic(), memory(), read_address()
+    moved = page != kept.page or getattr(get_script_run_ctx(suppress_warning=True), "is_history_navigation", False)
+    late = now - kept.replaced.get(urlencode(query, doseq=True), -IN_FLIGHT) < IN_FLIGHT
+    kept.followed = moved or (query != kept.query and not late)
+    kept.page, kept.query, kept.entries, kept.drawing = page, query, {}, True
+
+
+def finish() -> None:
+    """To call when the page is whole."""
+    memory().drawing = False
+    write()
+
+
+def write() -> None:
+    """To call at the end of a fragment: bring the address up to date, in one step. Within a page that is being drawn, the page does."""
+    kept, query = memory(), read_address()
+    if kept.drawing:
+        return
+    known = kept.known | {FORMER[key] for key in kept.known & FORMER.keys()}
+    foreign = {key: texts for key, texts in query.items() if key not in known}
+    wanted = dict(sorted((foreign | kept.entries).items()))
+    if wanted != query:
+        now = time.monotonic()
+        kept.replaced = {text: when for text, when in kept.replaced.items() if now - when < IN_FLIGHT}
+        kept.replaced[urlencode(query, doseq=True)] = now
+        st.query_params.from_dict(wanted)
+    kept.query, kept.followed = wanted, False
+
+
+def _bind(key: str, default: Any, read: Callable[[list[str]], Any], allowed: Callable[[Any], bool]) -> None:
+    """Give the widget `key` its value: the address's where that counts and can be read, its own where that is allowed, or `default`."""
+    kept, state = memory(), st.session_state
+    kept.known.add(key)
+    if kept.followed or key not in state:
+        texts = st.query_params.get_all(key) or st.query_params.get_all(FORMER.get(key, key))
+        try:
+            state[key] = read(texts) if texts else default
+        except ValueError:
+            state[key] = default
+    if not allowed(state[key]):
+        state[key] = default
+
+
+def _note(key: str, value: Any, default: Any, spell: Callable[[Any], list[str]]) -> Any:
+    """Keep what the widget said for write()."""
+    texts = [] if value == default else spell(value)
+    memory().entries.pop(key, None)
+    if texts:
+        memory().entries[key] = texts
+    return value
+
+
+def pick(widget: Callable, label: str, options: Sequence, *, key: str, default: Any = None, names: Callable = str, **settings) -> Any:
+    """One of `options`, shown by `names`, from a selectbox or a segmented control. Without `default`, None until chosen."""
+    options = list(options)
+    by_text = {names(option): option for option in options} | {str(option): option for option in options}
+
+    def read(texts: list[str]) -> Any:
+        if texts[-1] not in by_text:
+            raise ValueError(texts[-1])
+        return by_text[texts[-1]]
+
+    _bind(key, default, read, lambda value: value in options or value is default)
+    if widget is st.selectbox and default is None:
+        settings["index"] = None
+    if widget is st.segmented_control:
+        settings["required"] = True
+    value = widget(label, options, key=key, format_func=names, **settings)
+    return _note(key, default if value is None else value, default, lambda one: [str(one)])
+
+
+def pick_several(
+    widget: Callable, label: str, options: Sequence, *, key: str, default: Sequence = (), names: Callable = str, **settings
+) -> list:
+    """Any of `options`, shown by `names`, from a multiselect or pills."""
+    options = list(options)
+    by_text = {names(option): option for option in options} | {str(option): option for option in options}
+
+    def read(texts: list[str]) -> list:
+        if not (known := [by_text[text] for text in texts if text in by_text]):
+            raise ValueError(texts)
+        return known
+
+    _bind(key, list(default), read, lambda values: set(values) <= set(options))
+    value = widget(label, options, key=key, format_func=names, **settings)
+    return _note(key, list(value), list(default), lambda chosen: [str(one) for one in chosen])
+
+
+def pick_number(label: str, low: int, high: int, *, key: str, default: int | None = None, widget: Callable = st.number_input, **settings):
+    """A whole number from `low` to `high`, None until chosen where there is no default."""
+
+    def read(texts: list[str]) -> int:
+        return int(texts[-1])
+
+    _bind(key, default, read, lambda value: value is default or low <= value <= high)
+    value = widget(label, low, high, key=key, value=None if default is None else "min", **settings)
+    return _note(key, value, default, lambda one: [str(one)])
+
+
+def pick_page(pages: int, *, key: str, **settings) -> int:
+    """A page from 1 to `pages`."""
+    _bind(key, 1, lambda texts: int(texts[-1]), lambda value: 1 <= value <= pages)
+    return _note(key, st.pagination(pages, key=key, **settings), 1, lambda one: [str(one)])
+
+
+def slide(label: str, low: float, high: float, default: Any, step: float, *, key: str, **settings) -> Any:
+    """A value, or where `default` is a pair a range, from `low` to `high`."""
+
+    def read(texts: list[str]) -> Any:
+        values = tuple(float(text) for text in texts)
+        if isinstance(default, tuple) and len(values) != 2:
+            raise ValueError(texts)
+        return values if isinstance(default, tuple) else values[-1]
+
+    def allowed(value: Any) -> bool:
+        first, last = value if isinstance(value, tuple) else (value, value)
+        return low <= first <= last <= high
+
+    _bind(key, default, read, allowed)
+    value = st.slider(label, low, high, step=step, key=key, **settings)
+    return _note(key, value, default, lambda chosen: [f"{one:g}" for one in (chosen if isinstance(chosen, tuple) else (chosen,))])
+
+
+def switch(label: str, *, key: str, **settings) -> bool:
+    """On or off; off by default."""
+    _bind(key, False, lambda texts: texts[-1].lower() == "true", lambda value: isinstance(value, bool))
+    return _note(key, st.toggle(label, key=key, **settings), False, lambda _: ["true"])
+
+
+def keep_text(key: str) -> str | None:
+    """A text that no widget shows; to change it, write st.session_state[key]."""
+    _bind(key, None, lambda texts: texts[-1], lambda _: True)
+    return _note(key, st.session_state[key], None, lambda text: [text])
+
+
+# --- from page to page -----------------------------------------------------------------------------------------------
+
+
+def parameters(back: bool = True, **chosen: Any) -> Query:
+    """The query of a link to another page: `chosen`, the run and models shown and, if `back`, the way back to what is seen now."""
+    kept = memory()
+    here = {key: texts for key, texts in (kept.query | kept.entries).items() if key != "from"}
+    query = {key: [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)] for key, value in chosen.items()}
+    always = {key: kept.entries[key] for key in ON_EVERY_PAGE if key in kept.entries}
+    return always | query | ({"from": [f"{kept.page}?{urlencode(here, doseq=True)}"]} if back else {})
+
+
+def link(view: str, label: str, back: bool = True, **chosen: Any) -> None:
+    """A link to another page: see `parameters`."""
+    st.page_link(f"views/{view}.py", label=label, query_params=parameters(back, **chosen))
+
+
+def offer_return(titles: dict[str, str]) -> None:
+    """Where a link led here, the way back to what was seen. `titles`: of the pages, by name."""
+    page, _, query = st.query_params.get("from", "").partition("?")
+    if page in titles and page != memory().page:
+        st.page_link(f"views/{page}.py", label=f"← Back to {titles[page]}", query_params=parse_qs(query))
