@@ -6,10 +6,9 @@ The colours keep 3:1 contrast on both backgrounds and stay apart under the commo
 
 from dataclasses import dataclass
 
-from core.config import MODELS
+from core.config import ENSEMBLE, MODELS, label
 
-CONTROL = "ensemble"  # derived from the baselines, never trained
-SHOWN_MODELS = (*MODELS, CONTROL)
+SHOWN_MODELS = (*MODELS, ENSEMBLE)
 
 
 @dataclass(frozen=True)
@@ -20,14 +19,15 @@ class Style:
     marker: str
 
 
-STYLES = {
-    "resnet18": Style("ResNet18", "#2f7fc1", "dash", "circle"),
-    "mobilenet_v2": Style("MobileNetV2", "#d05f00", "dot", "square"),
-    "fusion": Style("Fusion", "#00936c", "solid", "diamond"),
-    "resnet34": Style("ResNet34", "#a0458c", "longdashdot", "triangle-up"),
-    "ensemble": Style("Ensemble", "#8a7390", "dashdot", "x"),
-    "oracle": Style("Oracle", "#7d8683", "longdash", "cross"),
+LOOKS = {
+    "resnet18": ("#2f7fc1", "dash", "circle"),
+    "mobilenet_v2": ("#d05f00", "dot", "square"),
+    "fusion": ("#00936c", "solid", "diamond"),
+    "resnet34": ("#a0458c", "longdashdot", "triangle-up"),
+    "ensemble": ("#8a7390", "dashdot", "x"),
+    "oracle": ("#7d8683", "longdash", "cross"),
 }
+STYLES = {name: Style(label(name), *look) for name, look in LOOKS.items()}
 FOR, AGAINST = "#ff8c1a", "#2f9bff"  # evidence on a grey picture
 GOOD, BAD, NEUTRAL = "#00936c", "#c2413a", "#7d8683"
 VERDICTS = {  # of a finding -> mark, colour, and what Streamlit calls that colour
@@ -53,10 +53,6 @@ class Surface:
 
 LIGHT = Surface("#ffffff", "#1b2421", "#dfe5e2")
 DARK = Surface("#12171a", "#e7ecea", "#37413f")
-
-
-def label(model: str) -> str:
-    return STYLES[model].label
 
 
 def mix(color: str, other: str, share: float) -> str:
