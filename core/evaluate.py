@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,57 +10,59 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from core import results
-from core.config import BASELINES, Recipe, UserError
-from core.data import Cifar10, to_input
+from core.config import BACKBONES, BASELINES, ENSEMBLE, Recipe, UserError
+from core.data import Cifar10, Split, to_input
 from core.metrics import ensemble_logits
 from core.models import Classifier, build_model, count_costs, load_weights
 from core.robustness import corrupt_images, list_conditions, pick_subset
-from core.runtime import World, synchronize
+from core.runtime import World, autocast_dtype, synchronize
 
 BATCH_SIZE = 250
+TRAIN_SAMPLE = 5_000  # images
 
 
 @torch.inference_mode()
-def predict(
+def extract_features(
     model: Classifier, images: torch.Tensor, image_size: int, world: World, dtype: torch.dtype = torch.float32, label: str | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """uint8 images (N, 3, 32, 32) -> float32 logits (N, 10) and penultimate features (N, D), on the images' device.
+) -> torch.Tensor:
+    """uint8 images (N, 3, 32, 32) -> float32 features of the backbones, side by side (N, D), on the images' device.
 
     Processes share the images; each gets the whole result, in order. `label` names a progress bar.
     """
-    rows = run_batches(model, lambda x: torch.cat(model.forward_penultimate(x)[::-1], dim=1), images, image_size, world, dtype, label)
-    return rows[:, :10], rows[:, 10:]
-
-
-@torch.inference_mode()
-def predict_branches(model: Classifier, images: torch.Tensor, image_size: int, world: World, label: str) -> dict[str, torch.Tensor]:
-    """uint8 images (N, 3, 32, 32) -> each branch head's float32 logits (N, 10), as predict() does."""
-
-    def compute(x: torch.Tensor) -> torch.Tensor:
-        return torch.cat(list(model(x, branches=True)[1:]), dim=1)  # (1 + branch heads, B, 10) -> (B, 10 * branch heads)
-
-    rows = run_batches(model, compute, images, image_size, world, label=label)
-    return dict(zip(model.branch_heads, rows.split(10, dim=1), strict=True))
-
-
-def run_batches(
-    model: Classifier,
-    compute: Callable[[torch.Tensor], torch.Tensor],
-    images: torch.Tensor,
-    image_size: int,
-    world: World,
-    dtype: torch.dtype = torch.float32,
-    label: str | None = None,
-) -> torch.Tensor:
-    """`compute` of the model's inputs (B, 3, S, S) -> (B, D), over all images: float32 (N, D), shared out as predict() says."""
     model.eval()
     padded = -(-len(images) // world.size) * world.size  # every process must take equally many
     order = torch.arange(padded, device=images.device) % len(images)
     outputs = []
-    for batch in tqdm(order[world.rank :: world.size].split(BATCH_SIZE), label, leave=False, disable=label is None or not world.is_main):
+    batches = order[world.rank :: world.size].split(BATCH_SIZE)
+    for batch in tqdm(batches, label, leave=False, disable=label is None or not world.is_main):
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-            outputs.append(compute(to_input(images[batch], image_size)).float())
+            outputs.append(model.forward_features(to_input(images[batch], image_size)).float())
     return world.gather_rows(torch.cat(outputs))[: len(images)]
+
+
+@torch.inference_mode()
+def apply_head(model: Classifier, features: torch.Tensor, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features of the backbones (N, D) -> float32 logits (N, 10) and what the last layer sees (N, H)."""
+    model.eval()
+    with torch.autocast(features.device.type, dtype, enabled=dtype != torch.float32):
+        hidden = model.head[:-1](features)
+        logits = model.head[-1](hidden)
+    return logits.float(), hidden.float()
+
+
+def predict(
+    model: Classifier, images: torch.Tensor, image_size: int, world: World, dtype: torch.dtype = torch.float32, label: str | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 images (N, 3, 32, 32) -> float32 logits (N, 10) and penultimate features (N, H); see extract_features."""
+    return apply_head(model, extract_features(model, images, image_size, world, dtype, label), dtype)
+
+
+@torch.inference_mode()
+def apply_branch_heads(model: Classifier, features: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Features of the backbones (N, D) -> the logits (N, 10) of each branch head; of none where the model has none."""
+    model.eval()
+    parts = split_branches(model, features)
+    return {name: head(parts[name]) for name, head in model.branch_heads.items()}
 
 
 def score(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> tuple[float, float]:
@@ -70,12 +71,17 @@ def score(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) ->
     return loss.item(), (logits.argmax(1) == labels).float().mean().item()
 
 
-def embed(hidden: np.ndarray) -> np.ndarray:
-    """Penultimate features (N, D) -> (N, 2): PCA to 50 components, then t-SNE (van der Maaten & Hinton 2008)."""
+def reduce_features(features: np.ndarray) -> np.ndarray:
+    """Features (N, D) -> their first 50 principal components (N, 50), fewer where there are not as many."""
     from sklearn.decomposition import PCA
+
+    return PCA(min(len(results.COMPONENTS), *features.shape), random_state=0).fit_transform(features)
+
+
+def embed(components: np.ndarray) -> np.ndarray:
+    """Principal components (N, K) -> a map (N, 2) by t-SNE (van der Maaten & Hinton 2008)."""
     from sklearn.manifold import TSNE
 
-    components = PCA(min(50, *hidden.shape), random_state=0).fit_transform(hidden)
     return TSNE(init="pca", random_state=0, n_jobs=-1).fit_transform(components)
 
 
@@ -128,33 +134,87 @@ def measure_latency(model: Classifier, image_size: int, repeats: int = 50) -> fl
     return 1000 * float(np.median(seconds))
 
 
+def split_branches(model: Classifier, features: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Features of the backbones (N, D), side by side -> each one's own."""
+    return dict(zip(model.backbones, features.split([BACKBONES[name].width for name in model.backbones], dim=1), strict=True))
+
+
+def pick_splits(data: Cifar10, n: int | None) -> dict[str, Split]:
+    """What is predicted: validation and test images, and a stratified sample of the training images; of each split's first n."""
+    train = data.train.first(n)
+    chosen = torch.from_numpy(pick_subset(train.labels.cpu().numpy(), min(TRAIN_SAMPLE, len(train)))).to(train.index.device)
+    sample = Split(train.index[chosen], train.images[chosen], train.labels[chosen])
+    return {"train": sample, "val": data.val.first(n), "test": data.test.first(n)}
+
+
+def write_features(folder: Path, model: Classifier, index: np.ndarray, features: torch.Tensor, hidden: torch.Tensor) -> np.ndarray:
+    """Write features.parquet and, where there are two backbones, each one's; return the components (N, 50) of the first."""
+    components = reduce_features(hidden.cpu().numpy())
+    results.write_features(folder / "features.parquet", index, components)
+    if len(model.backbones) > 1:
+        for name, part in split_branches(model, features).items():
+            results.write_features(folder / f"features_{name}.parquet", index, reduce_features(part.cpu().numpy()))
+    return components
+
+
 def write_model(folder: Path, checkpoint: dict, data: Cifar10, world: World) -> dict[str, float]:
     """Write one model's folder by the results contract; return its parameters, MACs and latency for run.json."""
     recipe, name = Recipe.from_dict(checkpoint["run"]["recipe"]), checkpoint["model_name"]
     model = load_checkpoint_model(checkpoint).to(world.device)
-    splits, branches, hidden = {}, {branch: {} for branch in model.branch_heads}, None
-    for split_name in ("val", "test"):
-        split = getattr(data, split_name).first(recipe.images_per_split)
-        logits, hidden = predict(model, split.images, recipe.image_size, world, label=f"{name}: {split_name} predictions")
+    splits, branches = {}, {branch: {} for branch in model.branch_heads}
+    for split_name, split in pick_splits(data, recipe.images_per_split).items():
+        features = extract_features(model, split.images, recipe.image_size, world, label=f"{name}: {split_name} predictions")
+        logits, hidden = apply_head(model, features)
         keys = split.index.cpu().numpy(), split.labels.cpu().numpy()
         splits[split_name] = (*keys, logits.cpu().numpy())
-        if branches:
-            own = predict_branches(model, split.images, recipe.image_size, world, f"{name}: {split_name} predictions of the branch heads")
-            for branch, values in own.items():
-                branches[branch][split_name] = (*keys, values.cpu().numpy())
+        for branch, values in apply_branch_heads(model, features).items():
+            branches[branch][split_name] = (*keys, values.cpu().numpy())
     model.branch_heads = torch.nn.ModuleDict()  # not shipped, nor counted among the costs
     if world.is_main:
         results.write_history(folder / "history.csv", checkpoint["history"])
+        results.write_predictions(folder / "train_sample.parquet", {"train": splits.pop("train")})
         results.write_predictions(folder / "predictions.parquet", splits)
         for branch, own in branches.items():
-            results.write_predictions(folder / f"branch_{branch}.parquet", own)
+            results.write_predictions(folder / f"branch_{branch}.parquet", {split_name: own[split_name] for split_name in splits})
         correct = {one: [row["correct"].numpy() for row in checkpoint["epoch_correct"] if row["split"] == one] for one in splits}
         results.write_epoch_correct(folder / "epoch_correct.csv", correct)
         state = {key: value.cpu().numpy() for key, value in model.state_dict().items()}
         results.write_weights(folder / "weights.safetensors", state, {key for key, _ in model.named_parameters()})
         tqdm.write(f"{name}: embedding {len(hidden):,} test images (PCA, t-SNE)")
-        results.write_embedding(folder / "embedding.parquet", splits["test"][0], embed(hidden.cpu().numpy()))
+        components = write_features(folder, model, splits["test"][0], features, hidden)
+        results.write_embedding(folder / "embedding.parquet", splits["test"][0], embed(components))
     return count_costs(model, recipe.image_size) | {"latency_ms": measure_latency(model, recipe.image_size)}
+
+
+def write_from_weights(run: results.Run, data: Cifar10, world: World) -> None:
+    """Write what a run's shipped weights give beyond its predictions: train_sample.parquet and features.parquet of every model,
+    and linear_head.parquet of the ensemble: a linear classifier on both baselines' features, fine-tuned apart. Raises UserError.
+    """
+    recipe, both = run.recipe, set(BASELINES) <= set(run.models)
+    dtype = autocast_dtype(world.device, recipe.bfloat16)
+    splits, of_baselines = pick_splits(data, recipe.images_per_split), {}
+    train = data.train.first(recipe.images_per_split)
+    for name in run.models:
+        model = load_shipped_model(run, name).to(world.device)
+        parts = {
+            split: extract_features(model, one.images, recipe.image_size, world, label=f"{name}: {split}") for split, one in splits.items()
+        }
+        logits, _ = apply_head(model, parts["train"])
+        if world.is_main:
+            sample = tuple(t.cpu().numpy() for t in (splits["train"].index, splits["train"].labels, logits))
+            results.write_predictions(run.path / name / "train_sample.parquet", {"train": sample})
+            index, (_, hidden) = splits["test"].index.cpu().numpy(), apply_head(model, parts["test"])
+            write_features(run.path / name, model, index, parts["test"], hidden)
+        if both and name in BASELINES:  # as the heads saw them in training, but for the augmentation
+            parts["train"] = extract_features(model, train.images, recipe.image_size, world, dtype, f"{name}: all of train")
+            of_baselines[name] = {split: values.cpu().numpy() for split, values in parts.items()}
+    if both and world.is_main:
+        splits["train"] = train
+        labels = {split: one.labels.cpu().numpy() for split, one in splits.items()}
+        tqdm.write(f"fitting a linear classifier to both baselines' features of {len(train):,} images")
+        logits = fit_probe({split: np.hstack([of_baselines[name][split] for name in BASELINES]) for split in splits}, labels)
+        tables = {split: (splits[split].index.cpu().numpy(), labels[split], logits[split]) for split in logits}
+        results.write_predictions(run.path / ENSEMBLE / "linear_head.parquet", tables)
 
 
 def fit_probe(

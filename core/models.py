@@ -71,11 +71,6 @@ class Classifier(nn.Module):
         parts = dict(zip(self.backbones, features.split([BACKBONES[name].width for name in self.backbones], dim=1), strict=True))
         return torch.stack([self.head(features), *(head(parts[name]) for name, head in self.branch_heads.items())])
 
-    def forward_penultimate(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, 3, H, W) -> what the last layer sees (N, D), and logits (N, 10)."""
-        hidden = self.head[:-1](self.forward_features(x))
-        return hidden, self.head[-1](hidden)
-
     def forward_branches(self, x: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) -> the logits of the head and of each branch head, (1 + branches, N, 10)."""
         features = self.forward_features(x)

@@ -4,6 +4,7 @@ python scripts/evaluate.py results/imagenet-96-seed0                           e
 torchrun --nproc-per-node 4 scripts/evaluate.py results/imagenet-224-seed0     the same, on four GPUs
 python scripts/evaluate.py results/imagenet-96-seed0 --check                   needs no checkpoints
 python scripts/evaluate.py results/imagenet-96-seed0 --probe                   the control that is not fine-tuned
+python scripts/evaluate.py results/imagenet-96-seed0 --features                what the shipped weights give beyond predictions
 python scripts/evaluate.py --images                                            only results/test_images.parquet
 """
 
@@ -18,7 +19,7 @@ import numpy as np
 from core import results
 from core.config import MODELS, ROOT, Recipe, UserError, exit_on_user_error
 from core.data import load_cifar10, open_cifar10
-from core.evaluate import shipped_agreement, write_probes, write_results
+from core.evaluate import shipped_agreement, write_from_weights, write_probes, write_results
 from core.models import describe_start_weights
 from core.runtime import World, open_world
 from core.train import load_checkpoint
@@ -38,6 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     task.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a model agrees on fewer than 99.9 %% of images")
     task.add_argument("--images", action="store_true", help="write only the test images; needs no run")
     task.add_argument("--probe", action="store_true", help="write only the answers of linear classifiers on the start weights' features")
+    task.add_argument("--features", action="store_true", help="write only train_sample, features and linear_head, from shipped weights")
     parser.add_argument("--start-weights", default="imagenet", metavar="imagenet|FOLDER", help="for --probe (default: imagenet)")
     args = parser.parse_args()
     if not args.images and args.run is None:
@@ -75,6 +77,12 @@ def probe(args: argparse.Namespace, world: World) -> str:
     return f"wrote {args.run}: probe.parquet of {', '.join(run.models)}"
 
 
+def write_features(args: argparse.Namespace, world: World) -> str:
+    run = results.load_run(args.run)
+    write_from_weights(run, load_cifar10(args.data, world.device), world)
+    return f"wrote {args.run}: train_sample.parquet and features.parquet of {', '.join(run.models)}"
+
+
 def check(args: argparse.Namespace, world: World) -> str:
     run = results.load_run(args.run)
     models = [m for m in MODELS if m in args.model or ("all" in args.model and m in run.models)]
@@ -93,7 +101,8 @@ def main() -> None:
         print(write_images(args))
         return
     with open_world() as world:
-        line = (check if args.check else probe if args.probe else rewrite)(args, world)
+        tasks = {check: args.check, probe: args.probe, write_features: args.features}
+        line = next((task for task, asked in tasks.items() if asked), rewrite)(args, world)
         if world.is_main:
             print(line)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from core import results
-from core.config import ROOT, TRIO
+from core.config import BASELINES, ROOT, TRIO
 from core.evaluate import load_shipped_model, predict, score
 from core.train import load_checkpoint
 from tests.fake_run import make_run
@@ -41,8 +41,10 @@ def test_a_training_leaves_a_whole_run(trained):
     assert sorted(p.name for p in trained.parent.iterdir()) == ["run", "test_images.parquet"]
     assert sorted(p.name for p in trained.iterdir()) == sorted([*TRIO, "run.json"])
     for model in TRIO:
-        files = ["embedding.parquet", "history.csv", "predictions.parquet", "weights.safetensors"]
-        assert sorted(p.name for p in (trained / model).iterdir()) == files
+        files = ["embedding.parquet", "epoch_correct.csv", "features.parquet", "history.csv", "predictions.parquet"]
+        files += [f"features_{branch}.parquet" for branch in BASELINES if model == "fusion"]
+        files += ["train_sample.parquet", "weights.safetensors"]
+        assert sorted(p.name for p in (trained / model).iterdir()) == sorted(files)
 
 
 def test_stopped_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(fake_cifar, trained, tmp_path):

@@ -22,7 +22,8 @@ def remake_commands(run: Path, model: str) -> dict[str, str]:
     explain = command("explain.py", run, "--model", model, "--errors", *(["--branches"] if model == "fusion" else []))
     return {
         **{"robustness.csv": command("robustness.py", run), "attributions.npz": explain},
-        **{"train_sample.parquet": rebuild_command(run, "--train-sample"), "features.parquet": rebuild_command(run, "--features")},
+        **dict.fromkeys(("train_sample.parquet", "features.parquet", "linear_head.parquet"), rebuild_command(run, "--features")),
+        **{f"features_{baseline}.parquet": rebuild_command(run, "--features") for baseline in BASELINES},
         **dict.fromkeys(("epoch_correct.csv", "weights.safetensors", "embedding.parquet", "history.csv"), rebuild_command(run)),
         **{f"branch_{baseline}.parquet": rebuild_command(run) for baseline in BASELINES},
     }

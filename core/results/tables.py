@@ -14,7 +14,10 @@ from core.results.run import Run, rebuild_command, split_size
 from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LOGITS, read_table, write_table
 from core.robustness import list_conditions
 
-OPTIONS = {"probe": "--probe", "train_sample": "--train-sample", "features": "--features"}  # of evaluate.py, for optional files
+OPTIONS = {
+    "probe": "--probe",
+    **dict.fromkeys(("train_sample", "features", "linear_head"), "--features"),
+}  # of evaluate.py, for optional files
 
 
 def repair_command(run: Run, name: str) -> str:
@@ -74,8 +77,8 @@ def load_predictions(run: Run, model: str, split: str = "test", labels: np.ndarr
     """One split of predictions.parquet, compared with the true test `labels` where given. Raises MissingFile, UserError.
 
     `name` asks for another table with the same columns: "probe" (a linear probe: a linear classifier on the model's features
-    before any training), "train_sample" (its split is "train"), or the fusion's "branch_resnet18" and "branch_mobilenet_v2"
-    (of the heads on one branch alone).
+    before any training), "train_sample" (its split is "train"), the fusion's "branch_resnet18" and "branch_mobilenet_v2" (of the
+    heads on one branch alone), or the ensemble's "linear_head" (a linear classifier on the baselines' features, fine-tuned apart).
     """
     path, repair = run.path / model / f"{name}.parquet", repair_command(run, name)
     stat = path.stat() if path.exists() else None
@@ -125,25 +128,27 @@ def load_embedding(run: Run, model: str) -> pd.DataFrame:
 
 
 def write_features(path: Path, index: np.ndarray, components: np.ndarray) -> None:
-    """features.parquet from index (N,) and the features' principal components (N, up to 50), kept as float16."""
+    """features.parquet, or features_<branch>.parquet, from index (N,) and principal components (N, up to 50), kept as float16."""
     frame = pd.DataFrame(np.asarray(components, np.float16), columns=COMPONENTS[: components.shape[1]])
     write_table(path, frame.assign(index=index), "features.parquet")
 
 
-def load_features(run: Run, model: str) -> np.ndarray:
+def load_features(run: Run, model: str, branch: str | None = None) -> np.ndarray:
     """features.parquet: principal components of each test image's penultimate features, (N, up to 50) float32, the first the
-    widest. Raises MissingFile, UserError.
+    widest; with a `branch`, of what that backbone of the fusion hands on. Raises MissingFile, UserError.
     """
-    frame = _read_test_rows(run, model, "features").drop(columns="index")
+    name = f"features_{branch}" if branch else "features"
+    frame = _read_test_rows(run, model, name, "features").drop(columns="index")
     if tuple(frame) != COMPONENTS[: frame.shape[1]]:
-        path = run.path / model / "features.parquet"
+        path = run.path / model / f"{name}.parquet"
         raise UserError(f"{path} does not hold the first components without a gap: run {repair_command(run, 'features')}")
     return frame.to_numpy(np.float32)
 
 
-def _read_test_rows(run: Run, model: str, name: str) -> pd.DataFrame:
-    path, repair = run.path / model / f"{name}.parquet", repair_command(run, name)
-    frame = read_table(path, repair).sort_values("index", ignore_index=True)
+def _read_test_rows(run: Run, model: str, name: str, kind: str | None = None) -> pd.DataFrame:
+    kind = kind or name
+    path, repair = run.path / model / f"{name}.parquet", repair_command(run, kind)
+    frame = read_table(path, repair, f"{kind}.parquet").sort_values("index", ignore_index=True)
     if list(frame["index"]) != list(range(split_size(run, "test"))):
         raise UserError(f"{path} does not hold a row a test image: run {repair}")
     return frame

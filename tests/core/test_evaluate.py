@@ -1,18 +1,20 @@
 """From a checkpoint to the files of a run: the same numbers as a plain forward pass of that checkpoint."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from core import results
-from core.config import RECIPES, TRIO, UserError
-from core.data import to_input
-from core.evaluate import embed, fit_probe, load_shipped_model, predict, score, shipped_agreement
+from core.config import BASELINES, RECIPES, TRIO, UserError
+from core.data import Split, to_input
+from core.evaluate import embed, fit_probe, load_shipped_model, pick_splits, predict, reduce_features, score, shipped_agreement
 from core.models import build_model, count_costs
 from core.train import load_checkpoint
 
@@ -49,10 +51,13 @@ def test_an_embedding_keeps_clusters_apart_and_repeats_itself():
     generator = np.random.default_rng(0)
     labels = np.arange(120) % 3
     hidden = (generator.standard_normal((120, 64)) + 8 * np.eye(64)[labels]).astype(np.float32)
-    xy = embed(hidden)
+    components = reduce_features(hidden)
+    values = np.linalg.svd(hidden - hidden.mean(0), compute_uv=False)[:50]  # the spread along each principal axis
+    np.testing.assert_allclose(np.linalg.norm(components, axis=0), values, rtol=1e-3)
+    xy = embed(components)
     assert xy.shape == (120, 2) and np.isfinite(xy).all()
     assert KNeighborsClassifier(3).fit(xy, labels).score(xy, labels) == 1
-    assert np.array_equal(embed(hidden), xy)
+    assert np.array_equal(embed(components), xy)
 
 
 @pytest.mark.parametrize("name", TRIO)
@@ -149,3 +154,41 @@ def test_the_script_writes_probes_of_a_runs_own_start_weights(trained, script, f
         assert not np.array_equal(probe.logits, predictions.logits)
     finished = script(*arguments, tmp_path)
     assert finished.code == 2 and "resnet18.safetensors is missing" in finished.error
+
+
+@torch.no_grad()
+def test_shipped_weights_give_what_the_checkpoint_gave(trained, data, script, fake_cifar, tmp_path):
+    """train_sample and features were written with the predictions; --features writes the same from the weights alone."""
+    run = results.load_run(shutil.copytree(trained, tmp_path / "results" / "run"))
+    written = {}
+    for model in TRIO:
+        for path in (run.path / model).glob("[tf]*.parquet"):
+            written[path] = pd.read_parquet(path)
+            path.unlink()
+    assert len(written) == 2 * len(TRIO) + len(BASELINES)
+    with pytest.raises(UserError, match=r"train_sample\.parquet .*: run python scripts/evaluate\.py .*results/run --features"):
+        results.load_predictions(run, "fusion", "train", name="train_sample")
+    finished = script("evaluate.py", run.path, "--features", "--data", fake_cifar)
+    assert finished.code == 0, finished.error
+    for path, frame in written.items():
+        pd.testing.assert_frame_equal(pd.read_parquet(path), frame, atol=1e-2, rtol=1e-2)
+
+    sample = results.load_predictions(run, "fusion", "train", name="train_sample")
+    train = data.train.first(200)
+    assert np.array_equal(sample.index, train.index) and np.array_equal(sample.labels, train.labels)  # of few all are taken
+    model = load_shipped_model(run, "fusion")
+    np.testing.assert_allclose(sample.logits, model(to_input(train.images, 32)), atol=1e-4, rtol=1e-3)
+    branch = model.backbones["mobilenet_v2"](to_input(data.test.images[:200], 32)).numpy()
+    components = results.load_features(run, "fusion", "mobilenet_v2")
+    kept, whole = (np.linalg.norm(one[:100, None] - one[None, 100:], axis=2) for one in (components, branch))
+    assert np.corrcoef(kept.ravel(), whole.ravel())[0, 1] > 0.95  # distances between images are kept
+    head = results.load_predictions(run, "ensemble", "test", name="linear_head")
+    assert np.array_equal(head.index, np.arange(200)) and head.logits.shape == (200, 10)
+
+
+def test_the_training_sample_is_even_and_always_the_same(data):
+    sample = pick_splits(data, None)["train"]
+    assert len(sample) == len(data.train) and len(pick_splits(data, 150)["train"]) == 150
+    some = replace(data, train=Split(*(torch.cat([getattr(data.train, name)] * 20) for name in ("index", "images", "labels"))))
+    sample, again = (pick_splits(some, None)["train"] for _ in range(2))
+    assert torch.equal(torch.bincount(sample.labels), torch.full((10,), 500)) and torch.equal(sample.index, again.index)

@@ -9,6 +9,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from core.config import BACKBONES, BASELINES, MODELS, RECIPES, UserError
+from core.evaluate import apply_head
 from core.models import build_backbone, build_model, count_costs, describe_start_weights, load_weights
 from core.train import build_optimizer, train_step
 
@@ -55,7 +56,7 @@ def step(model, x, steps: int = 1) -> list[float]:
 def test_shapes_and_the_penultimate_layer(name, model, x):
     model.eval()
     features, logits = model.forward_features(x), model(x)
-    hidden, same = model.forward_penultimate(x)
+    same, hidden = apply_head(model, features)
     assert features.shape == (4, WIDTHS[name]) and logits.shape == (4, 10) and hidden.shape == (4, HIDDEN[name])
     torch.testing.assert_close(same, logits)
     torch.testing.assert_close(model.head[-1](hidden), logits)

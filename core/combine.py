@@ -1,0 +1,232 @@
+"""Two networks as one: ways to combine their answers without training them together, what each costs, and how much there is to gain.
+
+A way is fitted on validation, if at all, and reported on test; its validation logits are cross-fitted, so that ways may be chosen
+by validation accuracy. What a pair can gain shows in how its networks err: together or apart. No torch here.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import log_softmax
+
+from core import metrics, results
+from core.config import BASELINES, ENSEMBLE, TRIO, label
+from core.results import Run
+
+FOLDS = 5
+Logits = Sequence[np.ndarray]  # (N, C) a network
+Combine = Callable[[Logits], np.ndarray]  # -> logits (N, C)
+
+
+# --- how two networks err: `first` and `second` are (N,) bool, is the image classified correctly? ---------------------
+
+
+def measure_pair(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """Yule's q, disagreement (exactly one correct), kappa and double fault (none correct) of a pair (Kuncheva & Whitaker 2003).
+
+    q and kappa are 1 where the two are correct on the same images and 0 where they err independently; NaN where not defined.
+    """
+    both, one, other, none = metrics.count_outcomes(first, second)[[1, 1, 0, 0], [1, 0, 1, 0]].astype(float)
+    n = both + one + other + none
+    excess = both * none - one * other
+    chance = (both + one) * (one + none) + (both + other) * (other + none)
+    return {
+        "q": excess / (both * none + one * other) if both * none + one * other else np.nan,
+        "disagreement": (one + other) / n,
+        "kappa": 2 * excess / chance if chance else np.nan,
+        "double_fault": none / n,
+    }
+
+
+def linear_cka(first: np.ndarray, second: np.ndarray) -> float:
+    """How alike two sets of features (N, D) and (N, E) of the same images are, 0 to 1, up to rotation and scale.
+
+    Linear centred kernel alignment (Kornblith et al. 2019); NaN where one of them is constant.
+    """
+    first, second = (one.astype(np.float64) - one.mean(axis=0, dtype=np.float64) for one in (first, second))
+    own = np.linalg.norm(first.T @ first) * np.linalg.norm(second.T @ second)
+    return float(np.linalg.norm(first.T @ second) ** 2 / own) if own else np.nan
+
+
+# --- ways to combine: a fit takes validation labels (N,) and logits, and returns what combines any images' logits -------
+
+
+def mean_probabilities(labels: np.ndarray, logits: Logits) -> Combine:
+    """The ensemble: every network's word counts the same (linear opinion pool)."""
+    return lambda logits: metrics.ensemble_logits(*logits)
+
+
+def mean_logits(labels: np.ndarray, logits: Logits) -> Combine:
+    """The geometric mean of the probabilities (logarithmic opinion pool): a network that is sure can veto."""
+    return lambda logits: np.mean([log_softmax(one.astype(np.float64), axis=1) for one in logits], axis=0)
+
+
+def fit_weight(labels: np.ndarray, logits: Logits) -> Combine:
+    """Two networks' probabilities, weighted: of 21 weights the one with the best accuracy, of equals the one nearest to one half."""
+
+    def mix(weight: float, probabilities: Logits) -> np.ndarray:
+        return np.log((weight * probabilities[0] + (1 - weight) * probabilities[1]).clip(np.finfo(np.float64).tiny))
+
+    probabilities = list(map(metrics.softmax, logits))
+    weights = sorted(np.linspace(0, 1, 21), key=lambda weight: abs(weight - 0.5))
+    best = max(weights, key=lambda weight: (mix(weight, probabilities).argmax(axis=1) == labels).mean())
+    return lambda logits: mix(best, list(map(metrics.softmax, logits)))
+
+
+def fit_stack(labels: np.ndarray, logits: Logits) -> Combine:
+    """A multinomial logistic regression on the log-probabilities, with one weight a network and one bias a class (Wolpert 1992)."""
+    from scipy.optimize import minimize
+
+    def features(logits: Logits) -> np.ndarray:
+        return np.stack([log_softmax(one.astype(np.float64), axis=1) for one in logits])  # (networks, N, C)
+
+    x, k = features(logits), len(logits)
+    truth = np.eye(x.shape[2])[labels]  # (N, C)
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        log_p = log_softmax(np.tensordot(theta[:k], x, 1) + theta[k:], axis=1)
+        error = (np.exp(log_p) - truth) / len(labels)
+        return -(truth * log_p).sum() / len(labels), np.concatenate([(x * error).sum(axis=(1, 2)), error.sum(axis=0)])
+
+    start = np.concatenate([np.full(k, 1 / k), np.zeros(x.shape[2])])  # the mean of the logits
+    theta = minimize(loss, start, jac=True, method="BFGS").x
+    return lambda logits: np.tensordot(theta[:k], features(logits), 1) + theta[k:]
+
+
+WAYS = {  # name: label, fit; the first needs nothing but the networks, nor does the second
+    ENSEMBLE: ("Mean of probabilities", mean_probabilities),
+    "mean_logits": ("Mean of logits", mean_logits),
+    "weighted": ("Weighted probabilities", fit_weight),
+    "stacked": ("Stacked on log-probabilities", fit_stack),
+}
+
+
+def cross_fit(fit: Callable[[np.ndarray, Logits], Combine], labels: np.ndarray, val: Logits, test: Logits) -> tuple[np.ndarray, np.ndarray]:
+    """Combined logits of validation and test images: each validation image's by a fit to four fifths that lack it, test by all."""
+    fold = np.random.default_rng(0).permutation(len(labels)) % FOLDS
+    combined = np.empty(val[0].shape)
+    for one in range(FOLDS):
+        rest = fold != one
+        combined[~rest] = fit(labels[rest], [logits[rest] for logits in val])([logits[~rest] for logits in val])
+    return combined, fit(labels, val)(test)
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def choose_better(run: Run) -> str:
+    """The baseline that classifies more of the validation images correctly: the one to beat. Raises UserError."""
+    correct = {}
+    for model in BASELINES:
+        val = results.load_predictions(run, model, "val")
+        correct[model] = (val.logits.argmax(axis=1) == val.labels).sum()
+    return max(BASELINES, key=correct.get)
+
+
+def list_ways(run: Run, others: Sequence[Run] = (), control: Run | None = None) -> pd.DataFrame:
+    """Every way to have one answer from up to two networks, a row each, the baselines first. Raises UserError.
+
+    name, label, group (one network | two seeds of one | combined afterwards | trained together), val_accuracy, accuracy (test),
+    difference to the better baseline (chosen on validation) with low and high (paired bootstrap), p (exact McNemar) and p_holm
+    over the rows (NaN in the better baseline's own), and what it costs: networks (trained), parameters, macs, fitted (what else).
+    `others` are runs of the same recipe with other seeds, `control` the same run without branch losses; rows that need what is
+    not there are left out.
+    """
+    _, val_labels, val = results.load_logits(run, "val")
+    _, labels, test = results.load_logits(run)
+    rows, answers, costs = [], {}, run.record["models"]
+
+    def add(name: str, text: str, group: str, logits: tuple[np.ndarray, np.ndarray], models: Sequence[str], fitted: str = "") -> None:
+        right = [values.argmax(axis=1) == truth for values, truth in zip(logits, (val_labels, labels), strict=True)]
+        cost = {key: sum(costs[model][key] for model in models) for key in ("parameters", "macs")}
+        rows.append({"name": name, "label": text, "group": group, "val_accuracy": right[0].mean(), "accuracy": right[1].mean()})
+        rows[-1] |= {"networks": len(models), **cost, "fitted": fitted}
+        answers[name] = right[1]
+
+    for model in (m for m in run.models if m not in TRIO or m in BASELINES):
+        add(model, label(model), "one network", (val[model], test[model]), [model])
+    if set(BASELINES) <= set(test):
+        for other in others[:1]:
+            for model in BASELINES:
+                pairs = [
+                    metrics.ensemble_logits(logits[model], results.load_predictions(other, model, split).logits)
+                    for split, logits in (("val", val), ("test", test))
+                ]
+                text = f"{label(model)} twice (seeds {run.record['seed']} and {other.record['seed']})"
+                add(f"two_{model}", text, "two seeds of one", tuple(pairs), [model, model])
+        pair = [[one[model] for model in BASELINES] for one in (val, test)]
+        for name, (text, fit) in WAYS.items():
+            fitted = "" if fit in (mean_probabilities, mean_logits) else "on validation"
+            add(name, text, "combined afterwards", cross_fit(fit, val_labels, *pair), BASELINES, fitted)
+        if (run.path / ENSEMBLE / "linear_head.parquet").exists():
+            head = tuple(results.load_predictions(run, ENSEMBLE, split, name="linear_head").logits for split in ("val", "test"))
+            add("linear_head", "Linear head on both features", "combined afterwards", head, BASELINES, "on training images")
+    if "fusion" in test:
+        if control:
+            plain = tuple(results.load_predictions(control, "fusion", split).logits for split in ("val", "test"))
+            add("fusion_plain", f"{label('fusion')} without branch losses", "trained together", plain, ["fusion"])
+        branches = [f"branch_{model}" for model in BASELINES]
+        if all((run.path / "fusion" / f"{name}.parquet").exists() for name in branches):
+            heads = (
+                metrics.ensemble_logits(*(results.load_predictions(run, "fusion", split, name=name).logits for name in branches))
+                for split in ("val", "test")
+            )
+            add("branch_mean", "Mean of the fusion's branch heads", "trained together", tuple(heads), ["fusion"])
+        add("fusion", label("fusion"), "trained together", (val["fusion"], test["fusion"]), ["fusion"])
+    return compare_rows(pd.DataFrame(rows), answers, choose_better(run))
+
+
+def compare_rows(table: pd.DataFrame, answers: dict[str, np.ndarray], reference: str) -> pd.DataFrame:
+    """Add difference, low, high, p and p_holm of each row's correctness (N,) against the reference row's."""
+    tested = []
+    for name in table["name"]:
+        difference, (low, high) = metrics.accuracy_difference(answers[name], answers[reference])
+        p = metrics.mcnemar(answers[name], answers[reference]) if name != reference else np.nan
+        tested.append({"difference": difference, "low": low, "high": high, "p": p})
+    table = pd.concat([table, pd.DataFrame(tested)], axis=1)
+    others = table["name"] != reference
+    table.loc[others, "p_holm"] = metrics.holm(table.loc[others, "p"].to_numpy())
+    return table
+
+
+def pick_late(table: pd.DataFrame) -> str:
+    """Of the ways to combine two trained networks, the one with the best validation accuracy, the simplest of equals."""
+    late = table[table["group"] == "combined afterwards"]
+    return late.loc[late["val_accuracy"].idxmax(), "name"]
+
+
+def list_pairs(run: Run, others: Sequence[Run] = ()) -> pd.DataFrame:
+    """How pairs of networks err, a row a pair: pair, label, the columns of measure_pair, ensemble and oracle (accuracies), cka.
+
+    The two baselines, two seeds of each where `others` has one, and the fusion's own two branches. cka compares the features that
+    `evaluate.py --features` wrote, the rest of the fusion's branches are their heads' predictions; NaN where a file is not there.
+    Raises UserError.
+    """
+    _, labels, test = results.load_logits(run)
+    rows = []
+
+    def add(name: str, text: str, logits: Logits, features: list[tuple[str, str | None]]) -> None:
+        correct = [one.argmax(axis=1) == labels for one in logits]
+        row = {"pair": name, "label": text}
+        if logits:
+            right = metrics.ensemble_logits(*logits).argmax(axis=1) == labels
+            row |= {**measure_pair(*correct), "ensemble": right.mean(), "oracle": np.logical_or(*correct).mean()}
+        files = [f"{model}/features{f'_{branch}' if branch else ''}.parquet" for model, branch in features]
+        if files and all((run.path / file).exists() for file in files):
+            row["cka"] = linear_cka(*(results.load_features(run, *one) for one in features))
+        rows.append(row)
+
+    if set(BASELINES) <= set(test):
+        add("baselines", " and ".join(map(label, BASELINES)), [test[model] for model in BASELINES], [(m, None) for m in BASELINES])
+        for other in others[:1]:
+            for model in BASELINES:
+                text = f"{label(model)}, seeds {run.record['seed']} and {other.record['seed']}"
+                add(f"two_{model}", text, [test[model], results.load_predictions(other, model).logits], [])
+    if "fusion" in test:
+        heads = [f"branch_{model}" for model in BASELINES]
+        there = all((run.path / "fusion" / f"{head}.parquet").exists() for head in heads)
+        logits = [results.load_predictions(run, "fusion", name=head).logits for head in heads] if there else []
+        add("branches", "The fusion's two branches", logits, [("fusion", model) for model in BASELINES])
+    columns = ["pair", "label", "q", "disagreement", "kappa", "double_fault", "ensemble", "oracle", "cka"]
+    return pd.DataFrame(rows, columns=columns)
