@@ -5,13 +5,14 @@ by validation accuracy. What a pair can gain shows in how its networks err: toge
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
 
 from core import metrics, results
-from core.config import BASELINES, ENSEMBLE, TRIO, label
+from core.config import BASELINES, ENSEMBLE, FUSION, MODELS, label
 from core.results import Run
 
 FOLDS = 5
@@ -112,88 +113,101 @@ def cross_fit(fit: Callable[[np.ndarray, Logits], Combine], labels: np.ndarray, 
     return combined, fit(labels, val)(test)
 
 
-# --- the table -------------------------------------------------------------------------------------------------------
+# --- the tables ------------------------------------------------------------------------------------------------------
+
+ONE, TWICE, LATE, TOGETHER = "one network", "two seeds of one", "combined afterwards", "trained together"
 
 
-def choose_better(run: Run) -> str:
-    """The baseline that classifies more of the validation images correctly: the one to beat. Raises UserError."""
-    correct = {}
-    for model in BASELINES:
-        val = results.load_predictions(run, model, "val")
-        correct[model] = (val.logits.argmax(axis=1) == val.labels).sum()
-    return max(BASELINES, key=correct.get)
+@dataclass(frozen=True)
+class Way:
+    """One way to have an answer from up to two networks: what it gets right, and what it costs."""
+
+    label: str
+    group: str  # ONE | TWICE | LATE | TOGETHER
+    val_correct: np.ndarray  # (V,) bool
+    correct: np.ndarray  # (N,) bool, of the test images
+    networks: int  # trained
+    parameters: float
+    macs: float  # of one image
+    fitted: str  # what else is fitted, on which images; empty where nothing is
 
 
-def list_ways(run: Run, others: Sequence[Run] = (), control: Run | None = None) -> pd.DataFrame:
-    """Every way to have one answer from up to two networks, a row each, the baselines first. Raises UserError.
+def find_ways(run: Run, others: Sequence[Run] = (), control: Run | None = None) -> dict[str, Way]:
+    """Every way there is, the baselines first. Raises UserError.
 
-    name, label, group (one network | two seeds of one | combined afterwards | trained together), val_accuracy, accuracy (test),
-    difference to the better baseline (chosen on validation) with low and high (paired bootstrap), p (exact McNemar) and p_holm
-    over the rows (NaN in the better baseline's own), and what it costs: networks (trained), parameters, macs, fitted (what else).
-    `others` are runs of the same recipe with other seeds, `control` the same run without branch losses; rows that need what is
+    `others` are runs of the same recipe with other seeds, `control` the same run without branch losses; ways that need what is
     not there are left out.
     """
     _, val_labels, val = results.load_logits(run, "val")
     _, labels, test = results.load_logits(run)
-    rows, answers, costs = [], {}, run.record["models"]
+    ways = {}
 
-    def add(name: str, text: str, group: str, logits: tuple[np.ndarray, np.ndarray], models: Sequence[str], fitted: str = "") -> None:
-        right = [values.argmax(axis=1) == truth for values, truth in zip(logits, (val_labels, labels), strict=True)]
-        cost = {key: sum(costs[model][key] for model in models) for key in ("parameters", "macs")}
-        rows.append({"name": name, "label": text, "group": group, "val_accuracy": right[0].mean(), "accuracy": right[1].mean()})
-        rows[-1] |= {"networks": len(models), **cost, "fitted": fitted}
-        answers[name] = right[1]
+    def add(name: str, text: str, group: str, logits: Sequence[np.ndarray], models: Sequence[str], fitted: str = "") -> None:
+        correct = [values.argmax(axis=1) == truth for values, truth in zip(logits, (val_labels, labels), strict=True)]
+        costs = [sum(run.record["models"][model].get(key, np.nan) for model in models) for key in ("parameters", "macs")]
+        ways[name] = Way(text, group, *correct, len(models), *costs, fitted)
 
-    for model in (m for m in run.models if m not in TRIO or m in BASELINES):
-        add(model, label(model), "one network", (val[model], test[model]), [model])
+    def load(of: Run, model: str, file: str = "predictions") -> list[np.ndarray]:
+        return [results.load_predictions(of, model, split, name=file).logits for split in ("val", "test")]
+
+    def average(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [metrics.ensemble_logits(*pair) for pair in zip(first, second, strict=True)]
+
+    for model in (m for m in run.models if len(MODELS[m].backbones) == 1):
+        add(model, label(model), ONE, (val[model], test[model]), [model])
     if set(BASELINES) <= set(test):
-        for other in others[:1]:
-            for model in BASELINES:
-                pairs = [
-                    metrics.ensemble_logits(logits[model], results.load_predictions(other, model, split).logits)
-                    for split, logits in (("val", val), ("test", test))
-                ]
-                text = f"{label(model)} twice (seeds {run.record['seed']} and {other.record['seed']})"
-                add(f"two_{model}", text, "two seeds of one", tuple(pairs), [model, model])
+        for model in BASELINES if others else ():
+            text = f"{label(model)} twice (seeds {run.record['seed']} and {others[0].record['seed']})"
+            add(f"two_{model}", text, TWICE, average((val[model], test[model]), load(others[0], model)), [model, model])
         pair = [[one[model] for model in BASELINES] for one in (val, test)]
         for name, (text, fit) in WAYS.items():
             fitted = "" if fit in (mean_probabilities, mean_logits) else "on validation"
-            add(name, text, "combined afterwards", cross_fit(fit, val_labels, *pair), BASELINES, fitted)
+            add(name, text, LATE, cross_fit(fit, val_labels, *pair), BASELINES, fitted)
         if (run.path / ENSEMBLE / "linear_head.parquet").exists():
-            head = tuple(results.load_predictions(run, ENSEMBLE, split, name="linear_head").logits for split in ("val", "test"))
-            add("linear_head", "Linear head on both features", "combined afterwards", head, BASELINES, "on training images")
-    if "fusion" in test:
+            add("linear_head", "Linear head on both features", LATE, load(run, ENSEMBLE, "linear_head"), BASELINES, "on training images")
+    if FUSION.name in test:
         if control:
-            plain = tuple(results.load_predictions(control, "fusion", split).logits for split in ("val", "test"))
-            add("fusion_plain", f"{label('fusion')} without branch losses", "trained together", plain, ["fusion"])
-        branches = [f"branch_{model}" for model in BASELINES]
-        if all((run.path / "fusion" / f"{name}.parquet").exists() for name in branches):
-            heads = (
-                metrics.ensemble_logits(*(results.load_predictions(run, "fusion", split, name=name).logits for name in branches))
-                for split in ("val", "test")
-            )
-            add("branch_mean", "Mean of the fusion's branch heads", "trained together", tuple(heads), ["fusion"])
-        add("fusion", label("fusion"), "trained together", (val["fusion"], test["fusion"]), ["fusion"])
-    return compare_rows(pd.DataFrame(rows), answers, choose_better(run))
+            add("fusion_plain", f"{FUSION.label} without branch losses", TOGETHER, load(control, FUSION.name), [FUSION.name])
+        heads = [f"branch_{model}" for model in BASELINES]
+        if all((run.path / FUSION.name / f"{head}.parquet").exists() for head in heads):
+            both = average(*(load(run, FUSION.name, head) for head in heads))
+            add("branch_mean", "Mean of the fusion's branch heads", TOGETHER, both, [FUSION.name])
+        add(FUSION.name, FUSION.label, TOGETHER, (val[FUSION.name], test[FUSION.name]), [FUSION.name])
+    return ways
 
 
-def compare_rows(table: pd.DataFrame, answers: dict[str, np.ndarray], reference: str) -> pd.DataFrame:
-    """Add difference, low, high, p and p_holm of each row's correctness (N,) against the reference row's."""
-    tested = []
-    for name in table["name"]:
-        difference, (low, high) = metrics.accuracy_difference(answers[name], answers[reference])
-        p = metrics.mcnemar(answers[name], answers[reference]) if name != reference else np.nan
-        tested.append({"difference": difference, "low": low, "high": high, "p": p})
-    table = pd.concat([table, pd.DataFrame(tested)], axis=1)
+def choose_baseline(ways: dict[str, Way]) -> str:
+    """The baseline that is better on validation: the one to beat."""
+    return max(BASELINES, key=lambda model: ways[model].val_correct.mean())
+
+
+def choose_late(ways: dict[str, Way]) -> str:
+    """Of the ways to combine two trained networks the one that is best on validation, the simplest of equals."""
+    return max((name for name, way in ways.items() if way.group == LATE), key=lambda name: ways[name].val_correct.mean())
+
+
+def list_ways(ways: dict[str, Way]) -> pd.DataFrame:
+    """A row a way: name, label, group, val_accuracy, accuracy (test), difference to the better baseline (chosen on validation)
+    with low and high (paired bootstrap), p (exact McNemar) and p_holm over the rows (NaN in that baseline's own), and the costs:
+    networks (trained), parameters, macs (of one image), fitted (what else, on which images).
+    """
+    reference = choose_baseline(ways)
+    rows = []
+    for name, way in ways.items():
+        difference, (low, high) = metrics.accuracy_difference(way.correct, ways[reference].correct)
+        p = metrics.mcnemar(way.correct, ways[reference].correct) if name != reference else np.nan
+        rows.append(
+            {
+                **{"name": name, "label": way.label, "group": way.group},
+                **{"val_accuracy": way.val_correct.mean(), "accuracy": way.correct.mean()},
+                **{"difference": difference, "low": low, "high": high, "p": p, "p_holm": np.nan},
+                **{key: getattr(way, key) for key in ("networks", "parameters", "macs", "fitted")},
+            }
+        )
+    table = pd.DataFrame(rows)
     others = table["name"] != reference
     table.loc[others, "p_holm"] = metrics.holm(table.loc[others, "p"].to_numpy())
     return table
-
-
-def pick_late(table: pd.DataFrame) -> str:
-    """Of the ways to combine two trained networks, the one with the best validation accuracy, the simplest of equals."""
-    late = table[table["group"] == "combined afterwards"]
-    return late.loc[late["val_accuracy"].idxmax(), "name"]
 
 
 def list_pairs(run: Run, others: Sequence[Run] = ()) -> pd.DataFrame:
@@ -223,10 +237,10 @@ def list_pairs(run: Run, others: Sequence[Run] = ()) -> pd.DataFrame:
             for model in BASELINES:
                 text = f"{label(model)}, seeds {run.record['seed']} and {other.record['seed']}"
                 add(f"two_{model}", text, [test[model], results.load_predictions(other, model).logits], [])
-    if "fusion" in test:
+    if FUSION.name in test:
         heads = [f"branch_{model}" for model in BASELINES]
-        there = all((run.path / "fusion" / f"{head}.parquet").exists() for head in heads)
-        logits = [results.load_predictions(run, "fusion", name=head).logits for head in heads] if there else []
-        add("branches", "The fusion's two branches", logits, [("fusion", model) for model in BASELINES])
+        there = all((run.path / FUSION.name / f"{head}.parquet").exists() for head in heads)
+        logits = [results.load_predictions(run, FUSION.name, name=head).logits for head in heads] if there else []
+        add("branches", "The fusion's two branches", logits, [(FUSION.name, model) for model in BASELINES])
     columns = ["pair", "label", "q", "disagreement", "kappa", "double_fault", "ensemble", "oracle", "cka"]
     return pd.DataFrame(rows, columns=columns)

@@ -8,7 +8,7 @@ from core.config import BASELINES, TRIO
 from core.findings.evidence import Evidence
 from core.findings.finding import ALPHA, Need, Result, bracket, choose, judge, judge_interval, name, percent, points, show_p
 
-TRAIN_SAMPLES = Need(tuple(f"{model}/train_sample.parquet" for model in TRIO), "python scripts/evaluate.py {run} --train-sample")
+TRAIN_SAMPLES = Need(tuple(f"{model}/train_sample.parquet" for model in TRIO), "python scripts/evaluate.py {run} --features")
 PROBES = Need(tuple(f"{model}/probe.parquet" for model in TRIO), "python scripts/evaluate.py {run} --probe")
 
 

@@ -3,13 +3,26 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import ortho_group
 from sklearn.metrics import cohen_kappa_score
 
 from core import combine, metrics, results
-from core.combine import WAYS, cross_fit, fit_stack, fit_weight, linear_cka, list_pairs, list_ways, measure_pair, pick_late
+from core.combine import (
+    LATE,
+    ONE,
+    WAYS,
+    Way,
+    choose_late,
+    cross_fit,
+    find_ways,
+    fit_stack,
+    fit_weight,
+    linear_cka,
+    list_pairs,
+    list_ways,
+    measure_pair,
+)
 from core.config import BASELINES, ENSEMBLE, ROOT
 from tests.fake_run import make_run, make_test_images
 
@@ -124,32 +137,28 @@ def runs(tmp_path_factory) -> list[results.Run]:
 
 
 def test_the_table_of_ways(runs):
-    table = list_ways(runs[0], runs[1:]).set_index("name")
-    names = [*BASELINES, "two_resnet18", "two_mobilenet_v2", *WAYS, "fusion"]
+    table = list_ways(find_ways(runs[0], runs[1:])).set_index("name")
+    names = [*BASELINES, "two_resnet18", "two_mobilenet_v2", *WAYS, "branch_mean", "fusion"]
     assert list(table.index) == names
     _, labels, logits = results.load_logits(runs[0])
     for model in (*BASELINES, ENSEMBLE, "fusion"):
         assert table.loc[model, "accuracy"] == (logits[model].argmax(axis=1) == labels).mean()
-    better = combine.choose_better(runs[0])
+    better = combine.choose_baseline(find_ways(runs[0]))
     assert table.loc[better, ["difference", "low", "high"]].tolist() == [0, 0, 0] and np.isnan(table.loc[better, "p"])
     costs = runs[0].record["models"]
     assert table.loc["stacked", "macs"] == sum(costs[model]["macs"] for model in BASELINES)
     assert table.loc["two_resnet18", "parameters"] == 2 * costs["resnet18"]["parameters"] and table.loc["two_resnet18", "networks"] == 2
     others = table.drop(index=better)
     assert (others["p_holm"] >= others["p"]).all() and (table["low"] <= table["difference"]).all()
-    assert list_ways(runs[0])["name"].tolist() == [name for name in names if not name.startswith("two_")]
+    assert list_ways(find_ways(runs[0]))["name"].tolist() == [name for name in names if not name.startswith("two_")]
 
 
 def test_the_late_way_is_chosen_on_validation_alone():
-    table = pd.DataFrame(
-        {
-            "name": ["resnet18", "ensemble", "stacked", "weighted"],
-            "group": ["one network", *["combined afterwards"] * 3],
-            "val_accuracy": [0.99, 0.94, 0.95, 0.95],
-            "accuracy": [0.9, 0.97, 0.91, 0.96],
-        }
-    )
-    assert pick_late(table) == "stacked"
+    def make(group: str, val: float, test: float) -> Way:
+        return Way("", group, np.arange(100) < val, np.arange(100) < test, 2, 0, 0, "")
+
+    ways = {"resnet18": make(ONE, 99, 90), "ensemble": make(LATE, 94, 97), "stacked": make(LATE, 95, 91), "weighted": make(LATE, 95, 96)}
+    assert choose_late(ways) == "stacked"  # the first of equals, though another is better on test
 
 
 def test_rows_and_pairs_appear_with_their_files(runs, tmp_path):
@@ -160,7 +169,7 @@ def test_rows_and_pairs_appear_with_their_files(runs, tmp_path):
     for model in BASELINES:
         results.write_predictions(run.path / "fusion" / f"branch_{model}.parquet", tables)
     results.write_predictions(run.path / ENSEMBLE / "linear_head.parquet", tables)
-    names = list_ways(run, control=run)["name"].tolist()
+    names = list_ways(find_ways(run, control=run))["name"].tolist()
     assert {"linear_head", "branch_mean", "fusion_plain"} < set(names)
     generator = np.random.default_rng(0)
     features = {model: generator.standard_normal((200, 20)) for model in BASELINES}
@@ -175,7 +184,7 @@ def test_rows_and_pairs_appear_with_their_files(runs, tmp_path):
 def test_figures_that_were_found_independently():
     """Recomputed by others from the same files, before this code was written."""
     runs = [results.load_run(path) for path in SHIPPED]
-    ways, pairs = list_ways(runs[0], runs[1:]).set_index("name"), list_pairs(runs[0], runs[1:]).set_index("pair")
+    ways, pairs = list_ways(find_ways(runs[0], runs[1:])).set_index("name"), list_pairs(runs[0], runs[1:]).set_index("pair")
     accuracy = {"two_resnet18": 94.51, "two_mobilenet_v2": 93.80, ENSEMBLE: 94.58, "mean_logits": 94.63}
     assert {name: round(100 * ways.loc[name, "accuracy"], 2) for name in accuracy} == accuracy
     assert pairs.loc["baselines", ["q", "disagreement", "kappa", "double_fault"]].tolist() == pytest.approx(
