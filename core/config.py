@@ -1,5 +1,6 @@
 """The names everything shares, and the recipes: frozen, complete sets of training settings."""
 
+import io
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ class UserError(Exception):
 @contextmanager
 def exit_on_user_error():
     """What a script does with a UserError: print its line to standard error and exit with code 2."""
+    for stream in (sys.stdout, sys.stderr):  # a console that lacks a character shows another, and no script fails for it
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except UserError as error:

@@ -45,7 +45,7 @@ def release_libraries() -> None:
     The system could take these pages at any time; here it is told to (Linux, madvise(2) with MADV_PAGEOUT).
     """
     maps = Path("/proc/self/maps")
-    for line in maps.read_text().splitlines() if LIBC and maps.exists() else []:
+    for line in maps.read_text(encoding="utf-8").splitlines() if LIBC and maps.exists() else []:
         span, access, *_, path = line.split(maxsplit=5) if line.count("/") else (line, "w", "")
         if ".so" in path and "w" not in access:
             start, end = (int(address, 16) for address in span.split("-"))

@@ -70,7 +70,7 @@ def report(measured: dict[str, dict], line: str, out: Path | None) -> None:
     """Print a table, and write it as JSON where asked to."""
     print(pd.DataFrame(measured).to_string(float_format="{:,.3f}".format))
     if out:
-        results.write_whole(out, lambda aside: aside.write_text(json.dumps(measured, indent=2) + "\n"))
+        results.write_text(out, json.dumps(measured, indent=2) + "\n")
         line = f"wrote {out}: {line}"
     print(line)
 
@@ -96,7 +96,7 @@ def serve_dashboard() -> Iterator[tuple[str, int]]:
 
 def server_memory(pid: int) -> float:
     """Resident memory of a process now, in MB (Linux)."""
-    status = Path(f"/proc/{pid}/status").read_text()
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1e3
 
 

@@ -47,7 +47,7 @@ def read_label_errors(path: Path) -> list[dict]:
                 "guessed": entry["our_guessed_label"],
                 **{f"votes_{answer}": entry["mturk"][answer] for answer in ("given", "guessed", "both", "neither")},
             }
-            for entry in json.loads(path.read_text())
+            for entry in json.loads(results.read_text(path))
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}: {error}): give the label errors' cifar10_mturk.json") from None

@@ -123,14 +123,14 @@ def write_html(path: Path) -> None:
     run, runs = open_default_run()
     findings = find_findings(run, runs)
     page = build_report(run, results.load_test_images(results.RESULTS), write_headline(run, findings), findings)
-    results.write_whole(path, lambda aside: aside.write_text(page, encoding="utf-8"))
+    results.write_text(path, page)
 
 
 def split_readme(path: Path) -> tuple[str, str, str]:
     """The README before, between (markers included) and after its markers. Raises UserError."""
     try:
-        text = path.read_text()
-    except OSError as error:
+        text = results.read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}): it must hold the lines {BEGIN} and {END}") from None
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise UserError(f"{path} must hold the line {BEGIN} and, after it, the line {END}, once each")
@@ -168,7 +168,7 @@ def main() -> None:
             raise SystemExit(1)
         print(f"{path.name} says what {results.RESULTS.name}/ gives")
     else:
-        results.write_whole(path, lambda aside: aside.write_text(before + expected + after))
+        results.write_text(path, before + expected + after)
         print(f"wrote {path}")
 
 

@@ -33,7 +33,7 @@ def train(folder: Path, path: Path) -> None:
 
     for attribute, value in expected_files(folder).items():
         setattr(CIFAR10, attribute, value)
-    with open(os.devnull, "w") as bars, redirect_stderr(bars), open_world("cpu") as world:
+    with open(os.devnull, "w", encoding="utf-8") as bars, redirect_stderr(bars), open_world("cpu") as world:
         data = load_cifar10(folder, world.device)
         fit(MODEL, RECIPES["smoke"], "none", data, describe_run(RECIPES["smoke"], 0, "none", data, world), world, path)
 
@@ -93,7 +93,7 @@ def test_without_one_of_its_processes_it_ends_and_goes_on_with_any_number(lost, 
     told = ""
     while "mobilenet_v2 2/3:" not in told:  # the bar of the second epoch
         told += launcher.stderr.read(1)
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text(encoding="utf-8").split()
     os.kill(int(children[lost]), signal.SIGKILL)
     told += launcher.communicate()[1]
     assert launcher.returncode == 1

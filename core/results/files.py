@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from core.config import ROOT, UserError
 
 RESULTS = Path(os.environ.get("RESULTS_DIR") or ROOT / "results")
+WINDOWS = os.name == "nt"
+PATIENCE = 2.0  # seconds to wait on Windows for a reader to close a file
 LARGEST, LARGEST_TABLE = 2**29, 2**26  # bytes of any file, and of a table: what is written here is far below, unpacked too
 
 
@@ -46,28 +48,27 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8-sig")
 
 
-def replace(source: Path, target: Path, patience: float = 2.0) -> None:
-    """os.replace; Windows refuses while a reader has the target open, so it is tried again for `patience` seconds. Raises OSError."""
-    until = time.monotonic() + patience
+def replace(source: Path, target: Path) -> None:
+    """os.replace; while a reader has the target open Windows refuses, so it is tried for a while. Raises OSError."""
+    until = time.monotonic() + PATIENCE
     while True:
         try:
             os.replace(source, target)
             return
         except PermissionError:
-            if os.name != "nt" or time.monotonic() > until:
+            if not WINDOWS or time.monotonic() > until:
                 raise
-            time.sleep(0.05)
+            time.sleep(0.02)
 
 
 def flush_folder(folder: Path) -> None:
     """Flush a folder, so that a rename in it survives a power cut. Windows cannot open folders, and needs no such thing."""
-    if os.name == "nt":
+    if WINDOWS:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
-    except OSError:  # some network file systems cannot; the file itself is on the disk
-        pass
+        with suppress(OSError):  # some network file systems cannot; the file itself is on the disk
+            os.fsync(handle)
     finally:
         os.close(handle)
 
@@ -85,4 +86,4 @@ def command(script: str, *arguments: str | Path) -> str:
             whole = argument.absolute()
             argument = whole.relative_to(ROOT).as_posix() if whole.is_relative_to(ROOT) else str(whole)
         words.append(argument)
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return subprocess.list2cmdline(words) if WINDOWS else shlex.join(words)

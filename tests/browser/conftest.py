@@ -36,7 +36,7 @@ def server(shown_results, tmp_path_factory) -> Iterator[str]:
     address = f"http://localhost:{port}"
     log = tmp_path_factory.mktemp("server") / "log"
     command = [sys.executable, "-m", "streamlit", "run", "dashboard/Home.py", "--server.headless", "true", "--server.port", str(port)]
-    with open(log, "w") as output:
+    with open(log, "w", encoding="utf-8") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"RESULTS_DIR": str(shown_results)}
         )

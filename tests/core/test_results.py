@@ -1,12 +1,16 @@
 """The results contract: what is written comes back, and every kind of damage is named with the command that repairs it."""
 
 import errno
+import fcntl
 import json
 import os
 import pickle
 import re
 import resource
+import shlex
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +21,7 @@ import torch
 from safetensors.numpy import load_file
 
 from core import results
-from core.config import TRIO, UserError
+from core.config import ROOT, TRIO, UserError
 from core.evaluate import load_shipped_model
 from core.results import MissingFile, load_embedding, load_history, load_predictions, load_run, load_test_images, publish, write_whole
 from core.train import load_checkpoint
@@ -51,7 +55,7 @@ def test_a_file_appears_whole_and_replaces_the_old(tmp_path):
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
 def test_a_failed_write_leaves_the_old_file(tmp_path, error):
     def write(aside: Path) -> None:
-        aside.write_text("half")
+        aside.write_text("half", encoding="utf-8")
         raise error
 
     path = tmp_path / "file"
@@ -545,3 +549,101 @@ def test_a_place_that_cannot_be_published_to_is_named(tmp_path):
     with pytest.raises(UserError, match=r"taken/run could not be written .*; the whole result lies in .*\.run\.partial"):
         publish(staged, tmp_path / "taken" / "run")
     assert load_run(staged).models == list(TRIO)
+
+
+# --- text, whatever the locale ----------------------------------------------------------------------------------------
+
+ELSEWHERE = """
+import locale, sys
+from pathlib import Path
+from core import results
+from core.config import exit_on_user_error
+assert locale.getencoding().upper() not in ("UTF-8", "UTF8"), locale.getencoding()
+run = results.load_run(Path(sys.argv[1]))
+assert run.record["note"] == "Gr\\xf6\\xdfe \\u2192 \\u4e2d", ascii(run.record["note"])
+results.write_run(run.path / "run.json", run.record)
+results.write_history(run.path / "fusion" / "history.csv", results.load_history(run, "fusion").to_dict("records"))
+with exit_on_user_error():
+    print(run.record["note"])
+"""
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte-order mark"])
+def test_text_is_utf8_whatever_the_locale(run, mark):
+    """Also where an editor put a byte-order mark before it."""
+    record = load_run(run).record | {"note": "Größe → 中"}
+    (run / "run.json").write_text(mark + json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    history = run / "fusion" / "history.csv"
+    history.write_text(mark + history.read_text(encoding="utf-8"), encoding="utf-8")
+    environment = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    words = [sys.executable, "-c", ELSEWHERE, str(run)]
+    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, encoding="ascii", check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Gr\\xf6\\xdfe \\u2192 \\u4e2d\n"  # what the console cannot show
+    assert load_run(run).record == record and len(load_history(load_run(run), "fusion")) == 5
+
+
+def test_a_text_in_another_encoding_is_named(run):
+    (run / "run.json").write_text(json.dumps(load_run(run).record | {"note": "Größe"}, ensure_ascii=False), encoding="latin-1")
+    with pytest.raises(UserError, match=r"run\.json cannot be read \('utf-8' codec can't decode"):
+        load_run(run)
+
+
+# --- Windows: its rules, played by patched calls -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """What Windows does otherwise: fsync wants a writable handle, folders cannot be opened, open files cannot be replaced."""
+    fsync, open_file, held = os.fsync, os.open, []
+
+    def fsync_writable(handle: int) -> None:
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        fsync(handle)
+
+    def open_no_folder(path: str, *arguments, **options) -> int:
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open_file(path, *arguments, **options)
+
+    replace = os.replace
+
+    def replace_closed(source: str, target: str) -> None:
+        if held and held.pop():
+            raise PermissionError(errno.EACCES, "The process cannot access the file because it is being used by another process")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync_writable)
+    monkeypatch.setattr(os, "open", open_no_folder)
+    monkeypatch.setattr(os, "replace", replace_closed)
+    monkeypatch.setattr("core.results.files.WINDOWS", True)
+    return held
+
+
+def test_files_and_runs_are_written_on_windows(windows, tmp_path):
+    run = tmp_path / "results" / "run"
+    publish(stage(run, TRIO), run)
+    windows += [True, True, True]  # a reader looks at the file for a moment
+    results.write_run(run / "run.json", load_run(run).record)
+    assert not windows
+    publish(stage(run, ("fusion",)), run)
+    assert load_run(run).models == list(TRIO)
+
+
+def test_a_file_that_stays_open_is_named_on_windows(windows, tmp_path, monkeypatch):
+    windows += [True] * 1_000
+    monkeypatch.setattr("core.results.files.PATIENCE", 0.1)
+    with pytest.raises(UserError, match=r"file could not be written .*being used by another process.*: free or unlock its disk"):
+        write_whole(tmp_path / "file", lambda aside: aside.write_text("new", encoding="utf-8"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_commands_are_quoted_for_the_shell_at_hand(monkeypatch, tmp_path):
+    odd = tmp_path / "my results" / "run $1; rm"
+    assert shlex.split(results.rebuild_command(odd)) == ["python", "scripts/evaluate.py", str(odd)]
+    assert results.rebuild_command(ROOT / "results" / "run") == "python scripts/evaluate.py results/run"
+    monkeypatch.chdir(tmp_path)  # relative to here, but the command is given in the project's folder
+    assert results.rebuild_command(Path("elsewhere/run")) == f"python scripts/evaluate.py {tmp_path}/elsewhere/run"
+    monkeypatch.setattr("core.results.files.WINDOWS", True)
+    assert results.rebuild_command(odd) == f'python scripts/evaluate.py "{odd}"'

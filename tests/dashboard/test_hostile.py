@@ -73,13 +73,13 @@ def contained(touched) -> Iterator[None]:
     """Whatever a test sends: no file outside is touched, and memory stays bounded (measured where Linux tells)."""
     status, peak = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if peak.exists():
-        peak.write_text("5")  # the peak begins anew
-        before = int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1])
+        peak.write_text("5", encoding="utf-8")  # the peak begins anew
+        before = int(re.search(r"VmRSS:\s+(\d+)", status.read_text(encoding="utf-8"))[1])
     touched.clear()
     yield
     assert not touched
     if peak.exists():
-        assert int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) - before < 1_000 * MOST
+        assert int(re.search(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"))[1]) - before < 1_000 * MOST
 
 
 def encode(kind: str) -> bytes:

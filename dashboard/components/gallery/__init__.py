@@ -8,7 +8,7 @@ import streamlit as st
 from core.config import CLASSES
 from dashboard import address, selection, thumbnails
 
-ASSETS = {kind: (Path(__file__).parent / f"gallery.{kind}").read_text() for kind in ("css", "js")}
+ASSETS = {kind: (Path(__file__).parent / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
 COLUMNS = 20  # of the sheet of pictures, not of the page
 
 

@@ -13,7 +13,7 @@ from core.images import pixels_uri
 from dashboard import address, data, diagram, inference, selection, theme, thumbnails
 from dashboard.data import Run
 
-ASSETS = {kind: (Path(__file__).parent / f"lightbox.{kind}").read_text() for kind in ("html", "css", "js")}
+ASSETS = {kind: (Path(__file__).parent / f"lightbox.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
 
 
 @st.fragment
