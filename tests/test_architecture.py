@@ -1,6 +1,7 @@
 """Who may import whom. Read from the sources, so that nothing has to be installed or run."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,7 @@ def find_module(name: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
+@cache  # a package is imported by many
 def torch_free(name: str) -> bool:
     """Does importing a core module leave torch out, its own imports included?"""
     loaded = imports(find_module(name), everywhere=False)
