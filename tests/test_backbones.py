@@ -17,7 +17,10 @@ import core
 
 source = (root / "core" / "config.py").read_text(encoding="utf-8")
 entry = 'Backbone("mobilenet_v3_small", "MobileNetV3 small", 576, "classifier", "features", MOBILENET_STAGES),'
-for old, new in (('        Backbone("resnet34",', f'        {entry}\\n        Backbone("resnet34",'), ('("resnet18", "mobilenet_v2"))', '("mobilenet_v3_small", "mobilenet_v2"))')):
+for old, new in (
+    ('        Backbone("resnet34",', f'        {entry}\\n        Backbone("resnet34",'),
+    ('("resnet18", "mobilenet_v2"))', '("mobilenet_v3_small", "mobilenet_v2"))'),
+):
     assert source.count(old) == 1, old
     source = source.replace(old, new)
 config = types.ModuleType("core.config")
