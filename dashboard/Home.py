@@ -7,18 +7,16 @@ The server imports this file once, for `app`; each visit runs it as a script.
 
 import asyncio
 import sys
-from contextlib import asynccontextmanager, nullcontext
-from importlib import import_module
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import streamlit as st
-from streamlit import net_util
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import StopException
 
-from dashboard import release_memory
+from dashboard import process
 
 PAGES = {
     "Findings": {
@@ -40,7 +38,6 @@ PAGES = {
     },
 }
 START = "overview"
-QUEUED = ("attributions", "try_image")  # these wait for each other where it takes long
 
 
 @asynccontextmanager
@@ -59,7 +56,7 @@ async def read_ahead(app: st.App):
 
 def main() -> None:
     from core.config import UserError
-    from dashboard import address, components, inference
+    from dashboard import address, components
 
     titles = {name: title for group in PAGES.values() for name, title in group.items()}
     pages = [st.Page(f"views/{name}.py", title=title, default=name == START, url_path=name) for name, title in titles.items()]
@@ -80,8 +77,7 @@ def main() -> None:
             st.session_state["current"] = run, components.pick_models(run)
             show_links(links)
             address.offer_return(titles)
-            with nullcontext() if name in QUEUED else inference.DRAWING:
-                page.run()
+            page.run()
             address.finish()
     except UserError as error:
         st.error(str(error))
@@ -89,7 +85,7 @@ def main() -> None:
         address.finish()
         raise
     finally:
-        release_memory()
+        process.spare_collector()
 
 
 def show_links(place: DeltaGenerator) -> None:
@@ -105,10 +101,5 @@ def show_links(place: DeltaGenerator) -> None:
 if __name__ == "__main__":
     main()
 else:
-    # At every knock of a foreign page Streamlit would ask other hosts for its own addresses, and let everyone wait meanwhile.
-    net_util.get_internal_ip = net_util.get_external_ip = lambda: None
-    sys.setswitchinterval(0.0005)  # seconds: a browser's requests shall not wait for the thread that reads
-    import_module("pandas")  # before that browser takes its share of the processor
-    import_module("scipy.special")
-
+    process.tune()
     app = st.App(__file__, lifespan=read_ahead)

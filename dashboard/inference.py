@@ -1,48 +1,129 @@
-"""What needs the models themselves: the queue for torch, the models, and the answers remembered."""
+"""What needs the models themselves: the queue for torch, the models, and the answers remembered.
+
+A page's own thread waits here and draws the progress: Streamlit ends that thread alone when its visitor leaves, goes on or
+chooses anew. Work that nobody waits for any more is then told to stop.
+"""
 
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import streamlit as st
-from streamlit.runtime.scriptrunner import add_script_run_ctx, get_script_run_ctx
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core import metrics, results
-from core.config import BASELINES
+from core.config import BASELINES, ENSEMBLE
+from core.explain import METHODS
 from core.results import Run
-from dashboard import release_libraries
 from dashboard.data import stamp
 
-DRAWING = threading.BoundedSemaphore(2)  # pages at once: fifty would hold the memory of fifty, and none be done sooner
-INFERENCE = ThreadPoolExecutor(1, "inference")  # where torch works: hooks on a shared model do not mix, and each thread costs memory
+SHORT, LONG = (ThreadPoolExecutor(1, name) for name in ("short", "long"))  # so that short work never waits for long; more take memory
+FEW = 2  # images through a model, at most, in short work: a prediction, Grad-CAM, Saliency
+KEPT = 500  # answers
+PATIENCE = 0.1  # seconds between two looks at whether the visitor is still there
 
 
-def infer(compute: Callable[[], Any]) -> Any:
-    """`compute()`, after those of other visitors that came before. It may show its progress."""
-    visit = get_script_run_ctx(suppress_warning=True)
-
-    def work() -> Any:
-        add_script_run_ctx(threading.current_thread(), visit)
-        return compute()
-
-    return INFERENCE.submit(copy_context().run, work).result()
+class Abandoned(Exception):
+    """Nobody waits for this work any more."""
 
 
-@st.cache_resource(show_spinner="Loading the models …", max_entries=6)
+@dataclass
+class Job:
+    """Work in the queue, for all who ask the same."""
+
+    compute: Callable[[Callable[[float], None]], Any]  # told how to tell its progress
+    waiting: int = 0  # visitors
+    share: float = 0.0  # done
+    future: Future | None = None
+
+    def tell(self, share: float) -> None:
+        """The computation's progress: the place where it ends when nobody waits for it."""
+        if not self.waiting:
+            raise Abandoned
+        self.share = share
+
+
+class Queue:
+    """Jobs in progress and answers remembered, for all visitors."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.jobs: dict[Hashable, Job] = {}
+        self.answers: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def ask(self, key: Hashable, compute: Callable, lane: ThreadPoolExecutor, draw: Callable[[float], None] | None) -> Any:
+        """The answer under `key`: remembered, or of the job that computes it already, or of a new one.
+
+        `draw` shows the share done while this thread waits; whatever it raises ends the waiting.
+        """
+        with self.lock:
+            if key in self.answers:
+                self.answers.move_to_end(key)
+                return self.answers[key]
+            job = self.jobs.setdefault(key, Job(compute))
+            job.waiting += 1
+            if job.future is None:
+                job.future = lane.submit(self.work, key, job)
+        try:
+            while True:
+                try:
+                    return job.future.result(PATIENCE)
+                except TimeoutError:
+                    if job.future.done():
+                        raise  # it is the work's own
+                    if draw:
+                        draw(job.share)
+        finally:
+            with self.lock:
+                job.waiting -= 1
+                if not job.waiting and self.jobs.get(key) is job:
+                    job.future.cancel()
+                    del self.jobs[key]
+
+    def work(self, key: Hashable, job: Job) -> Any:
+        """Compute and remember; in the lane's thread."""
+        job.tell(0.0)
+        answer = job.compute(job.tell)
+        with self.lock:
+            self.answers[key] = answer
+            while len(self.answers) > KEPT:
+                self.answers.popitem(last=False)
+        return answer
+
+
+@st.cache_resource(show_spinner=False)
+def open_queue() -> Queue:
+    """The one queue of this server."""
+    return Queue()
+
+
+def wait_for(key: Hashable, compute: Callable, lane: ThreadPoolExecutor, text: str) -> Any:
+    """`open_queue().ask`, with a bar on the page for as long as it takes."""
+    if get_script_run_ctx(suppress_warning=True) is None:  # asked by a program, not by a page
+        return open_queue().ask(key, compute, lane, None)
+    place = st.empty()
+    answer = open_queue().ask(key, compute, lane, lambda share: place.progress(share, text))
+    place.empty()
+    return answer
+
+
+def lacks_torch() -> bool:
+    """Is this the light install, which shows results and computes nothing?"""
+    return find_spec("torch") is None or find_spec("captum") is None
+
+
+@st.cache_resource(show_spinner=False, max_entries=6)
 def _load_model(path: Path, model: str, stamp: tuple):
     from core.evaluate import load_shipped_model
 
-    try:
-        return load_shipped_model(results.load_run(path), model)
-    finally:
-        release_libraries()
+    return load_shipped_model(results.load_run(path), model)
 
 
 def load_model(run: Run, model: str):
@@ -50,91 +131,62 @@ def load_model(run: Run, model: str):
     return _load_model(run.path, model, stamp(run.path / model))
 
 
-@st.cache_data(show_spinner="The models look …", max_entries=32)
-def _predict_image(path: Path, image: np.ndarray, stamp: tuple) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    import torch
-
-    from core.evaluate import predict
-    from core.runtime import World
-
-    run = results.load_run(path)
-    models = {name: load_model(run, name) for name in run.models}
-    images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
-    logits, seconds = {}, {}
-    for name, model in models.items():
-        start = time.perf_counter()
-        logits[name] = predict(model, images, run.recipe.image_size, World(0, 1, torch.device("cpu")))[0].numpy()[0]
-        seconds[name] = time.perf_counter() - start
-    if set(BASELINES) <= set(logits):
-        logits["ensemble"] = metrics.ensemble_logits(*(logits[name][None] for name in BASELINES))[0]
-    return logits, seconds
-
-
 def predict_image(run: Run, image: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """What the run's models, and the ensemble where both baselines are there, make of a uint8 image (32, 32, 3).
 
     Logits (10,) a model, and the seconds each trained model took. Raises UserError where weights are missing.
     """
-    return infer(lambda: _predict_image(run.path, image, stamp(run.path)))
 
+    def compute(tell: Callable[[float], None]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        import torch
 
-@st.cache_resource(show_spinner=False)
-def _remembered() -> OrderedDict:
-    """What `remember` holds, for all visitors."""
-    return OrderedDict()
+        from core.evaluate import predict
+        from core.runtime import World
 
+        images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
+        logits, seconds = {}, {}
+        for i, name in enumerate(run.models):
+            tell(i / len(run.models))
+            model, start = load_model(run, name), time.perf_counter()
+            logits[name] = predict(model, images, run.recipe.image_size, World(0, 1, torch.device("cpu")))[0].numpy()[0]
+            seconds[name] = time.perf_counter() - start
+        if set(BASELINES) <= set(logits):
+            logits[ENSEMBLE] = metrics.ensemble_logits(*(logits[name][None] for name in BASELINES))[0]
+        return logits, seconds
 
-def remember(key: tuple, compute: Callable[[], Any], most: int = 500) -> Any:
-    """`compute()`, kept under `key`. Unlike st.cache_data it lets a computation that takes long show its progress.
-
-    Visitors wait for each other; those who ask the same wait for one answer.
-    """
-    kept = _remembered()
-
-    def compute_once() -> Any:
-        if (value := kept.get(key)) is None:
-            value = kept[key] = compute()
-        while len(kept) > most:
-            kept.popitem(last=False)
-        return value
-
-    return value if (value := kept.get(key)) is not None else infer(compute_once)
+    return wait_for(("predict", run.path, stamp(run.path), image.tobytes()), compute, SHORT, "The models look …")
 
 
 @dataclass(frozen=True)
 class Question:
-    """What an attribution is asked: why this score of this model for this image?"""
+    """core.explain's Question of a run's model about one image."""
 
     run: Run
     model: str
     image: np.ndarray  # (32, 32, 3) uint8
     target: int  # class
-    minus: int | None = None  # explain how far the target's logit exceeds this class's
+    contrast: int | None = None  # explain how far the target's logit exceeds this class's
 
     @property
     def key(self) -> tuple:
-        return self.run.path, stamp(self.run.path / self.model), self.model, self.image.tobytes(), self.target, self.minus
+        return self.run.path, stamp(self.run.path / self.model), self.model, self.image.tobytes(), self.target, self.contrast
 
-    def ask(self, name: str, progress: Callable[[float], None] | None = None, **options) -> Any:
-        """core.explain.`name` on this question, remembered. Raises UserError where weights are missing."""
-        from core import explain
+    def ask(self, name: str, text: str = "Explaining …", **options: Any) -> Any:
+        """The function `name` of core.explain's methods or trust, on this question; remembered. Raises UserError where weights are missing.
 
-        def compute() -> Any:
+        `text` stands beside the bar that shows its progress.
+        """
+
+        def compute(tell: Callable[[float], None]) -> Any:
             import torch
 
+            from core.explain import methods, score, trust
+
             images = torch.from_numpy(self.image.copy()).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
-            settings = {"image_size": self.run.recipe.image_size, "minus": self.minus, **options}
-            if progress:
-                settings["progress"] = progress
             model = load_model(self.run, self.model)
-            return getattr(explain, name)(model, images, target=self.target, **settings)
+            question = score.Question.about(model, images, self.target, self.run.recipe.image_size, self.contrast)
+            return getattr(methods if hasattr(methods, name) else trust, name)(question, progress=tell, **options)
 
         hashable = tuple((k, v.tobytes() if isinstance(v, np.ndarray) else v) for k, v in sorted(options.items()))
-        return remember((self.key, name, hashable), compute)
-
-
-def load_methods() -> dict:
-    """core.explain.METHODS; imports torch and captum."""
-    from core import explain
-
-    return explain.METHODS
+        short = name == "attribute" and METHODS[options["method"]].passes <= FEW
+        return wait_for((self.key, name, hashable), compute, SHORT if short else LONG, text)

@@ -20,7 +20,10 @@ from core import results
 from core.config import MODELS, UserError, exit_on_user_error
 from core.data import load_cifar10
 from core.evaluate import load_shipped_model
-from core.explain import METHODS, ablate_branches, attribute, branch_contributions, extract_features, pick_images
+from core.explain import METHODS
+from core.explain.branches import ablate_branches, branch_contributions, extract_features
+from core.explain.methods import attribute
+from core.explain.score import Question, pick_images
 from core.models import Classifier
 from core.runtime import open_world, synchronize
 
@@ -72,8 +75,8 @@ def explain_images(model: Classifier, images: torch.Tensor, method: str, image_s
     with tqdm(total=len(images), desc=method, unit="img", leave=False) as bar:
         for first in range(0, len(images), batch):
             part = slice(first, first + batch)
-            minus = rows["minus"][part] if (rows["minus"] >= 0).all() else None
-            batches.append(attribute(model, images[part], rows["target"][part], method, image_size, minus, batch))
+            contrast = rows["minus"][part] if (rows["minus"] >= 0).all() else None
+            batches.append(attribute(Question.about(model, images[part], rows["target"][part], image_size, contrast, batch), method))
             bar.update(len(images[part]))
     synchronize(images.device)
     maps = {name: np.concatenate([one[name] for one in batches]) for name in batches[0]}

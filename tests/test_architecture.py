@@ -28,10 +28,10 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
         *("address", "claims", "components", "data", "diagram", "figures", "inference", "selection", "theme", "thumbnails"),
     ),
     "dashboard/views": (
-        *("core.config", "core.findings", "core.images", "core.metrics", "core.results", "core.robustness"),
+        *("core.config", "core.explain", "core.findings", "core.images", "core.metrics", "core.results", "core.robustness"),
         *("address", "claims", "components", "data", "diagram", "figures", "inference", "report", "selection", "theme"),
     ),
-    "dashboard/Home.py": ("address", "core.config", "components", "data", "inference"),
+    "dashboard/Home.py": ("address", "core.config", "components", "data", "process"),
 }
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES
+from core.explain import METHODS
 from core.images import MAX_BYTES, decode_picture
 from dashboard import address, components, data, diagram, figures, inference, theme
 
@@ -15,15 +16,14 @@ answers = data.load_answers(run)
 st.title("Attributions")
 components.require_weights(run)
 
-with st.spinner("Loading the methods …"):
-    known = inference.load_methods()
+known = METHODS
 with st.expander("Choose the images to step through"):
     _, order = components.filter_images(run, answers)
     upload = st.file_uploader("Or your own image", ["png", "jpg", "jpeg", "webp"], max_upload_size=MAX_BYTES // 2**20)
 
 
 def step(by: int) -> None:
-    """Go to the next or previous image of the filter; from one outside it, to the first."""
+    """Go to the next or previous image of the filter; from one outside it, to the first or the last."""
     images = order.tolist()
     here = images.index(st.session_state["image"]) if st.session_state["image"] in images else -max(by, 0)
     st.session_state["image"] = images[(here + by) % len(images)]
@@ -71,7 +71,7 @@ def ask(model: str) -> inference.Question | None:
 
 
 def name_score(question: inference.Question) -> str:
-    return CLASSES[question.target] + (f" − {CLASSES[question.minus]}" if question.minus is not None else "")
+    return CLASSES[question.target] + (f" − {CLASSES[question.contrast]}" if question.contrast is not None else "")
 
 
 questions = {m: question for m in models if (question := ask(m))}
@@ -83,13 +83,11 @@ if not questions:
     st.info("Every model shown is right, so there is no difference to explain: choose another score.")
     st.stop()
 
-bar = st.progress(0.0, "Explaining …")
-jobs = [(method, model) for method in methods for model in questions]
 maps = {}
-for i, (method, model) in enumerate(jobs):
-    bar.progress(i / len(jobs), f"{known[method].label} of {theme.label(model)}")
-    maps[method, model] = {part: one[0] for part, one in questions[model].ask("attribute", method=method).items()}
-bar.empty()
+for method in methods:
+    for model, question in questions.items():
+        parts = question.ask("attribute", f"{known[method].label} of {theme.label(model)} …", method=method)
+        maps[method, model] = {part: one[0] for part, one in parts.items()}
 
 for method in methods:
     about = known[method]
@@ -131,16 +129,14 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         names=lambda name: known[name].label, width=220,
     )  # fmt: skip
     model = address.pick(st.selectbox, "Model", list(questions), key="of", default=list(questions)[-1], names=theme.label, width=180)
-    check = address.switch("Run the checks", key="check", help="Half a minute on a CPU; remembered afterwards")
+    check = address.switch("Run the checks", key="check", help="Takes many times as long as a map; remembered afterwards")
 if check:
-    question, bar = questions[model], st.progress(0.0, "Randomising the weights …")
-    stages = question.ask("randomize_cascade", bar.progress, method=method)
-    bar.progress(0.0, "Nudging the pixels …")
-    sensitivity = float(question.ask("measure_sensitivity", bar.progress, method=method, samples=5)[0])
+    question = questions[model]
+    stages = question.ask("randomize", "1 of 4: randomising the weights …", method=method)
+    sensitivity = float(question.ask("measure_sensitivity", "2 of 4: nudging the pixels …", method=method, samples=5)[0])
     own = sum(question.ask("attribute", method=method).values())
-    infidelity = float(question.ask("measure_infidelity", maps=own)[0])
-    curves = question.ask("trace_curves", maps=own)
-    bar.empty()
+    infidelity = float(question.ask("measure_infidelity", "3 of 4: hiding squares …", maps=own)[0])
+    curves = question.ask("trace_curves", "4 of 4: taking pixels away …", maps=own)
     left, right = st.columns(2)
     with left:
         names = [stage.stage for stage in stages]

@@ -56,14 +56,14 @@ def test_every_model_gets_a_map_of_every_method(visit_tiny, answers):
 
 
 def test_the_branches_add_up_to_the_change_of_the_score(visit_tiny, tiny_results, answers):
-    from core import explain
     from core.evaluate import load_shipped_model
+    from core.explain.score import Question, pick_images, score_change
 
     app = visit_tiny("attributions", image="5", methods=["saliency"], explain="horse")
     figure = charts(app)["How much does each branch add for horse?"]
     run = results.load_run(tiny_results / "imagenet-96-seed1")
-    images = explain.pick_images(results.load_test_images(tiny_results), [5])
-    change = explain.score_change(load_shipped_model(run, "fusion"), images, CLASSES.index("horse"), 32)[0]
+    images = pick_images(results.load_test_images(tiny_results), [5])
+    change = score_change(Question.about(load_shipped_model(run, "fusion"), images, CLASSES.index("horse"), 32))[0]
     assert values(figure["data"][0]["x"]).sum() == pytest.approx(change, rel=0.02, abs=0.02)
 
 
@@ -161,20 +161,20 @@ def test_overlay_colours_what_speaks_for_and_against():
 
 
 def test_visitors_who_ask_the_same_wait_for_one_answer(tiny_results, monkeypatch):
-    from core import explain
+    from core.explain import methods
 
-    asked, attribute = [], explain.attribute
+    asked, attribute = [], methods.attribute
 
-    def attribute_slowly(*arguments, **options):
-        asked.append(options["target"])
+    def attribute_slowly(question, method, **options):
+        asked.append(method)
         time.sleep(0.3)
-        return attribute(*arguments, **options)
+        return attribute(question, method, **options)
 
     monkeypatch.setattr(results, "RESULTS", tiny_results)
-    monkeypatch.setattr(explain, "attribute", attribute_slowly)
+    monkeypatch.setattr(methods, "attribute", attribute_slowly)
     run = results.load_run(tiny_results / "imagenet-96-seed1")
     image = np.full((32, 32, 3), 77, np.uint8)
     with ThreadPoolExecutor(6) as visitors:
         answers = list(visitors.map(lambda _: inference.Question(run, "resnet18", image, 3).ask("attribute", method="saliency"), range(6)))
-    assert asked == [3]
+    assert asked == ["saliency"]
     assert all(answer is answers[0] for answer in answers)

@@ -1,0 +1,177 @@
+"""How far to trust a map: does it follow the weights, the pixels, the score?"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from captum.metrics import infidelity, sensitivity_max
+from torch import nn
+
+from core.config import BACKBONES
+from core.explain.methods import compute_maps, whole
+from core.explain.score import SIDE, Progress, Question, Score, baseline, global_seed, in_batches, part_of, share_weights
+from core.models import Classifier
+
+STAGES = ("1/32", "1/16", "1/8", "1/4", "1/2")  # of a backbone, from the top down: the side of what it computes, of the input's
+
+
+@dataclass(frozen=True)
+class Randomization:
+    """The maps of a model whose layers, down to `stage`, are random, and their likeness to the trained model's."""
+
+    stage: str
+    maps: np.ndarray  # (N, 32, 32)
+    correlation: np.ndarray  # (N,) Spearman's, of the maps as they are
+    absolute_correlation: np.ndarray  # (N,) of the maps without their signs
+
+
+def randomize(question: Question, method: str, seed: int = 0, progress: Progress | None = None, **parameters: float) -> list[Randomization]:
+    """The sanity check of Adebayo et al. 2018: draw weights anew from the top down; a map that stays explains no weights.
+
+    Seven stages: trained, head, then the backbones' STAGES. New weights and BatchNorm statistics are a training's first
+    (He et al. 2015, so that signals keep their size). Takes seven times as long as `attribute`. Raises UserError.
+    """
+    fresh, mixed, stages = draw_weights(question.model, seed), share_weights(question.model), []
+    paths = [["head"], *([f"backbones.{n}.{path}" for n in fresh.backbones for path in BACKBONES[n].stages[i]] for i in range(len(STAGES)))]
+    for i, (stage, replaced) in enumerate(zip(("trained", "head", *STAGES), [[], *paths], strict=True)):
+        for path in replaced:
+            mixed.set_submodule(path, fresh.get_submodule(path))
+        step = part_of(progress, i / (len(paths) + 1), 1 / (len(paths) + 1))
+        maps = whole(compute_maps(replace(question, model=mixed), method, step, **parameters)).cpu().numpy()
+        trained = stages[0].maps if stages else maps
+        correlations = [rank_correlation(*pair) for pair in ((trained, maps), (abs(trained), abs(maps)))]
+        stages.append(Randomization(stage, maps, *correlations))
+    return stages
+
+
+def draw_weights(model: Classifier, seed: int) -> Classifier:
+    """A copy of a model with the weights and BatchNorm statistics that a training begins with."""
+    fresh = copy.deepcopy(model)
+    with global_seed(seed):
+        for module in fresh.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return fresh
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of maps (N, 32, 32), one an image; 0 where a map is constant and so orders nothing."""
+    from scipy.stats import spearmanr
+
+    flat = zip(a.reshape(len(a), -1), b.reshape(len(b), -1), strict=True)
+    return np.array([spearmanr(x, y).statistic if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0 for x, y in flat])
+
+
+def measure_infidelity(
+    question: Question, maps: np.ndarray, window: int = 8, samples: int = 50, seed: int = 0, progress: Progress | None = None
+) -> np.ndarray:
+    """Share (N,) of the score's changes that maps (N, 32, 32) fail to tell, from 0 (none) to 1 (no better than no map).
+
+    Captum's normalised infidelity (Yeh et al. 2019) under random squares of the baseline's colour, the same for all
+    images, over that of an empty map.
+    """
+    score, shares = Score(question.model, question.image_size, 4 * samples * len(maps), progress), []
+    for p, w, explanation in in_batches(1, question.pixels, question.weights, torch.from_numpy(maps).to(question.pixels)[:, None]):
+
+        def paint(kept: torch.Tensor, p: torch.Tensor = p, w: torch.Tensor = w) -> torch.Tensor:
+            return score(baseline(p) + kept * (p - baseline(p)), w.expand(len(kept), -1))
+
+        def measure(explanation: torch.Tensor, paint: Callable = paint) -> float:
+            """In squared logits; what is perturbed is the share of each pixel that is kept."""
+            generator = torch.Generator().manual_seed(seed)
+
+            def perturb(kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+                squares = draw_squares(len(kept), window, generator).to(kept)
+                return squares, kept - squares
+
+            options = {"n_perturb_samples": samples, "max_examples_per_batch": question.batch, "normalize": True}
+            return infidelity(paint, perturb, torch.ones_like(explanation), explanation, **options).item()
+
+        missed, everything = measure(explanation), measure(torch.zeros_like(explanation))
+        shares.append(missed / everything if everything > 0 else 0.0)
+    if progress:
+        progress(1.0)
+    return np.array(shares)
+
+
+def draw_squares(n: int, side: int, generator: torch.Generator) -> torch.Tensor:
+    """Masks (n, 1, 32, 32) with one random square of ones each."""
+    corner = torch.randint(0, SIDE - side + 1, (2, n, 1), generator=generator)
+    inside = (torch.arange(SIDE) >= corner) & (torch.arange(SIDE) < corner + side)  # (2, n, 32): rows, columns
+    return (inside[0, :, :, None] & inside[1, :, None, :])[:, None].float()
+
+
+def measure_sensitivity(
+    question: Question,
+    method: str,
+    radius: float = 0.02,
+    samples: int = 10,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **parameters: float,
+) -> np.ndarray:
+    """Largest relative change (N,) of a method's map while pixels move by up to `radius`: Captum's max-sensitivity (Yeh et al. 2019).
+
+    Above 1 a map changes by more than its own size under noise nobody sees. Takes `samples` + 1 times as long as
+    `attribute`. Raises UserError.
+    """
+    generator, done, total = torch.Generator().manual_seed(seed), 0, len(question.pixels) * (samples + 1)
+
+    def perturb(pixels: torch.Tensor) -> torch.Tensor:
+        return pixels + radius * (2 * torch.rand(pixels.shape, generator=generator).to(pixels) - 1)
+
+    def explanation(pixels: torch.Tensor | tuple[torch.Tensor], additional_forward_args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        nonlocal done
+        pixels = pixels[0] if isinstance(pixels, tuple) else pixels
+        step = part_of(progress, done / total, len(pixels) / total)
+        done += len(pixels)
+        nudged = replace(question, pixels=pixels, weights=additional_forward_args[0])
+        return (whole(compute_maps(nudged, method, step, **parameters)),)  # in a tuple, since Captum first gives the pixels in one
+
+    options = {"n_perturb_samples": samples, "additional_forward_args": (question.weights,)}
+    return sensitivity_max(explanation, question.pixels, perturb, **options).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Probability of the target while pixels are taken away or put in, those a map holds most important first."""
+
+    fraction: np.ndarray  # (S,) of the pixels
+    deletion: np.ndarray  # (N, S)
+    insertion: np.ndarray  # (N, S)
+
+    @property
+    def deletion_area(self) -> np.ndarray:
+        """(N,), in [0, 1]; low is good."""
+        return np.trapezoid(self.deletion, self.fraction)
+
+    @property
+    def insertion_area(self) -> np.ndarray:
+        """(N,), in [0, 1]; high is good."""
+        return np.trapezoid(self.insertion, self.fraction)
+
+
+@torch.no_grad()
+def trace_curves(question: Question, maps: np.ndarray, steps: int = 32, progress: Progress | None = None) -> Curves:
+    """Deletion and insertion curves (Petsiuk et al. 2018) of maps (N, 32, 32); a pixel taken away has the baseline's colour.
+
+    With a contrast class, the probability is of the target against that class alone.
+    """
+    score, curves = Score(question.model, question.image_size), []
+    order = np.argsort(-maps.reshape(len(maps), -1), axis=1, kind="stable")
+    rank = torch.from_numpy(np.argsort(order, axis=1)).reshape(-1, 1, 1, SIDE, SIDE).to(question.pixels.device)  # 0: most important
+    fraction = np.linspace(0, 1, steps + 1)
+    first = rank < torch.from_numpy(fraction * SIDE**2).to(question.pixels).reshape(-1, 1, 1, 1)  # (N, S, 1, 32, 32)
+    for i, (p, w) in enumerate(question.rows(1)):
+        ground, involved = baseline(p), (w != 0) | (w >= 0).all()  # without a contrast class, all classes
+        painted = torch.cat([torch.where(first[i], ground, p), torch.where(first[i], p, ground)])  # (2S, 3, 32, 32)
+        logits = torch.cat([score.logits(one) for (one,) in in_batches(10 * question.batch, painted)])
+        curves.append(logits.masked_fill(~involved, -torch.inf).softmax(1)[:, w[0] > 0].reshape(2, -1))
+        if progress:
+            progress((i + 1) / len(maps))
+    deletion, insertion = torch.stack(curves, dim=1).cpu().numpy()
+    return Curves(fraction, deletion, insertion)

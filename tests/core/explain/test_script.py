@@ -1,0 +1,112 @@
+"""scripts/explain.py writes what attribute gives, and refuses bad choices in a line."""
+
+import numpy as np
+import pytest
+import torch
+
+from core import results
+from core.config import TRIO, UserError
+from core.evaluate import load_shipped_model
+from core.explain import WHOLE
+from core.explain.branches import extract_features
+from core.explain.methods import attribute
+from core.explain.score import Question, pick_images
+from core.models import build_model
+from tests.fake_run import make_run
+
+about = Question.about
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory, models):
+    """A made-up run of 200 test images whose weights are random ones."""
+    run = make_run(tmp_path_factory.mktemp("results"), "run", n_test=200)
+    for name in TRIO:
+        model = build_model(name)
+        model.load_state_dict({k: v for k, v in models[name].state_dict().items() if not k.startswith("head")}, strict=False)
+        state = {key: value.numpy() for key, value in model.state_dict().items()}
+        results.write_weights(run / name / "weights.safetensors", state, {key for key, _ in model.named_parameters()})
+    return run
+
+
+def test_the_script_writes_what_attribute_gives(shipped, script, data, fake_cifar):
+    chosen = ["--model", "fusion", "--errors", "--method", "saliency", "grad_cam", "--target", "difference"]
+    finished = script("explain.py", shipped, *chosen, "--branches", "--data", fake_cifar)
+    assert finished.code == 0, finished.error
+    run = results.load_run(shipped)
+    predictions = results.load_predictions(run, "fusion")
+    predicted = predictions.logits.argmax(1)
+    errors = np.flatnonzero(predicted != predictions.labels)
+    *speeds, last = finished.out.splitlines()
+    assert last == f"wrote {shipped}/fusion/attributions.npz: {len(errors)} images, saliency, grad_cam, branches"
+    assert [line.split(":")[0] for line in speeds] == ["saliency", "grad_cam"] and all(line.endswith(" images/s") for line in speeds)
+
+    found = results.load_attributions(run, "fusion")
+    assert np.array_equal(found.index, errors)
+    assert np.array_equal(found.target, predicted[errors]) and np.array_equal(found.minus, predictions.labels[errors])
+    assert {method: set(parts) for method, parts in found.maps.items()} == {"saliency": {WHOLE}, "grad_cam": {"resnet18", "mobilenet_v2"}}
+    assert found.record == {"image_size": 96, "target": "difference", "methods": {"saliency": {}, "grad_cam": {}}}
+    model, test_images = load_shipped_model(run, "fusion"), results.load_test_images(shipped.parent)
+    images = pick_images(test_images, errors[:2])
+    expected = attribute(about(model, images, found.target[:2], 96, found.minus[:2]), "saliency")[WHOLE]
+    np.testing.assert_allclose(found.maps["saliency"][WHOLE][:2], expected, rtol=0.01, atol=0.002 * expected.max())
+
+    features = extract_features(model, pick_images(test_images, range(200)), 96)
+    mean = extract_features(model, data.train.images[:200], 96).mean(0, keepdim=True)
+    with torch.no_grad():
+        change = model.head(features) - model.head(mean)
+    contributions = sum(found.branches["contribution"].values())
+    np.testing.assert_allclose(contributions, change.numpy()[np.arange(200), predicted], rtol=0.01, atol=0.01)
+    assert found.branches["ablated"]["resnet18"].shape == (200, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "resnet18", "--index", "200"], "--index 200: the run's test images are 0 to 199"),
+        (["--model", "resnet18", "--index", "0", "--branches"], "--branches: resnet18 has no branches, only fusion has"),
+        (["--model", "resnet18"], "one of the arguments --errors --index is required"),
+        (["--model", "resnet18", "--index", "0", "--method", "lime"], "argument --method: invalid choice: 'lime'"),
+    ],
+)
+def test_the_script_refuses_bad_choices(arguments, message, shipped, script):
+    finished = script("explain.py", shipped, *arguments)
+    assert finished.code == 2 and message in finished.error.splitlines()[-1] and "Traceback" not in finished.error
+    assert not (shipped / "resnet18" / "attributions.npz").exists()
+
+
+def test_the_script_names_weights_that_are_missing(tmp_path, script):
+    run = make_run(tmp_path, "run", n_test=200)
+    finished = script("explain.py", run, "--model", "fusion", "--index", "3")
+    assert (finished.code, finished.out) == (2, "")
+    assert "weights.safetensors is missing: run python scripts/evaluate.py" in finished.error
+
+
+def test_damaged_attributions_name_their_repair(shipped, tmp_path):
+    run = results.load_run(shipped)
+    with pytest.raises(
+        UserError, match=r"attributions.npz cannot be read .*: run python scripts/explain.py .*run --model mobilenet_v2 --errors"
+    ):
+        results.load_attributions(run, "mobilenet_v2")
+    path = shipped / "mobilenet_v2" / "attributions.npz"
+    rows = {"index": np.array([4, 9]), "target": np.array([1, 2]), "minus": np.array([-1, -1])}
+    maps = {"saliency": {WHOLE: np.ones((2, 32, 32))}}
+    results.write_attributions(path, rows, maps, {}, {})
+    assert results.load_attributions(run, "mobilenet_v2").branches == {}
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserError, match="cannot be read"):
+        results.load_attributions(run, "mobilenet_v2")
+    results.write_attributions(path, rows, {"saliency": {WHOLE: np.ones((2, 31, 32))}}, {}, {})
+    with pytest.raises(UserError, match="saliency of whole is not whole"):
+        results.load_attributions(run, "mobilenet_v2")
+    results.write_attributions(path, rows | {"index": np.array([9, 4])}, maps, {}, {})
+    with pytest.raises(UserError, match="does not hold test images in order"):
+        results.load_attributions(run, "mobilenet_v2")
+    with pytest.raises(UserError, match="gave values that do not fit float16"):
+        results.write_attributions(path, rows, {"saliency": {WHOLE: np.full((2, 32, 32), np.nan)}}, {}, {})
+    path.unlink()
+
+
+def test_images_out_of_range_are_named(shipped):
+    with pytest.raises(UserError, match="image 10000 does not exist: the test images are 0 to 9999"):
+        pick_images(results.load_test_images(shipped.parent), [3, 10_000])
