@@ -172,10 +172,24 @@ def switch(label: str, *, key: str, **settings) -> bool:
     return _note(key, st.toggle(label, key=key, **settings), False, lambda _: ["true"])
 
 
+def keep(
+    key: str,
+    default: Any,
+    read: Callable[[list[str]], Any],
+    spell: Callable[[Any], list[str]],
+    allowed: Callable[[Any], bool] = lambda _: True,
+) -> Any:
+    """A value that has no widget, or one drawn later under the same key; to change it, write st.session_state[key].
+
+    `read` raises ValueError where the address says nothing it understands.
+    """
+    _bind(key, default, read, allowed)
+    return _note(key, st.session_state[key], default, spell)
+
+
 def keep_text(key: str) -> str | None:
-    """A text that no widget shows; to change it, write st.session_state[key]."""
-    _bind(key, None, lambda texts: texts[-1], lambda _: True)
-    return _note(key, st.session_state[key], None, lambda text: [text])
+    """`keep` of a text."""
+    return keep(key, None, lambda texts: texts[-1], lambda text: [text])
 
 
 # --- from page to page -----------------------------------------------------------------------------------------------

@@ -45,30 +45,17 @@ def available_outcomes(answers: pd.DataFrame) -> list[str]:
 
 
 def select_images(
-    answers: pd.DataFrame,
-    model: str,
-    true: list[str] = (),
-    predicted: list[str] = (),
-    outcome: str = "everything",
-    confidence: tuple[float, float] = (0.0, 1.0),
-    agreement: str = "any",
-    sort: str = "index",
-    people: tuple[float, float] = (0.0, 1.0),
-    doubted: bool = False,
+    answers: pd.DataFrame, model: str, true: list[str] = (), predicted: list[str] = (), outcome: str = "everything", sort: str = "index"
 ) -> pd.Index:
-    """Labels of the rows of `answers` that fit every choice, in order: a page keeps these, not the rows. No class means all classes."""
+    """Labels of the rows of `answers` that fit every choice, in order: a page keeps these, not the rows. No class means all classes.
+
+    The Errors page asks for more: dashboard.filters.
+    """
     keep = pd.Series(OUTCOMES[outcome](answers, model), answers.index)
     if true:
         keep = keep & answers["label"].isin([CLASSES.index(name) for name in true])
     if predicted:
         keep = keep & answers[f"{model}_predicted"].isin([CLASSES.index(name) for name in predicted])
-    if agreement != "any":
-        keep = keep & (answers["agree"] == (agreement == "models agree"))
-    keep = keep & answers[f"{model}_confidence"].between(*confidence)
-    if people != (0.0, 1.0):
-        keep = keep & answers["people"].between(*people)
-    if doubted:
-        keep = keep & answers["relabelled"]
     column, ascending = SORTS[sort]
     return answers.loc[keep, column.format(model)].sort_values(ascending=ascending, kind="stable").index
 

@@ -1,12 +1,11 @@
-"""What a visitor chooses: the run, models, classes, and the filter of the Errors page; all bound to the URL."""
+"""What a visitor chooses: the run, models, classes; all bound to the URL."""
 
 from collections.abc import Callable
 
-import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES
-from dashboard import address, data, selection, theme
+from dashboard import address, data, theme
 from dashboard.data import Run
 
 
@@ -49,25 +48,3 @@ def pick_one(label: str, options: list[str], key: str, names: Callable[[str], st
 def pick_classes(label: str, key: str) -> list[str]:
     """Any number of classes, bound to the URL; none means all."""
     return address.pick_several(st.multiselect, label, CLASSES, key=key, placeholder="all classes")
-
-
-def filter_images(run: Run, answers: pd.DataFrame) -> tuple[str, pd.Index]:
-    """The filter of the Errors page, bound to the URL: the model whose answers count, and those answers' labels, in order."""
-    model = pick_model(run)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        outcomes = selection.available_outcomes(answers)
-        outcome = address.pick(st.selectbox, "Outcome", outcomes, key="outcome", default=outcomes[1], width=210)
-        true = pick_classes("True class", "true")
-        predicted = pick_classes("Predicted class", "predicted")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        sort = address.pick(st.selectbox, "Order", selection.SORTS, key="sort", default=next(iter(selection.SORTS)), width=210)
-        agreement = address.pick(st.selectbox, "Agreement", selection.AGREEMENTS, key="agreement", default="any", width=170)
-        confidence = address.slide("Confidence", 0.0, 1.0, (0.0, 1.0), 0.01, key="confidence", width=210)
-        people, doubted = (0.0, 1.0), False
-        if answers["people"].notna().any():
-            text = "Share of people who chose the label"
-            people = address.slide("Human agreement", 0.0, 1.0, (0.0, 1.0), 0.01, key="people", width=210, help=text)
-        if answers["relabelled"].any():
-            text = "Fewer than three of five annotators confirm the label (Northcutt et al. 2021); marked ⚑"
-            doubted = address.switch("Doubted labels only", key="doubted", help=text)
-    return model, selection.select_images(answers, model, true, predicted, outcome, confidence, agreement, sort, people, doubted)

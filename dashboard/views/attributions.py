@@ -18,7 +18,7 @@ components.require_weights(run)
 
 known = METHODS
 with st.expander("Choose the images to step through"):
-    _, order = components.filter_images(run, answers)
+    order = components.choose_images(run, answers)[1]
     upload = st.file_uploader("Or your own image", ["png", "jpg", "jpeg", "webp"], max_upload_size=MAX_BYTES // 2**20)
 
 

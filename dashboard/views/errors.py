@@ -1,23 +1,98 @@
-"""Errors: the images behind the numbers, filtered, sorted, one click from every detail."""
+"""Errors by class: the images behind the numbers, filtered, grouped, beside another model's, one click from every detail.
 
+Everything below the title is one fragment: a choice reruns it alone, not the sidebar and not the page.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
 import streamlit as st
 
-from dashboard import components, data, theme
+from dashboard import address, components, data, filters, theme, traits
+from dashboard.filters import Filter
 
 run, models = st.session_state["current"]
 answers = data.load_answers(run)
 
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    st.title("Errors")
-    components.image_detail(run, answers, models)
-model, chosen = components.filter_images(run, answers)
-with st.container(horizontal=True, vertical_alignment="center"):
-    st.markdown(
-        f"**{len(chosen):,}** of {len(answers):,} test images ({len(chosen) / len(answers):.2%}), answers of **{theme.label(model)}**",
-        width="stretch",
-    )
-    st.download_button(
-        "CSV of this selection", lambda: answers.loc[chosen].to_csv(index=False), "errors.csv", "text/csv", on_click="ignore"
-    )
 
-components.paged_gallery(answers, chosen, model)
+def follow_click(chosen: Filter, kind: str, true: str, predicted: str) -> None:
+    """A cell, or a class's misses or false positives, becomes the filter."""
+    if kind == "cell":
+        outcome = "everything" if true == predicted else chosen.outcome
+        components.change_filter(replace(chosen, true=(true,), predicted=(predicted,), outcome=outcome))
+    else:
+        field = {"misses": "true", "false positives": "predicted"}[kind]
+        components.change_filter(replace(chosen, outcome="model wrong", **{"true": (), "predicted": (), field: (true,)}))
+
+
+def show_matrix(main: Filter, chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
+    """The matrix of what is filtered by anything but the classes; precision and recall whatever the outcome."""
+    marked = [(true, predicted) for true in chosen.true for predicted in chosen.predicted]
+    labels, predicted = answers["label"].to_numpy(), answers[f"{chosen.model}_predicted"].to_numpy()
+    shown = filters.all_but(conditions, len(answers), "true", "predicted")
+    measured = filters.all_but(conditions, len(answers), "true", "predicted", "outcome")
+    components.small_matrix(chosen.model, labels, predicted, shown, measured, marked, lambda *what: follow_click(main, *what))
+
+
+def show_gallery(chosen: Filter, rows: pd.Index, grouped: bool, page_key: str = "page") -> None:
+    headings = None
+    if grouped:
+        rows, headings = filters.group_by_predicted(answers, rows, chosen.model, st.session_state.get("per_page", 100))
+    components.paged_gallery(answers, rows, chosen.model, f"gallery_{page_key}", headings, page_key)
+
+
+@st.fragment
+def show_errors() -> None:
+    chosen, conditions = components.filter_images(run, answers)
+    if st.session_state.get("page", 1) != 1 and st.session_state.get("page_of", chosen) != chosen:
+        st.session_state["page"] = 1
+    st.session_state["page_of"] = chosen
+    others = [model for model in models if model != chosen.model]
+    sides = [(chosen, conditions)]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        total = st.empty()
+        grouped = address.switch("Group by predicted class", key="grouped")
+        st.selectbox(
+            "Beside", ["", *others], format_func=lambda name: theme.label(name) if name else "no model beside it", key="beside",
+            label_visibility="collapsed", width=210,
+        )  # fmt: skip
+        beside = chosen.beside if chosen.beside in others else ""
+        if beside:
+            other = replace(chosen, model=beside)
+            tagged = {index: one["tags"] for index, one in components.tagged_images().items()}
+            sides.append((other, other.conditions(answers, traits.find_traits(run, beside), tagged)))
+        rows = [one.arrange(answers, filters.all_but(kept, len(answers)), traits.find_traits(run, one.model)) for one, kept in sides]
+
+        def tables() -> list[pd.DataFrame]:
+            return [
+                filters.tidy_table(run.name, answers, one, own, components.tagged_images())
+                for (one, _), own in zip(sides, rows, strict=True)
+            ]
+
+        st.download_button(
+            "CSV of this selection",
+            lambda: pd.concat(tables()).to_csv(index=False),
+            f"{run.name}_{chosen.file_name}.csv", "text/csv", on_click="ignore",
+        )  # fmt: skip
+    total.markdown(f"**{len(rows[0]):,}** of {len(answers):,} test images ({len(rows[0]) / len(answers):.2%})", width="stretch")
+    if beside:
+        for column, (one, kept), own in zip(st.columns(2), sides, rows, strict=True):
+            with column:
+                show_matrix(chosen, one, kept)
+                show_gallery(one, own, grouped, "page" if one is chosen else "page_beside")
+    else:
+        gallery, matrix = st.columns([1.6, 1])
+        with gallery:
+            show_gallery(chosen, rows[0], grouped)
+        with matrix:
+            show_matrix(chosen, chosen, conditions)
+            st.caption("A cell shows its images, a recall the misses of its class, a precision what is wrongly called so.")
+    address.write()
+
+
+title, number = st.columns([5, 1], vertical_alignment="bottom")
+title.title("Errors")
+with number:
+    components.image_detail(run, answers, models)
+show_errors()

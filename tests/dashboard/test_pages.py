@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import results, summaries
 from core.config import CLASSES, ROOT
-from dashboard import data, selection
+from dashboard import data
 from tests.dashboard.conftest import component, open_page
 
 
@@ -286,16 +286,3 @@ def test_a_foreign_page_is_refused_without_asking_another_host():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-
-
-def test_select_images_combines_every_choice(fake_results):
-    answers = data.load_answers(data.open_run("imagenet-96-seed0"))
-    choices = ["cat"], ["dog"], "only fusion wrong", (0.5, 1.0), "models disagree", "least confident first"
-    rows = answers.loc[selection.select_images(answers, "fusion", *choices)]
-    assert len(rows) > 0
-    expected = answers[
-        (answers["label"] == 3) & (answers["fusion_predicted"] == 5) & answers["resnet18_correct"] & answers["mobilenet_v2_correct"]
-        & (answers["fusion_confidence"] >= 0.5)
-    ]  # fmt: skip
-    assert set(rows["index"]) == set(expected["index"])
-    assert rows["fusion_confidence"].is_monotonic_increasing

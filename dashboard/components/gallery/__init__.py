@@ -1,5 +1,6 @@
 """A gallery of thumbnails: a small custom component, and the pages it is read in. A click opens the lightbox."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -13,16 +14,22 @@ COLUMNS = 20  # of the sheet of pictures, not of the page
 
 
 def image_gallery(
-    rows: pd.DataFrame, model: str, key: str, place: tuple[int, int, int] | None = None, headings: dict[int, str] | None = None
+    rows: pd.DataFrame,
+    model: str,
+    key: str,
+    place: tuple[int, int, int, int] | None = None,
+    headings: dict[int, str] | None = None,
+    turn: Callable[[], None] = lambda: None,
 ) -> None:
     """Thumbnails of answers; a click, or Enter, opens the lightbox (components.image_detail), which steps through them.
 
-    `place`: page, pages, and how many images all pages have; by default these rows are all. `headings`: index -> text above that image.
+    `place`: page, pages, images a page, and images in all; by default these rows are all. `headings`: index -> text above that image.
+    `turn` is called when the lightbox leaves the page.
     """
     if rows.empty:
         st.info("No image fits these choices. Widen them: clear a class, or allow another outcome.")
         return
-    page, pages, total = place or (1, 1, len(rows))
+    page, pages, size, total = place or (1, 1, len(rows), len(rows))
     columns = ("index", "label", f"{model}_predicted", f"{model}_confidence", "relabelled")
     items = []
     for index, label, predicted, confidence, doubted in zip(*(rows[name].tolist() for name in columns), strict=True):
@@ -34,16 +41,11 @@ def image_gallery(
                 "heading": (headings or {}).get(index),
             }
         )
-    first = (page - 1) * st.session_state.get("per_page", 100) if place else 0
     gallery = st.components.v2.component("image_gallery", html="<div class='grid'></div>", **ASSETS)
-
-    def turn() -> None:
-        st.session_state["page"] = min(max(page + int(st.session_state[key].turned), 1), pages)
-
     gallery(
         key=key,
         data={
-            **{"key": key, "items": items, "page": page, "pages": pages, "first": first, "total": total, "columns": COLUMNS},
+            **{"key": key, "items": items, "page": page, "pages": pages, "first": (page - 1) * size, "total": total, "columns": COLUMNS},
             "sheet": thumbnails.make_sprite(tuple(item["index"] for item in items), COLUMNS),
         },
         on_turned_change=turn,
@@ -51,14 +53,24 @@ def image_gallery(
 
 
 def paged_gallery(
-    answers: pd.DataFrame, chosen: pd.Index, model: str, key: str = "gallery", headings: dict[int, str] | None = None
+    answers: pd.DataFrame,
+    chosen: pd.Index,
+    model: str,
+    key: str = "gallery",
+    headings: dict[int, str] | None = None,
+    page_key: str = "page",
 ) -> None:
-    """A gallery of the `chosen` answers, a page of them, with the choice of page (`page` in the URL) and of its size."""
+    """A gallery of the `chosen` answers, a page of them, with the choice of page (`page_key` in the URL) and of its size."""
     size = st.session_state.get("per_page", 100)
     pages = max(1, -(-len(chosen) // size))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        size = address.pick(st.selectbox, "Images a page", [50, 100, 200], key="per_page", default=100, width=130)
-        if st.session_state.get("page", 1) > pages:
-            st.session_state["page"] = pages
-        page = address.pick_number(f"Page of {pages}", 1, pages, key="page", default=1, width=130)
-    image_gallery(answers.loc[chosen[(page - 1) * size : page * size]], model, key, (page, pages, len(chosen)), headings)
+        if page_key == "page":  # a second gallery follows the first
+            size = address.pick(st.selectbox, "Images a page", [50, 100, 200], key="per_page", default=100, width=130)
+        if st.session_state.get(page_key, 1) > pages:
+            st.session_state[page_key] = pages
+        page = address.pick_number(f"Page of {pages}", 1, pages, key=page_key, default=1, width=130)
+
+    def turn() -> None:
+        st.session_state[page_key] = min(max(page + int(st.session_state[key].turned), 1), pages)
+
+    image_gallery(answers.loc[chosen[(page - 1) * size : page * size]], model, key, (page, pages, size, len(chosen)), headings, turn)

@@ -10,7 +10,7 @@ import streamlit as st
 from core import metrics
 from core.config import CLASSES, UserError
 from core.images import pixels_uri
-from dashboard import address, data, diagram, inference, selection, theme, thumbnails
+from dashboard import address, data, diagram, inference, selection, theme, thumbnails, traits
 from dashboard.data import Run
 
 ASSETS = {kind: (Path(__file__).parent / f"lightbox.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
@@ -49,7 +49,7 @@ def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str
     """All the lightbox shows of a test image but where the models look."""
     row = answers.iloc[index]
     votes = data.rank_votes(index)
-    nearest = data.nearest_images(run, run.models[-1], index)
+    nearest, by = traits.nearest_images(run, run.models[-1], index)
     return {
         "index": index,
         "uri": thumbnails.image_uri(index),
@@ -65,7 +65,7 @@ def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str
             for model in models
         ],
         "nearest": {
-            "title": f"Nearest on {theme.label(run.models[-1])}'s embedding map",
+            "title": f"Nearest by {theme.label(run.models[-1])}'s {by}",
             "images": [
                 {"index": int(i), "uri": thumbnails.image_uri(i), "alt": selection.describe_answer(answers.iloc[i], run.models[-1])}
                 for i in nearest

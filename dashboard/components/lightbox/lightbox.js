@@ -18,6 +18,13 @@ function picture(uri, alt) {
   return image
 }
 
+function writeAddress(index) {  // before the server does, which would make an entry in the history of every image
+  const url = new URL(location.href)
+  if (index === null) url.searchParams.delete('image')
+  else url.searchParams.set('image', index)
+  if (url.href !== location.href) history.replaceState(history.state, '', url)
+}
+
 class Lightbox {
   constructor(root) {
     this.root = root
@@ -51,6 +58,32 @@ class Lightbox {
       } else if (this.current !== null) this.draw()
     }
     document.addEventListener('gallery', this.hear)
+    this.tagged = null  // what the visitor tagged, once the page's store of it has spoken
+    this.hearTags = ({ detail }) => {
+      this.tagged = detail
+      if (this.current !== null) this.drawTags()
+    }
+    document.addEventListener('tags', this.hearTags)
+    const form = root.querySelector('.tags')
+    form.onsubmit = (event) => event.preventDefault()
+    form.onchange = () => {
+      const tags = form.elements.tags.value.split(',').map((tag) => tag.trim()).filter(Boolean)
+      document.dispatchEvent(new CustomEvent('tags-set', { detail: { index: this.current, tags, note: form.elements.note.value } }))
+    }
+  }
+
+  drawTags() {
+    const form = this.root.querySelector('.tags')
+    form.hidden = this.tagged === null
+    const own = this.tagged?.[this.current] ?? { tags: [], note: '' }
+    if (this.root.activeElement !== form.elements.tags) form.elements.tags.value = own.tags.join(', ')
+    if (this.root.activeElement !== form.elements.note) form.elements.note.value = own.note
+    const names = [...new Set(Object.values(this.tagged ?? {}).flatMap((one) => one.tags))]
+    form.querySelector('datalist').replaceChildren(...names.map((name) => {
+      const option = document.createElement('option')
+      option.value = name
+      return option
+    }))
   }
 
   list() {
@@ -59,9 +92,11 @@ class Lightbox {
   }
 
   open(index, key) {
+    if (this.root.activeElement?.matches('input')) this.root.activeElement.blur()  // what is typed belongs to the image before
     this.current = index
     this.key = key ?? this.key
     this.sent = (this.sent ?? 0) + 1
+    writeAddress(index)
     if (!this.dialog.open) this.dialog.showModal()
     this.draw()
     this.ask()
@@ -94,6 +129,7 @@ class Lightbox {
   }
 
   closed() {
+    writeAddress(null)
     clearTimeout(this.waiting)
     const list = this.list()
     const index = this.current
@@ -121,6 +157,7 @@ class Lightbox {
     const position = list ? list.items.findIndex((item) => item.index === this.current) : -1
     const item = list?.items[position]
     const detail = this.details.get(this.current)
+    this.drawTags()
     const set = (name, ...children) => this.root.querySelector(name).replaceChildren(...children)
     const place = position < 0 ? '' : `, ${(list.first + position + 1).toLocaleString('en')} of ${list.total.toLocaleString('en')}`
     set('.title', `Image ${this.current}${place}`)
@@ -185,9 +222,10 @@ export default function({ data, parentElement, setTriggerValue }) {
   const first = !kept.lightbox
   kept.lightbox ??= new Lightbox(parentElement)
   kept.lightbox.update(data, setTriggerValue)
-  if (first) document.dispatchEvent(new CustomEvent('gallery-call'))
+  if (first) for (const call of ['gallery-call', 'tags-call']) document.dispatchEvent(new CustomEvent(call))
   return () => {
     document.removeEventListener('gallery', kept.lightbox.hear)
+    document.removeEventListener('tags', kept.lightbox.hearTags)
     kept.lightbox.dialog.onclose = null
     kept.lightbox = null
   }

@@ -1,0 +1,31 @@
+// What is filtered, as chips to remove; Reset; and Copy link.
+
+function button(text, label, action, className) {
+  const made = document.createElement('button')
+  made.type = 'button'
+  made.className = className ?? ''
+  made.textContent = text
+  if (label) made.setAttribute('aria-label', label)
+  made.onclick = action
+  return made
+}
+
+async function copyLink(event) {
+  const shown = event.target
+  try {
+    await navigator.clipboard.writeText(location.href)
+    shown.textContent = 'Link copied'
+  } catch {  // no clipboard on a page served without https
+    window.prompt('Copy this link:', location.href)
+  }
+  setTimeout(() => { shown.textContent = 'Copy link' }, 1500)
+}
+
+export default function({ data, parentElement, setTriggerValue }) {
+  parentElement.querySelector('.chips').replaceChildren(
+    ...data.parts.map(([name, value, text]) =>
+      button(`${text} ✕`, `remove the filter ${text}`, () => setTriggerValue('removed', [name, value]), 'chip')),
+    button('Reset', 'reset all filters', () => setTriggerValue('reset', true)),
+    button('Copy link', null, copyLink),
+  )
+}

@@ -1,0 +1,159 @@
+"""The filter of the Errors page: menus with counts, more conditions behind a button, and the chips of what is chosen.
+
+What is chosen is read before the menus are drawn, since each menu counts what the other choices leave.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core.config import CLASSES
+from core.results import MissingFile, Run
+from core.slices import BINS, name_slice
+from dashboard import address, data, filters, selection, theme, traits
+from dashboard.components.chips import filter_chips
+from dashboard.components.choices import available_models
+from dashboard.components.tags import tag_store, tagged_images
+from dashboard.filters import Filter
+
+LISTS = ("true", "predicted", "tags")  # what a menu of several holds as a list
+
+
+def change_filter(chosen: Filter) -> None:
+    """Make the menus say `chosen`. Only before they are drawn, as in a callback."""
+    says = dict(one.split(":") for one in chosen.says)
+    for field in fields(Filter):
+        value = getattr(chosen, field.name)
+        st.session_state[field.name] = list(value) if field.name in LISTS else value
+    for model in theme.SHOWN_MODELS:
+        st.session_state[f"says_{model}"] = says.get(model, "anything")
+
+
+def current_filter(run: Run, answers: pd.DataFrame) -> Filter:
+    """What the address or the menus say."""
+    models = available_models(run)
+    default = filters.read_query({}, models, BINS)
+    outcomes, sorts, epochs = selection.available_outcomes(answers), known_sorts(run), run.recipe.epochs
+    allowed = {
+        "model": lambda one: one in models,
+        "outcome": lambda one: one in outcomes,
+        "sort": lambda one: one in sorts,
+        "learned": lambda pair: not pair or 1 <= pair[0] <= pair[-1] <= epochs + 1,
+    }
+
+    def keep(name: str) -> None:
+        start = getattr(default, name)
+        address.keep(
+            name,
+            list(start) if name in LISTS else start,
+            lambda texts: (lambda value: list(value) if name in LISTS else value)(
+                getattr(filters.read_query({name: texts}, models, BINS), name)
+            ),
+            lambda value: [filters.spell(one) for one in (value if isinstance(value, list | tuple) else (value,))],
+            allowed.get(name, lambda _: True),
+        )
+
+    for name in (field.name for field in fields(Filter) if field.name != "says"):
+        keep(name)
+    if st.session_state["learned"] == (1, epochs + 1):  # all of them
+        st.session_state["learned"] = ()
+        keep("learned")
+    options = ("anything", *filters.STATES, *CLASSES)
+    said = {m: address.keep(f"says_{m}", "anything", lambda t: t[-1], lambda v: [v], lambda v: v in options) for m in models}
+    found = {field.name: st.session_state[field.name] for field in fields(Filter) if field.name != "says"}
+    return Filter(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()},
+        says=tuple(f"{model}:{what}" for model, what in said.items() if what != "anything"),
+    )
+
+
+def filter_images(run: Run, answers: pd.DataFrame) -> tuple[Filter, dict[str, np.ndarray]]:
+    """The filter's menus and chips. Returns what is chosen and its conditions (Filter.conditions)."""
+    models = available_models(run)
+    chosen = current_filter(run, answers)
+    tagged = tagged_images()
+    conditions = chosen.conditions(answers, traits.find_traits(run, chosen.model), {i: one["tags"] for i, one in tagged.items()})
+    labels, predicted = answers["label"].to_numpy(), answers[f"{chosen.model}_predicted"].to_numpy()
+
+    def rest(*names: str) -> np.ndarray:
+        return filters.all_but(conditions, len(answers), *names)
+
+    def counted(counts: dict[str, int]) -> Callable[[str], str]:
+        return lambda name: f"{name} {counts.get(name, 0):,}"
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.segmented_control("Model", models, format_func=theme.label, required=True, key="model", wrap=True)
+        outcomes = selection.available_outcomes(answers)
+        fits = {name: int((rest("outcome") & selection.OUTCOMES[name](answers, chosen.model)).sum()) for name in outcomes}
+        st.selectbox("Outcome", outcomes, format_func=counted(fits), key="outcome", width=230)
+        by_true = counted(filters.count_classes(labels, rest("true")))
+        st.multiselect("True class", CLASSES, format_func=by_true, key="true", placeholder="all classes", width=230)
+        by_predicted = counted(filters.count_classes(predicted, rest("predicted")))
+        st.multiselect("Predicted class", CLASSES, format_func=by_predicted, key="predicted", placeholder="all classes", width=230)
+        with st.popover("More filters"):
+            choose_more(run, answers, chosen, rest, counted, tagged)
+        st.selectbox("Order", known_sorts(run), key="sort", width=230)
+    with st.container(horizontal=True):
+        filter_chips(chosen, chosen.name_parts(name_slice), change_filter)
+        tag_store()
+    return chosen, conditions
+
+
+def choose_images(run: Run, answers: pd.DataFrame) -> tuple[Filter, pd.Index]:
+    """The filter's menus and chips; what is chosen, and the labels of the rows of `answers` that fit, in order."""
+    chosen, conditions = filter_images(run, answers)
+    return chosen, chosen.arrange(answers, filters.all_but(conditions, len(answers)), traits.find_traits(run, chosen.model))
+
+
+def choose_more(
+    run: Run,
+    answers: pd.DataFrame,
+    chosen: Filter,
+    rest: Callable[..., np.ndarray],
+    counted: Callable[[dict[str, int]], Callable[[str], str]],
+    tagged: dict[int, dict],
+) -> None:
+    """Conditions that are asked for less often."""
+    for column, model in zip(st.columns(2) * 2, available_models(run), strict=False):
+        kept, correct = rest(f"says {model}"), answers[f"{model}_correct"].to_numpy()
+        counts = {"anything": int(kept.sum()), "correct": int((kept & correct).sum()), "wrong": int((kept & ~correct).sum())}
+        counts |= filters.count_classes(answers[f"{model}_predicted"].to_numpy(), kept)
+        options = ["anything", *filters.STATES, *CLASSES]
+        column.selectbox(f"{theme.label(model)} says", options, format_func=counted(counts), key=f"says_{model}")
+    st.selectbox("Agreement", selection.AGREEMENTS, key="agreement")
+    st.slider("Confidence", 0.0, 1.0, step=0.01, key="confidence")
+    if answers["people"].notna().any():
+        text = "Share of people who chose the label"
+        st.slider("Human agreement", 0.0, 1.0, step=0.01, key="people", help=text)
+    if answers["relabelled"].any():
+        text = "Fewer than three of five annotators confirm the label (Northcutt et al. 2021); marked ⚑"
+        st.toggle("Doubted labels only", key="doubted", help=text)
+    if (seeds := len(data.sibling_runs(run))) > 1:
+        share, kept = traits.load_trait(run, chosen.model, "seeds"), rest("seeds")
+        counts = {name: int((kept & filters.fits_seeds(name, share)).sum()) for name in filters.SEEDS}
+        st.selectbox(f"Over {seeds} seeds", filters.SEEDS, format_func=counted(counts), key="seeds")
+    try:
+        forgotten = traits.load_trait(run, chosen.model, "forgotten")
+        epochs = run.recipe.epochs
+        text = f"First epoch after which the model was correct; {epochs + 1}: never (Toneva et al. 2019)"
+        st.session_state["learned"] = chosen.learned or (1, epochs + 1)
+        st.slider("Learned in epoch", 1, epochs + 1, key="learned", help=text)
+        text = "Correct after one epoch, wrong after the next"
+        st.number_input("Forgotten at least so often", 0, int(forgotten.max()), key="forgotten", help=text)
+    except MissingFile:
+        st.caption("When an image was learned is not known: this run kept no correctness of each epoch.")
+    if names := sorted({tag for one in tagged.values() for tag in one["tags"]}):
+        st.multiselect("Your tags", names, key="tags")
+
+
+def known_sorts(run: Run) -> list[str]:
+    """The orders a run can tell."""
+    known = list(selection.SORTS)
+    if len(data.sibling_runs(run)) > 1:
+        known.append("wrong in most seeds first")
+    if all((run.path / model / "epoch_correct.csv").exists() for model in run.models):
+        known += ["learned last first", "most often forgotten first"]
+    return known

@@ -1,0 +1,80 @@
+// The visitor's tags and notes on images: kept in this browser's local storage, told to the page, exported and imported as JSON.
+// The lightbox changes them through "tags-set" events and hears of them through "tags" events.
+
+const STORE = 'image-tags'  // {index: {tags: [...], note: '...'}}
+
+function read() {
+  try {
+    return clean(JSON.parse(localStorage.getItem(STORE) ?? '{}'))
+  } catch {
+    return {}
+  }
+}
+
+function clean(found) {  // only what is well formed; anything else in an imported file is left out
+  if (typeof found !== 'object' || found === null) return {}
+  return Object.fromEntries(Object.entries(found).flatMap(([index, one]) => {
+    if (!/^\d{1,5}$/.test(index) || typeof one !== 'object' || one === null) return []
+    const tags = Array.isArray(one.tags) ? one.tags.filter((tag) => typeof tag === 'string' && tag.trim()).slice(0, 20) : []
+    const note = typeof one.note === 'string' ? one.note.slice(0, 500) : ''
+    return tags.length || note ? [[index, { tags: [...new Set(tags.map((tag) => tag.trim().slice(0, 40)))], note }]] : []
+  }))
+}
+
+function download(text) {
+  const link = document.createElement('a')
+  link.href = URL.createObjectURL(new Blob([text], { type: 'application/json' }))
+  link.download = 'image-tags.json'
+  link.click()
+  URL.revokeObjectURL(link.href)
+}
+
+export default function({ data, parentElement, setStateValue }) {
+  const kept = parentElement.host ?? parentElement
+  const say = (text) => { parentElement.querySelector('.said').textContent = text }
+  const tell = (tagged) => {
+    const text = JSON.stringify(tagged)
+    if (text !== kept.told) setStateValue('tagged', tagged)
+    kept.told = text
+    const n = Object.keys(tagged).length
+    parentElement.querySelector('.export').disabled = n === 0
+    parentElement.querySelector('.export').textContent = `Export tags (${n})`
+    document.dispatchEvent(new CustomEvent('tags', { detail: tagged }))
+  }
+  const write = (tagged) => {
+    localStorage.setItem(STORE, JSON.stringify(tagged))
+    tell(tagged)
+  }
+  kept.told ??= JSON.stringify(data.known)
+  kept.set = ({ detail }) => write(clean({ ...read(), [detail.index]: { tags: detail.tags, note: detail.note } }))
+  kept.call = () => tell(read())
+  if (!kept.listening) {
+    kept.listening = {
+      set: (event) => kept.set(event), call: () => kept.call(), other: (event) => { if (event.key === STORE) kept.call() },
+    }
+    document.addEventListener('tags-set', kept.listening.set)
+    document.addEventListener('tags-call', kept.listening.call)
+    window.addEventListener('storage', kept.listening.other)
+  }
+  parentElement.querySelector('.export').onclick = () => download(JSON.stringify(read(), null, 1))
+  parentElement.querySelector('input').onchange = async (event) => {
+    const file = event.target.files[0]
+    event.target.value = ''
+    try {
+      const found = clean(JSON.parse(await file.text()))
+      const n = Object.keys(found).length
+      if (n) write({ ...read(), ...found })
+      say(n ? `Read the tags of ${n} images.` : 'This file holds no tags: choose one that was exported here.')
+    } catch {
+      say('This file is no JSON: choose one that was exported here.')
+    }
+  }
+  parentElement.querySelector('.import').onclick = () => parentElement.querySelector('input').click()
+  tell(read())
+  return () => {
+    document.removeEventListener('tags-set', kept.listening.set)
+    document.removeEventListener('tags-call', kept.listening.call)
+    window.removeEventListener('storage', kept.listening.other)
+    kept.listening = null
+  }
+}

@@ -1,0 +1,95 @@
+"""What is known of each test image beyond the answers: how it looks, where its features lie, how it was learned.
+
+Each is computed when first asked for: not every run holds the files, and not every visitor asks.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from core import results, slices
+from core.config import UserError
+from core.results import Run
+from dashboard import data
+from dashboard.filters import Trait
+
+NAMES = ("seeds", "learned", "forgotten", *slices.BINS)
+
+
+@st.cache_resource(show_spinner="Measuring the images …", max_entries=2)
+def _measure_images(root: Path, stamp: tuple) -> pd.DataFrame:
+    images = data.load_images()
+    return slices.measure_pixels(np.stack([images.decode(i) for i in range(len(images.png))]))
+
+
+def measure_images() -> pd.DataFrame:
+    """core.slices.measure_pixels of the test images."""
+    return _measure_images(results.RESULTS, data.stamp_file(results.RESULTS / "test_images.parquet"))
+
+
+@st.cache_resource(show_spinner=False, max_entries=12)
+def _load_features(path: Path, model: str, stamp: tuple) -> np.ndarray:
+    return results.load_features(results.load_run(path), model)
+
+
+def load_features(run: Run, model: str) -> np.ndarray:
+    """core.results.load_features. Raises UserError; MissingFile where the run has none."""
+    return _load_features(run.path, model, data.stamp_file(run.path / model / "features.parquet"))
+
+
+@st.cache_resource(show_spinner="Grouping the images by their features …", max_entries=12)
+def _cluster_images(path: Path, model: str, stamp: tuple) -> np.ndarray:
+    return slices.cluster_features(results.load_features(results.load_run(path), model))
+
+
+@st.cache_resource(show_spinner=False, max_entries=12)
+def _load_learning(path: Path, model: str, stamp: tuple) -> tuple[np.ndarray, np.ndarray]:
+    run = results.load_run(path)
+    correct = results.load_epoch_correct(run, model)
+    if "test" not in correct:
+        raise UserError(f"{path / model / 'epoch_correct.csv'} holds no test images, so how they were learned is not known.")
+    return slices.learning_events(correct["test"])
+
+
+def load_trait(run: Run, model: str, name: str) -> np.ndarray:
+    """One of NAMES for each test image (N,); of features and learning, those of the last trained model stand in for the ensemble's.
+
+    seeds: share of the run's seeds in which `model` is wrong. learned, forgotten: core.slices.learning_events. The rest: bins of
+    core.slices.BINS. Raises UserError where the run does not hold what it takes.
+    """
+    trained = model if model in run.models else run.models[-1]
+    if name == "class":
+        return data.load_answers(run)["label"].to_numpy()
+    if name in slices.PIXELS:
+        return slices.cut_fifths(measure_images()[name].to_numpy())
+    if name == "people":
+        return slices.cut_people(data.load_answers(run)["people"].to_numpy())
+    if name == "cluster":
+        return _cluster_images(run.path, trained, data.stamp_file(run.path / trained / "features.parquet"))
+    if name == "seeds":
+        wrong = [~data.load_answers(one)[f"{model}_correct"].to_numpy() for one in data.sibling_runs(run) if model_in(one, model)]
+        return np.mean(wrong, axis=0)
+    events = _load_learning(run.path, trained, data.stamp_file(run.path / trained / "epoch_correct.csv"))
+    return events[0 if name == "learned" else 1]
+
+
+def model_in(run: Run, model: str) -> bool:
+    return f"{model}_correct" in data.load_answers(run)
+
+
+def find_traits(run: Run, model: str) -> Trait:
+    """load_trait of a run and a model, by name alone."""
+    return lambda name: load_trait(run, model, name)
+
+
+def nearest_images(run: Run, model: str, index: int, n: int = 6) -> tuple[np.ndarray, str]:
+    """The `n` test images nearest to image `index` for a model, and by what: its features, or its 2-D map where those are missing."""
+    try:
+        points, by = load_features(run, model), "features"
+    except results.MissingFile:
+        points, by = data.load_embedding(run, model)[["x", "y"]].to_numpy(), "embedding map (this run keeps no features)"
+    distance = ((points - points[index]) ** 2).sum(axis=1)
+    distance[index] = np.inf
+    return np.argsort(distance)[:n], by

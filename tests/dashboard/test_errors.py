@@ -1,0 +1,178 @@
+"""Errors by class: filters as values, their counts and addresses, and the page they drive."""
+
+import io
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core import results
+from core.config import CLASSES
+from dashboard import data, filters
+from dashboard.filters import Filter
+from tests.dashboard.conftest import component, open_page
+
+MODELS = ["resnet18", "mobilenet_v2", "fusion", "ensemble"]
+CAT, DOG = CLASSES.index("cat"), CLASSES.index("dog")
+RICH = Filter(
+    **{"model": "resnet18", "outcome": "any wrong", "true": ("cat", "dog"), "predicted": ("bird",), "says": ("fusion:wrong",)},
+    **{"agreement": "models disagree", "confidence": (0.25, 0.9), "people": (0.0, 0.5), "doubted": True, "seeds": "wrong in every seed"},
+    **{"learned": (2, 5), "forgotten": 3, "slice": ("brightness:0", "cluster:7"), "tags": ("blurred, odd",), "sort": "learned last first"},
+    beside="fusion",
+)
+
+
+def no_trait(name: str) -> np.ndarray:
+    raise AssertionError(f"{name} was asked for")
+
+
+@pytest.fixture
+def answers(fake_results) -> pd.DataFrame:
+    return data.load_answers(data.open_run("imagenet-96-seed0"))
+
+
+def chosen_rows(answers: pd.DataFrame, chosen: Filter, trait=no_trait, tagged=None) -> pd.DataFrame:
+    kept = filters.all_but(chosen.conditions(answers, trait, tagged or {}), len(answers))
+    return answers.loc[chosen.arrange(answers, kept, trait)]
+
+
+def test_an_address_gives_back_the_filter_it_was_made_of():
+    assert filters.read_query(RICH.query, MODELS, ("brightness", "cluster")) == RICH
+    assert Filter().query == {}
+    assert filters.read_query({}, MODELS) == Filter()
+
+
+def test_old_addresses_are_understood_and_nonsense_is_not():
+    old = {"model": ["ResNet18"], "outcome": ["model wrong"], "true": ["frog"], "confidence": ["0.2", "0.8"]}
+    assert filters.read_query(old, MODELS) == Filter(model="resnet18", true=("frog",), confidence=(0.2, 0.8))
+    nonsense = {name: ["<script>", "-1", "nan"] for name in Filter.__dataclass_fields__ if name != "tags"}
+    assert filters.read_query(nonsense, MODELS, ("brightness",)) == Filter()
+    assert (
+        filters.read_query({"people": ["0.9", "0.1"], "learned": ["9" * 50], "says_vgg": ["cat"], "says_fusion": ["tree"]}, MODELS)
+        == Filter()
+    )
+
+
+def test_every_condition_must_hold(answers):
+    chosen = Filter(outcome="only fusion wrong", true=("cat",), predicted=("dog",), confidence=(0.5, 1.0), sort="least confident first")
+    rows = chosen_rows(answers, chosen)
+    expected = answers[
+        (answers["label"] == CAT) & (answers["fusion_predicted"] == DOG) & answers["resnet18_correct"] & answers["mobilenet_v2_correct"]
+        & (answers["fusion_confidence"] >= 0.5)
+    ]  # fmt: skip
+    assert len(rows) > 0 and set(rows["index"]) == set(expected["index"])
+    assert rows["fusion_confidence"].is_monotonic_increasing
+
+
+def test_a_condition_a_model(answers):
+    rows = chosen_rows(answers, Filter(outcome="everything", says=("resnet18:cat", "mobilenet_v2:dog")))
+    assert len(rows) and (rows["resnet18_predicted"] == CAT).all() and (rows["mobilenet_v2_predicted"] == DOG).all()
+    rows = chosen_rows(answers, Filter(outcome="everything", says=("resnet18:correct", "fusion:wrong")))
+    assert len(rows) == (answers["resnet18_correct"] & ~answers["fusion_correct"]).sum()
+
+
+def test_conditions_on_seeds_learning_slices_and_tags(answers):
+    n = len(answers)
+    values = {"seeds": np.arange(n) % 3 / 2, "learned": np.arange(n) % 7, "forgotten": np.arange(n) % 5, "brightness": np.arange(n) % 4}
+
+    def some(**choices) -> set[int]:
+        return set(chosen_rows(answers, Filter(outcome="everything", **choices), values.get, {4: {"odd"}, 9: {"odd", "dim"}})["index"])
+
+    def where(kept: np.ndarray) -> set[int]:
+        return set(np.flatnonzero(kept))
+
+    assert some(seeds="wrong in every seed") == where(values["seeds"] == 1)
+    assert some(seeds="wrong in some seeds only") == where(values["seeds"] == 0.5)
+    assert some(learned=(2, 3)) == where((values["learned"] == 2) | (values["learned"] == 3))
+    assert some(forgotten=4) == where(values["forgotten"] == 4)
+    assert some(slice=("brightness:0",), forgotten=3) == where((values["brightness"] == 0) & (values["forgotten"] >= 3))
+    assert some(tags=("odd",)) == {4, 9} and some(tags=("dim", "none")) == {9}
+    order = chosen_rows(answers, Filter(outcome="everything", sort="most often forgotten first"), values.get)["index"].to_numpy()
+    assert (np.diff(values["forgotten"][order]) <= 0).all()
+
+
+def test_chips_name_each_choice_and_removing_them_all_leaves_everything():
+    chosen = RICH
+    words = [text for *_, text in chosen.name_parts()]
+    assert {"true class cat", "true class dog", "predicted bird", "Fusion wrong", "doubted labels only", "tag blurred, odd"} <= set(words)
+    while parts := chosen.name_parts():
+        chosen = chosen.without(*parts[0][:2])
+    assert chosen == Filter(model="resnet18", outcome="everything", sort="learned last first", beside="fusion")
+
+
+def test_groups_are_together_the_largest_first_with_a_heading_on_every_page(answers):
+    rows = answers.index[(answers["label"] == CAT) & ~answers["fusion_correct"]]
+    order, headings = filters.group_by_predicted(answers, rows, "fusion", 10)
+    groups = answers.loc[order, "fusion_predicted"]
+    sizes = groups.groupby((groups != groups.shift()).cumsum()).size().tolist()
+    assert set(order) == set(rows) and sizes == sorted(sizes, reverse=True) and len(sizes) == groups.nunique()
+    assert headings[int(answers["index"][order[0]])] == f"called dog: {sizes[0]}"
+    assert all(int(answers["index"][order[i]]) in headings for i in range(0, len(order), 10))
+
+
+def menu(app, label: str) -> list[str]:
+    return next(box.options for box in (*app.selectbox, *app.multiselect) if box.label == label)
+
+
+def test_menus_count_what_each_choice_would_show(visit, answers):
+    app = visit("errors", true="cat")
+    wrong = answers[~answers["fusion_correct"]]
+    assert f"dog {(wrong['label'] == DOG).sum():,}" in menu(app, "True class")  # whatever class is chosen
+    assert f"dog {((wrong['label'] == CAT) & (wrong['fusion_predicted'] == DOG)).sum():,}" in menu(app, "Predicted class")
+    assert f"everything {(answers['label'] == CAT).sum():,}" in menu(app, "Outcome")
+    counts = [int(option.rsplit(" ", 1)[1].replace(",", "")) for option in menu(app, "Fusion says")]
+    assert counts[0] == (wrong["label"] == CAT).sum() == sum(counts[3:])
+    assert component(app, "filter_chips")["parts"] == [["outcome", "model wrong", "Fusion wrong"], ["true", "cat", "true class cat"]]
+
+
+def test_the_matrix_counts_what_is_filtered(visit, answers):
+    app = visit("errors", says_mobilenet_v2="dog", true="cat", predicted="dog")
+    matrix = component(app, "small_matrix")
+    kept = answers[answers["mobilenet_v2_predicted"] == DOG]
+    wrong = kept[~kept["fusion_correct"]]
+    expected = pd.crosstab(wrong["label"], wrong["fusion_predicted"]).reindex(range(10), columns=range(10), fill_value=0)
+    assert matrix["counts"] == expected.to_numpy().tolist()
+    cats = kept[kept["label"] == CAT]
+    assert matrix["recall"][CAT] == pytest.approx(cats["fusion_correct"].mean(), abs=1e-4)
+    assert matrix["chosen"] == [["cat", "dog"]]
+
+
+def test_two_models_side_by_side_each_with_its_own_images(visit, answers):
+    app = visit("errors", beside="resnet18", true="cat", per_page="200")
+    shown = [one.proto for one in app.get("bidi_component") if one.proto.component_name == "image_gallery"]
+    assert len(shown) == 2
+    for model, one in zip(("fusion", "resnet18"), shown, strict=True):
+        wrong = answers[(answers["label"] == CAT) & ~answers[f"{model}_correct"]]
+        assert f'"total": {len(wrong)}' in one.json or f'"total":{len(wrong)}' in one.json
+
+
+def test_seeds_are_offered_where_a_run_has_siblings(visit, fake_results):
+    app = visit("errors", seeds="wrong in every seed", per_page="200")
+    wrong = [~data.load_answers(data.open_run(f"imagenet-96-seed{seed}"))["fusion_correct"] for seed in (0, 1)]
+    assert component(app, "image_gallery")["total"] == int((wrong[0] & wrong[1]).sum())
+    assert "wrong in most seeds first" in menu(app, "Order")
+
+
+def test_without_the_epochs_file_learning_is_said_to_be_unknown(made_results, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", shutil.copytree(made_results, tmp_path / "results"))
+    for path in (tmp_path / "results").glob("*/*/epoch_correct.csv"):
+        path.unlink()
+    app = open_page("errors")
+    assert any("kept no correctness of each epoch" in block.value for block in app.caption)
+    assert "learned last first" not in menu(app, "Order")
+
+
+def test_the_csv_has_names_and_tidy_columns_of_the_chosen_model(answers):
+    chosen = Filter(model="mobilenet_v2", true=("bird",))
+    rows = chosen_rows(answers, chosen)
+    first = int(rows["index"].iloc[0])
+    table = filters.tidy_table("imagenet-96-seed0", answers, chosen, rows.index, {first: {"tags": ["odd", "dim"], "note": "two"}})
+    table = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+    assert table["test_image"].tolist() == rows["index"].tolist()
+    assert set(table["true_class"]) == {"bird"} and set(table["model"]) == {"MobileNetV2"} and not table["correct"].any()
+    assert table["predicted_class"].tolist() == [CLASSES[i] for i in rows["mobilenet_v2_predicted"]]
+    assert (table["your_tags"][0], table["your_note"][0]) == ("odd; dim", "two")
+    assert not [name for name in table if "resnet18" in name or "fusion" in name]
+    assert chosen.file_name == "mobilenet_v2_model-wrong_true-bird"
+    assert Filter(tags=("../../etc/x y",)).file_name == "fusion_model-wrong_tags-..-..-etc-x-y"
