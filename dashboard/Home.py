@@ -8,11 +8,14 @@ The server imports this file once, for `app`; each visit runs it as a script.
 import asyncio
 import sys
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import streamlit as st
+from starlette.responses import FileResponse
+from starlette.routing import Route
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import StopException
 
@@ -102,4 +105,5 @@ if __name__ == "__main__":
     main()
 else:
     process.tune()
-    app = st.App(__file__, lifespan=read_ahead)
+    plotly = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"  # the slides draw their own charts
+    app = st.App(__file__, lifespan=read_ahead, routes=[Route("/plotly.min.js", lambda _: FileResponse(plotly))])

@@ -25,7 +25,8 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     "dashboard/address.py": (),
     "dashboard/theme.py": ("core.config",),
     "dashboard/claims.py": ("core.config", "core.findings", "core.metrics", "core.results", "data", "figures", "selection", "theme"),
-    "dashboard/figures.py": ("core.config", "core.metrics", "theme"),
+    "dashboard/figures": ("core.config", "core.metrics", "figures", "theme"),
+    "dashboard/deck.py": ("core", "claims", "data", "diagram", "figures", "report", "selection", "theme", "thumbnails"),
     "dashboard/diagram.py": ("core.config", "core.images", "core.results", "core.robustness", "theme", "thumbnails"),
     "dashboard/report.py": ("core", "diagram", "figures", "selection", "theme"),
     "dashboard/components": (
@@ -34,7 +35,7 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     ),
     "dashboard/views": (
         *("core.config", "core.explain", "core.findings", "core.images", "core.metrics", "core.results", "core.robustness"),
-        *("address", "claims", "components", "data", "diagram", "figures"),
+        *("address", "claims", "components", "data", "deck", "diagram", "figures"),
         *("filters", "inference", "report", "selection", "theme", "traits"),
     ),
     "dashboard/Home.py": ("address", "core.config", "components", "data", "process"),

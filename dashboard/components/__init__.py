@@ -2,6 +2,7 @@
 
 from dashboard.components.charts import offer_csv, show_figure, show_findings, surface
 from dashboard.components.choices import available_models, pick_classes, pick_model, pick_models, pick_one, pick_run
+from dashboard.components.deck import show_deck
 from dashboard.components.filter_bar import change_filter, choose_images, filter_images
 from dashboard.components.gallery import image_gallery, paged_gallery
 from dashboard.components.lightbox import image_detail
@@ -25,6 +26,7 @@ __all__ = [
     "pick_run",
     "require_weights",
     "show_branches",
+    "show_deck",
     "show_figure",
     "show_findings",
     "small_matrix",

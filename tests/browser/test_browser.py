@@ -119,25 +119,6 @@ def test_a_script_in_the_url_stays_text(page):
     expect(page.locator("button[data-index]").first).to_be_visible()
 
 
-def test_the_presentation_walks_to_its_end_and_back_by_keyboard(page):
-    open_view(page, "present")
-    pages = max(int(word) for word in page.locator("[data-testid=stPagination]").inner_text().split() if word.isdigit())
-    statements = []
-    for _ in range(pages):
-        statements.append(page.locator("h1").first.inner_text())
-        if len(statements) < pages:
-            page.keyboard.press("ArrowRight")
-            expect(page.locator("h1").first).not_to_have_text(statements[-1])
-            settle(page)
-    assert statements[0] == "Does fusing two CNN backbones beat either alone?"
-    assert statements[-1] == "What this does not say"
-    assert len(set(statements)) == pages >= 8
-    page.keyboard.press("ArrowLeft")
-    settle(page)
-    assert page.locator("h1").first.inner_text() == statements[-2]
-    expect(page.locator("[data-testid=stSidebar]")).to_be_hidden()
-
-
 def test_the_report_opens_offline_with_its_charts_and_numbers(page, chromium, shown_results, tmp_path):
     open_view(page, "report")
     with page.expect_download() as download:

@@ -1,0 +1,354 @@
+// The slides: an overview to choose from, and the show. All of it happens in the browser, so that no key is lost; the
+// address follows (step, slides). The exported file holds this same script with its slides.
+export default function mount({ data, parentElement }) {
+  const root = parentElement.querySelector('.deck')
+  root.deck?.stop()
+  root.deck = new Deck(root, data)
+  return () => root.deck.stop()
+}
+
+const ENLARGED = 2 // charts are drawn at half their size and enlarged: letters, marks and lines grow alike
+const TEXT = { title: [68, 44], text: [38, 26], card: [300, 90], big: [180, 100] } // pixels on a slide 1920 wide: at most, at least
+const STORE = 'deck' // in local storage: {chosen: ids or null, added: slides from other pages}
+const NEXT = ['ArrowRight', 'ArrowDown', 'PageDown', ' ', 'Enter']
+const BACK = ['ArrowLeft', 'ArrowUp', 'PageUp', 'Backspace']
+
+function make(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties)
+  node.append(...children)
+  return node
+}
+
+class Deck {
+  constructor(root, data) {
+    Object.assign(this, { root, data, at: 0, notes: false, since: Date.now(), leaving: new AbortController() })
+    this.kept = data.offline ? { chosen: data.chosen, added: [] } : { chosen: null, added: [], ...JSON.parse(localStorage[STORE] ?? '{}') }
+    this.slides = [...data.slides, ...this.kept.added.map((slide) => ({ ...slide, added: true, main: true }))]
+    this.choose(this.readChosen(), false)
+    this.build()
+    const { signal } = this.leaving
+    window.addEventListener('keydown', (event) => this.press(event), { capture: true, signal })
+    window.addEventListener('beforeprint', () => this.arrange(true), { signal })
+    window.addEventListener('afterprint', () => this.arrange(), { signal })
+    this.watch = new ResizeObserver(() => this.arrange())
+    this.watch.observe(this.list)
+    this.seen = new IntersectionObserver((entries) => {
+      for (const entry of entries) if (entry.isIntersecting && !this.showing) this.draw(this.slides.find((slide) => slide.node === entry.target))
+    })
+    for (const slide of this.slides) this.seen.observe(slide.node)
+    const step = this.readStep()
+    if (step) this.show(step - 1)
+    else this.overview()
+  }
+
+  stop() {
+    this.leaving.abort()
+    this.watch.disconnect()
+    this.seen.disconnect()
+    this.free(false)
+  }
+
+  // --- which slides, and where ---------------------------------------------------------------------------------------
+
+  readChosen() {
+    const asked = this.data.offline ? null : new URLSearchParams(location.search).get('slides')
+    const ids = asked ? asked.split(',') : this.kept.chosen
+    const known = (ids ?? []).filter((id) => this.slides.some((slide) => slide.id === id))
+    return known.length ? known : this.usual()
+  }
+
+  usual() {
+    return this.slides.filter((slide) => slide.main).map((slide) => slide.id)
+  }
+
+  choose(ids, keep = true) {
+    this.chosen = ids.map((id) => this.slides.find((slide) => slide.id === id))
+    const rest = this.slides.filter((slide) => !this.chosen.includes(slide))
+    this.slides = [...this.chosen, ...rest]
+    if (!keep) return
+    const usual = this.usual().join() === ids.join()
+    this.kept.chosen = usual ? null : ids
+    this.keep()
+    this.setAddress('slides', usual ? null : ids.join())
+    for (const slide of this.slides) this.list.append(slide.node)
+    this.arrange()
+  }
+
+  keep() {
+    localStorage[STORE] = JSON.stringify(this.kept)
+  }
+
+  readStep() {
+    const text = this.data.offline ? location.hash.slice(1) || '1' : new URLSearchParams(location.search).get('step')
+    return text === null ? 0 : Math.min(Math.max(parseInt(text, 10) || 1, 1), this.chosen.length)
+  }
+
+  setAddress(name, value) {
+    if (this.data.offline) return
+    const address = new URL(location.href)
+    if (value === null) address.searchParams.delete(name)
+    else address.searchParams.set(name, value)
+    history.replaceState(history.state, '', address)
+  }
+
+  toggle(slide, on) {
+    const ids = this.chosen.map((one) => one.id)
+    this.choose(on ? [...ids, slide.id] : ids.filter((id) => id !== slide.id))
+  }
+
+  move(slide, by) {
+    const ids = this.chosen.map((one) => one.id)
+    const from = ids.indexOf(slide.id)
+    const to = Math.min(Math.max(from + by, 0), ids.length - 1)
+    ids.splice(to, 0, ...ids.splice(from, 1))
+    this.choose(ids)
+    slide.node.querySelector(by < 0 ? '.up' : '.down').focus()
+  }
+
+  forget(slide) {
+    this.kept.added = this.kept.added.filter((one) => one.id !== slide.id)
+    this.slides = this.slides.filter((one) => one !== slide)
+    slide.node.remove()
+    this.choose(this.chosen.filter((one) => one !== slide).map((one) => one.id))
+  }
+
+  // --- what there is to see ------------------------------------------------------------------------------------------
+
+  build() {
+    const button = (className, text, title, act) => {
+      const node = make('button', { type: 'button', className, textContent: text, title, onclick: act })
+      node.setAttribute('aria-label', title)
+      return node
+    }
+    this.list = make('ol', { className: 'slides' })
+    for (const slide of this.slides) {
+      slide.node = this.buildSlide(slide, button)
+      this.list.append(slide.node)
+    }
+    this.count = make('span', { className: 'count' })
+    this.count.setAttribute('aria-live', 'polite')
+    this.bar = make(
+      'div',
+      { className: 'bar' },
+      button('start', 'Start', 'Start the show', () => this.show(0)),
+      button('save', 'Save as one file', 'Save the chosen slides as one HTML file that opens offline and prints to PDF', () => this.save()),
+      button('reset', 'Reset', 'Back to the usual slides, in the usual order', () => this.choose(this.usual())),
+      make('span', { className: 'chosen' }),
+    )
+    this.remote = make(
+      'div',
+      { className: 'remote' },
+      button('back', '‹ Back', 'Back (←)', () => this.go(this.at - 1)),
+      this.count,
+      button('next', 'Next ›', 'Next (→)', () => this.go(this.at + 1)),
+      make('span', { className: 'space' }),
+      button('speak', 'Notes', 'Speaker notes (N)', () => this.speak()),
+      button('grid', 'Overview', 'All slides (O)', () => this.overview()),
+      button('full', 'Full screen', 'Full screen (F)', () => this.fill()),
+      button('leave', 'Leave', 'Leave the show (Esc)', () => this.overview()),
+    )
+    this.remote.onclick = (event) => event.detail && this.root.focus() // the mouse leaves no button that Space would press
+    this.words = make('aside', { className: 'notes', ariaLabel: 'Speaker notes' })
+    this.root.replaceChildren(this.bar, this.list, this.words, this.remote)
+    this.root.tabIndex = -1
+    let from = null
+    this.list.ontouchstart = (event) => (from = event.touches[0].clientX)
+    this.list.ontouchend = (event) => {
+      const far = event.changedTouches[0].clientX - from
+      if (this.showing && Math.abs(far) > 60) this.go(this.at - Math.sign(far))
+    }
+  }
+
+  buildSlide(slide, button) {
+    const said = make('div', { className: 'said' })
+    if (slide.text) said.append(make('p', { textContent: slide.text }))
+    else said.innerHTML = slide.said ?? '' // escaped where it was written
+    const shown = make('div', { className: 'shown' })
+    if (slide.chart) shown.append(make('div', { className: 'chart', ariaLabel: slide.chart.layout.title?.text ?? slide.title, role: 'img' }, make('div')))
+    else if (slide.images) shown.append(this.buildCards(slide.images))
+    else shown.innerHTML = slide.shown ?? ''
+    const foot = make('footer', {}, make('span', { textContent: slide.foot ?? this.data.foot }), make('span', { className: 'number' }))
+    const face = make('section', { className: 'face' }, make('h2', { textContent: slide.title }), make('div', { className: 'body' }, said, shown), foot)
+    face.dataset.layout = slide.layout ?? 'beside'
+    const box = make('input', { type: 'checkbox', onchange: (event) => this.toggle(slide, event.target.checked) })
+    const tools = make('div', { className: 'tools' }, make('label', {}, box, slide.title))
+    tools.append(button('up', '↑', `Earlier: ${slide.title}`, () => this.move(slide, -1)), button('down', '↓', `Later: ${slide.title}`, () => this.move(slide, 1)))
+    if (slide.added) tools.append(button('forget', '✕', `Delete: ${slide.title}`, () => this.forget(slide)))
+    const open = button('open', '', `Show: ${slide.title}`, () => {
+      if (!this.chosen.includes(slide)) this.toggle(slide, true)
+      this.show(this.chosen.indexOf(slide))
+    })
+    const node = make('li', { className: 'slide' }, make('div', { className: 'frame' }, face, open), tools)
+    node.dataset.id = slide.id
+    return node
+  }
+
+  buildCards(images) {
+    const card = ({ uri, alt, text }) => make('figure', {}, make('img', { src: uri, alt }), text)
+    return make('div', { className: 'cards' }, ...images.map(card))
+  }
+
+  // Scale every slide to its frame; in the show a slide takes the window's own shape, in print it is 1920 x 1080.
+  arrange(printing = false) {
+    const window_ = this.list.getBoundingClientRect()
+    this.chosen.forEach((slide, i) => (slide.node.querySelector('.number').textContent = `${i + 1} / ${this.chosen.length}`))
+    this.bar.querySelector('.chosen').textContent = `${this.chosen.length} of ${this.slides.length} slides`
+    for (const slide of this.slides) {
+      const chosen = this.chosen.includes(slide)
+      slide.node.classList.toggle('out', !chosen)
+      slide.node.querySelector('input').checked = chosen
+      if (this.showing && !printing && Math.abs(this.chosen.indexOf(slide) - this.at) > 1) continue // the neighbours are made ready
+      const face = slide.node.querySelector('.face')
+      let size = [1920, 1080]
+      let scale = printing ? 1 : slide.node.querySelector('.frame').clientWidth / 1920
+      if (this.showing && !printing) {
+        const wide = window_.width < 700 ? 900 : 1920 // a telephone's slides are narrow, their letters large
+        scale = Math.min(window_.width / wide, window_.height / ((wide * 9) / 16))
+        size = [window_.width / scale, window_.height / scale]
+      }
+      Object.assign(face.style, { width: `${size[0]}px`, height: `${size[1]}px`, transform: `scale(${scale})` })
+      face.classList.toggle('narrow', size[0] < 1000)
+      const fitted = size.map(Math.round).join()
+      if (slide.fitted !== fitted) {
+        slide.fitted = fitted
+        this.fitText(face)
+      }
+      if (this.showing || printing || slide.drawn) this.draw(slide)
+    }
+  }
+
+  // The largest text with which nothing hangs over.
+  fitText(face) {
+    const parts = [face, ...face.querySelectorAll('.body, .said, .shown')]
+    const over = () => parts.some((part) => part.scrollHeight > part.clientHeight + 1 || part.scrollWidth > part.clientWidth + 1)
+    for (let share = 1; share >= 0; share -= 0.1) {
+      for (const [name, [most, least]] of Object.entries(TEXT)) face.style.setProperty(`--${name}`, `${least + share * (most - least)}px`)
+      if (!over()) break
+    }
+  }
+
+  loadPlotly() {
+    this.root.plotly ??= this.data.offline
+      ? Promise.resolve(window.Plotly)
+      : new Promise((done, fail) => {
+          document.head.append(make('script', { src: this.data.plotly, onload: () => done(window.Plotly), onerror: () => fail(new Error(`no ${this.data.plotly}`)) }))
+        })
+    return this.root.plotly
+  }
+
+  async draw(slide) {
+    if (!slide?.chart) return
+    const box = slide.node.querySelector('.chart')
+    const [width, height] = [box.clientWidth / ENLARGED, box.clientHeight / ENLARGED]
+    if (slide.drawn === `${width}x${height}` || !width || !height) return
+    slide.drawn = `${width}x${height}`
+    const { title, ...layout } = slide.chart.layout
+    const plotly = await this.loadPlotly()
+    box.firstChild.style.transform = `scale(${ENLARGED})`
+    const settings = { displayModeBar: false, plotGlPixelRatio: 2 * ENLARGED }
+    await plotly.react(box.firstChild, slide.chart.data, { ...layout, template: this.data.template, width, height, autosize: false }, settings)
+  }
+
+  // --- the show ------------------------------------------------------------------------------------------------------
+
+  get showing() {
+    return this.root.dataset.mode === 'show'
+  }
+
+  show(at) {
+    this.root.dataset.mode = 'show'
+    if (!this.chosen.length) this.choose(this.usual())
+    this.since = Date.now()
+    this.free(true)
+    this.root.focus()
+    this.go(at)
+  }
+
+  overview() {
+    if (document.fullscreenElement) document.exitFullscreen()
+    const open = this.showing ? this.chosen[this.at].node.querySelector('.open') : null
+    this.root.dataset.mode = 'overview'
+    this.root.classList.remove('black')
+    this.free(false)
+    this.setAddress('step', null)
+    this.arrange()
+    open?.focus()
+  }
+
+  // While the show covers them, the page's other parts take no focus.
+  free(covered) {
+    for (const part of document.querySelectorAll('[data-testid=stSidebar], [data-testid=stHeader]')) part.inert = covered
+  }
+
+  go(at) {
+    this.at = Math.min(Math.max(at, 0), this.chosen.length - 1)
+    const now = this.chosen[this.at]
+    for (const slide of this.slides) slide.node.classList.toggle('now', slide === now)
+    this.count.textContent = `${this.at + 1} / ${this.chosen.length}`
+    this.count.title = now.title
+    if (this.data.offline) history.replaceState(null, '', `#${this.at + 1}`)
+    this.setAddress('step', this.at + 1)
+    this.write()
+    this.arrange()
+  }
+
+  speak() {
+    this.notes = !this.notes
+    this.write()
+    this.arrange()
+  }
+
+  write() {
+    this.root.classList.toggle('speaking', this.notes)
+    const next = this.chosen[this.at + 1]
+    const minutes = `${Math.floor((Date.now() - this.since) / 60000)} min`
+    this.words.replaceChildren(
+      make('p', { textContent: this.chosen[this.at]?.notes || 'No notes for this slide.' }),
+      make('p', { className: 'next', textContent: next ? `${minutes}. Next: ${next.title}` : `${minutes}. Last slide.` }),
+    )
+  }
+
+  fill() {
+    if (document.fullscreenElement) document.exitFullscreen()
+    else this.root.requestFullscreen()
+  }
+
+  press(event) {
+    const { key, target } = event
+    if (!this.showing || event.ctrlKey || event.metaKey || event.altKey) return
+    if (target.closest?.('.remote') && (key === ' ' || key === 'Enter')) return // a button chosen with the Tab key
+    const acts = {
+      Home: () => this.go(0), End: () => this.go(this.chosen.length - 1), Escape: () => this.overview(),
+      n: () => this.speak(), o: () => this.overview(), f: () => this.fill(), b: () => this.root.classList.toggle('black'),
+    } // prettier-ignore
+    if (BACK.includes(key) || (key === ' ' && event.shiftKey)) this.go(this.at - 1)
+    else if (NEXT.includes(key)) this.go(this.at + 1)
+    else if (acts[key] ?? acts[key.toLowerCase()]) (acts[key] ?? acts[key.toLowerCase()])()
+    else return
+    event.preventDefault()
+    event.stopPropagation()
+  }
+
+  // --- the file ------------------------------------------------------------------------------------------------------
+
+  async save() {
+    const plotly = await (await fetch(this.data.plotly)).text()
+    const link = make('a', { download: this.data.file, href: URL.createObjectURL(new Blob([this.writeFile(plotly)], { type: 'text/html' })) })
+    link.click()
+    URL.revokeObjectURL(link.href)
+  }
+
+  writeFile(plotly) {
+    const slides = this.chosen.map(({ node, fitted, drawn, ...slide }) => slide)
+    const data = { ...this.data, slides, chosen: slides.map((slide) => slide.id), offline: true, source: null }
+    const escape = (text) => text.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`)
+    const policy = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    return [
+      '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
+      `<meta http-equiv="Content-Security-Policy" content="${policy}"><title>${escape(this.data.title)}</title>`,
+      `<style>${this.data.colors}\n${this.data.source.css}</style><script>${plotly}<\/script></head><body><div class="deck"></div>`,
+      `<script type="module">${this.data.source.js.replace('export default ', '')}`,
+      `mount({ data: ${JSON.stringify(data).replaceAll('<', '\\u003c')}, parentElement: document.body })<\/script></body></html>`,
+    ].join('\n')
+  }
+}

@@ -1,0 +1,235 @@
+"""The slides of a run: what each says, shows and gives its speaker to say. Made from results, so they are true for any run.
+
+Seven tell the story; the rest, an appendix, has every claim with its chart. Whatever comes from files is escaped.
+"""
+
+import json
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
+
+from core import results
+from core.config import BASELINES, CLASSES, FUSION, label
+from core.findings import UNTESTED, Finding, Headline
+from core.images import pixels_uri
+from core.results import Run
+from dashboard import claims, data, diagram, figures, report, selection, theme, thumbnails
+from dashboard.theme import Surface
+
+CARDS = 7  # images in a row
+GRADES = "Intervals are of 95 %. Points are percentage points."
+
+
+@dataclass(frozen=True)
+class Slide:
+    """One statement: what is said (HTML), and what is shown beside or below it: a chart, images or HTML."""
+
+    id: str
+    title: str
+    said: str = ""
+    layout: str = "beside"  # beside | below | text
+    chart: go.Figure | None = None
+    shown: str = ""
+    notes: str = ""
+    main: bool = False  # belongs to the usual deck
+
+    def to_json(self, surface: Surface) -> dict:
+        """What the browser draws."""
+        kept = {name: getattr(self, name) for name in ("id", "title", "said", "layout", "shown", "notes", "main")}
+        return kept | {"chart": bare_chart(self.chart, surface) if self.chart else None}
+
+
+def bare_chart(figure: go.Figure, surface: Surface) -> dict:
+    """A chart as its slide draws it: in the slide's size and colours, without the room of a title, which the slide has."""
+    figure = go.Figure(figure)
+    named = sum(trace.showlegend is not False for trace in figure.data) > 1  # the legend stands above: no axis meets it there
+    figure.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": report.FONT, "color": surface.text, "size": 13}, height=None,
+        margin={"l": 8, "r": 12, "t": 40 if named else 12, "b": 8}, legend={"font": {"size": 13}, "x": 0, "y": 1.01, "yanchor": "bottom"},
+    )  # fmt: skip
+    figure.update_xaxes(title_font_size=14)
+    figure.update_yaxes(title_font_size=14)
+    drawn = json.loads(figure.to_json())
+    del drawn["layout"]["template"]  # the same for all: see load_template
+    return drawn
+
+
+def load_template(surface: Surface) -> dict:
+    """Plotly's look of all charts on a light or a dark page."""
+    return pio.templates["plotly_white" if surface is theme.LIGHT else "plotly_dark"].to_plotly_json()
+
+
+def ask(run: Run, answers: pd.DataFrame) -> Slide:
+    samples = answers.groupby("label").sample(20, random_state=0).sort_values("label")["index"].tolist()
+    said = (
+        f"<p>Each of two networks looks at a picture in its own way. Does one that sees through both beat either alone? "
+        f"Tried on CIFAR-10: ten classes, 32×32 pixels, {len(answers):,} pictures to test on.</p>"
+    )
+    notes = (
+        "Ask first: who expects that two networks know more than one? CIFAR-10 has 45,000 pictures to train, 5,000 to choose and 10,000 "
+        "to test; all models saw the same. The quiz lets the class guess before the numbers come."
+    )
+    return Slide("question", report.QUESTION, said, "below", shown=diagram.sample_html(samples, CLASSES), notes=notes, main=True)
+
+
+def compare_recipes(run: Run) -> Slide:
+    recipe = run.recipe
+    said = (
+        f"<p>The same for all: {recipe.epochs} epochs, of which {recipe.frozen_epochs} with the head alone; images enlarged to "
+        f"{recipe.image_size}×{recipe.image_size}; the same augmentation, optimizer, learning rates and seed ({run.record['seed']}).</p>"
+    )
+    notes = (
+        f"{' and '.join(label(one) for one in BASELINES)} are the baselines. The fusion puts their features side by side and trains a "
+        "small network on them. A control costs no training: the ensemble, the mean of the two baselines' probabilities."
+    )
+    return Slide("models", "Three models, one budget", said, "below", shown=diagram.architecture_html(run), notes=notes, main=True)
+
+
+def answer(run: Run, headline: Headline, findings: list[Finding]) -> Slide:
+    """The difference to the better baseline, large, beside the accuracies it comes from."""
+    chart = figures.accuracy_figure(data.load_summary(run))
+    better = next((one for one in findings if one.id == "accuracy-better" and one.effect is not None), None)
+    said = f"<p>{escape(headline.sentence)}</p>"
+    notes = f"{headline.sentence} {headline.numbers}"
+    if better:
+        low, high = (100 * end for end in better.interval)
+        against = f"points: fusion minus {label(better.against)}"
+        said = f'<p class="big">{100 * better.effect:+.2f}<span class="unit">{against}</span></p>{said}'
+        said += f"<p><small>95 % interval {low:+.2f} to {high:+.2f}, {better.n:,} test images</small></p>"
+        notes += f" Test: {better.test}. {GRADES}"
+    return Slide("answer", "How often is each model correct?", said, chart=chart, notes=notes, main=True)
+
+
+def help_and_hurt(run: Run, findings: list[Finding], surface: Surface) -> Slide:
+    """Images rescued and broken a class, against the better baseline."""
+    against = next(one.against for one in findings if one.id == "accuracy-better")
+    table = data.count_transitions(run, [against])
+    sums = table[["rescued", "broken", "net"]].sum()
+    chart = figures.class_transitions_figure(table, set(), f"Which classes gain over {label(against)}?", surface)
+    chart.update_layout(height=560)
+    most, least = (table.loc[table["net"] == end, "class"].tolist() for end in (table["net"].max(), table["net"].min()))
+    classes = next(one for one in findings if one.id == "classes")
+    said = (
+        f"<p>Of {label(against)}'s errors fusion corrects <b>{sums['rescued']:,.0f}</b>; of its correct predictions it breaks "
+        f"<b>{sums['broken']:,.0f}</b>. On balance: <b>{sums['net']:+,.0f} images</b>.</p>"
+        f"<p>Most gained: {', '.join(most)} ({table['net'].max():+.0f}). Least: {', '.join(least)} ({table['net'].min():+.0f}).</p>"
+        f"<p>{verdict_html(classes)}</p>"
+    )
+    notes = f"{classes.statement}. {classes.details} Bars to the right were rescued, to the left broken; the diamond is the balance."
+    return Slide("classes", "Where fusion helps, and where it hurts", said, chart=chart, notes=notes, main=True)
+
+
+def fixed_and_broken(run: Run, answers: pd.DataFrame) -> Slide:
+    images, rows = data.load_images(), report.pick_images(answers, run.models, CARDS)
+    kinds = [title for title in rows if title.startswith(("Rescued", "Broken"))]
+    shown = "".join(f"<h3>{escape(kind)}</h3>" + cards_html(rows[kind], run, images) for kind in kinds)
+    notes = "Let the class name each picture first. Those shown are the ones the fusion was surest of; the quiz has many more."
+    return Slide("images", "Images it fixed, images it broke", "", "below", shown=shown, notes=notes, main=True)
+
+
+def cards_html(rows: pd.DataFrame, run: Run, images: results.TestImages) -> str:
+    """Test images with their true class and what fusion, or the last model, predicts."""
+    if rows.empty:
+        return "<p>There is none.</p>"
+    model = run.models[-1] if FUSION.name not in run.models else FUSION.name
+    cards = "".join(
+        f'<figure><img src="{thumbnails.image_uri(row["index"])}" alt="{selection.describe_answer(row, model)}">'
+        f"{CLASSES[row['label']]} → {CLASSES[row[f'{model}_predicted']]}</figure>"
+        for _, row in rows.iterrows()
+    )
+    return f'<div class="cards">{cards}</div>'
+
+
+def look(run: Run, answers: pd.DataFrame, findings: list[Finding]) -> Slide | None:
+    """Grad-CAM of both branches on errors of the fusion; None where scripts/explain.py has not run."""
+    try:
+        computed = results.load_attributions(run, FUSION.name)
+    except results.MissingFile:
+        return None
+    maps = computed.maps.get("grad_cam", {})
+    if not set(BASELINES) <= set(maps) or not len(computed.index):
+        return None
+    rows = answers.iloc[computed.index]
+    chosen = np.argsort(-rows[f"{FUSION.name}_confidence"].to_numpy(), kind="stable")[:CARDS]
+    pictures = {"the image": [], **{f"{label(branch)}'s branch": [] for branch in BASELINES}}
+    for i in chosen:
+        image = data.load_images().decode(int(computed.index[i]))
+        row = rows.iloc[i]
+        pictures["the image"].append((image, f"{CLASSES[row['label']]} → {CLASSES[row[f'{FUSION.name}_predicted']]}"))
+        for branch in BASELINES:
+            seen = maps[branch][i]
+            pictures[f"{label(branch)}'s branch"].append((diagram.overlay_map(image, seen, float(np.abs(seen).max()), 0.9), ""))
+    cards = "".join(
+        f'<figure><img src="{pixels_uri(pixels)}" alt="{escape(f"{name} {text}")}">{escape(text)}</figure>'
+        for name, row in pictures.items()
+        for pixels, text in row
+    )
+    empty = {branch: float((maps[branch] == 0).all(axis=(1, 2)).mean()) for branch in BASELINES}
+    said = (
+        f"<p>Top row: fusion's surest errors, true → predicted. Below, in orange, what spoke for the prediction in {label(BASELINES[0])}'s "
+        f"branch, then in {label(BASELINES[1])}'s. Grey: nothing there did.</p>"
+    )
+    shares = " and ".join(f"in {share:.0%} in {label(branch)}'s branch" for branch, share in empty.items())
+    branches = next((one for one in findings if one.id == "branches" and one.verdict != UNTESTED), None)
+    notes = (
+        "Grad-CAM (Selvaraju et al. 2017) at each branch's last convolution, each map on its own scale. A map shows where evidence was "
+        f"found, not that it was good evidence. Of fusion's {len(rows):,} errors the map is empty {shares}. "
+        + (f"{branches.statement}. {branches.details}" if branches else "")
+    )
+    return Slide("looks", "Where it looks", said, "below", shown=f'<div class="cards rows">{cards}</div>', notes=notes, main=True)
+
+
+def limit(run: Run, findings: list[Finding], tested: int) -> Slide:
+    lines = report.list_limits(run, findings, tested)
+    notes = "What is not distinguishable is not equal: more seeds or images could tell them apart."
+    return Slide("limits", "What we may not say", report.list_html(lines), "text", notes=notes, main=True)
+
+
+def verdict_html(finding: Finding) -> str:
+    mark, color, _ = theme.VERDICTS[finding.verdict]
+    said = escape(finding.statement or finding.claim)
+    return f'<span class="verdict" style="--verdict:{color};display:block"><b>{mark} {escape(finding.verdict)}</b><br>{said}</span>'
+
+
+def show_claims(run: Run, findings: list[Finding], surface: Surface) -> list[Slide]:
+    """Every claim, those of one chart on one slide; then those that could not be tested, each with what is missing."""
+    by_chart: dict[str, tuple[go.Figure | None, list[Finding]]] = {}
+    for finding in (one for one in findings if one.verdict != UNTESTED):
+        try:
+            figure = claims.draw(run, finding, findings, surface)
+            title = figure.layout.title.text.replace("<br>", " ")
+        except results.MissingFile:  # tested without the file that its chart needs
+            figure, title = None, f"{finding.claim}?"
+        by_chart.setdefault(title, (figure, []))[1].append(finding)
+    slides = []
+    for title, (figure, shown) in by_chart.items():
+        said = "".join(f"<p>{verdict_html(one)}</p>" for one in shown)
+        if len(shown) == 1:
+            said += f"<p><small>{escape(shown[0].details)}</small></p>"
+        notes = " ".join(f"{one.statement}: {one.details} ({one.test}; n = {one.n:,})." for one in shown)
+        slides.append(Slide(f"claim-{shown[0].id}", title, said, "beside" if figure else "text", chart=figure, notes=notes))
+    untested = [one for one in findings if one.verdict == UNTESTED]
+    if untested:
+        lines = report.list_html(f"{one.claim}: {one.details}" for one in untested)
+        slides.append(Slide("untested", "Not tested yet", lines, "text", notes="Each line names the command that makes what is missing."))
+    return slides
+
+
+def make_slides(run: Run, surface: Surface) -> list[Slide]:
+    """The usual deck, then the appendix. Raises UserError."""
+    answers, (headline, findings) = data.load_answers(run), data.load_findings(run)
+    whole = set(report.TRIO) <= set(run.models)
+    main = [ask(run, answers), compare_recipes(run), answer(run, headline, findings)]
+    if whole:
+        main += [help_and_hurt(run, findings, surface), fixed_and_broken(run, answers), look(run, answers, findings)]
+    main.append(limit(run, findings, len(answers)))
+    costs = Slide("costs", "What does each model cost?", "", "below", shown=diagram.costs_html(data.load_summary(run)), notes=GRADES)
+    hardest = report.pick_images(answers, run.models, 3 * CARDS)
+    title, rows = next((title, rows) for title, rows in hardest.items() if title.startswith("Hardest"))
+    worst = Slide("hardest", title, "", "below", shown=cards_html(rows, run, data.load_images()), notes="Some of these labels are doubted.")
+    return [slide for slide in (*main, costs, *show_claims(run, findings, surface), worst) if slide]

@@ -1,0 +1,22 @@
+"""The look that all charts share."""
+
+from textwrap import wrap
+
+import plotly.graph_objects as go
+
+
+def layout(figure: go.Figure, title: str, height: int = 380, **options) -> go.Figure:
+    """The look all charts share."""
+    lines = wrap(title, 38)  # what fits beside another chart, or on a telephone
+    # Stood on the plot, in pixels: hung from the top, plotly cuts a title of two lines in half.
+    stood = {"y": 1, "yref": "paper", "yanchor": "bottom", "pad": {"b": 14 + 21 * (len(lines) - 1), "l": 4}}
+    figure.update_layout(
+        title={"text": "<br>".join(lines), "font": {"size": 16}, "x": 0, "xanchor": "left", **stood},
+        height=height,
+        margin={"l": 8, "r": 8, "t": 34 + 20 * len(lines), "b": 8},
+        legend={"orientation": "h", "y": -0.22, "x": 0, "title": None},
+        **options,
+    )
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True)
+    return figure

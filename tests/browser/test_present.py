@@ -1,0 +1,172 @@
+"""Presenting in a real browser: every slide fits and can be read, no key is lost, leaving is safe, the file needs nothing."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+expect.set_options(timeout=60_000)  # a loaded machine is slow, not wrong
+MEASURE = """() => {
+  const face = document.querySelector('.deck .now .face'), scale = face.getBoundingClientRect().width / face.offsetWidth
+  const shown = (node) => node.getClientRects().length > 0 && node.textContent.trim() !== ''
+  const size = (node) => parseFloat(getComputedStyle(node).fontSize)
+  const inside = [...face.querySelectorAll('h2, .said *, .shown :not(.chart *), footer')].filter(shown)
+  const box = face.getBoundingClientRect()
+  const chart = face.querySelector('.chart')
+  const drawn = chart ? chart.querySelector('.js-plotly-plot').getBoundingClientRect() : null
+  const enlarged = drawn ? drawn.width / chart.querySelector('.js-plotly-plot').offsetWidth : 0
+  const said = [...face.querySelectorAll('.said :is(p, li)')].filter(shown)
+  const labels = chart ? [...chart.querySelectorAll('.xtick text, .ytick text, .xtitle, .ytitle, .legendtext')] : []
+  return {
+    id: document.querySelector('.deck .now').dataset.id,
+    hanging: [...face.querySelectorAll('.body, .said, .shown')].filter((part) =>
+      part.scrollHeight > part.clientHeight + 1 || part.scrollWidth > part.clientWidth + 1).map((part) => part.className),
+    outside: inside.filter((node) => { const r = node.getBoundingClientRect()
+      return r.left < box.left - 1 || r.right > box.right + 1 || r.top < box.top - 1 || r.bottom > box.bottom + 1 })
+      .map((node) => node.outerHTML.slice(0, 80)),
+    window: [box.left, box.top, box.right <= innerWidth + 1, box.bottom <= innerHeight + 1],
+    body: Math.min(...said.map((node) => size(node) * scale)),
+    labels: Math.min(...labels.map((node) => size(node) * enlarged)),
+    chart: drawn && [drawn.width / box.width, drawn.height / box.height],
+  }
+}"""
+
+
+def open_show(page: Page, address: str = "present?step=1") -> None:
+    page.goto(f"/{address}")
+    expect(page.locator(".deck[data-mode=show]")).to_be_visible()
+
+
+def count(page: Page) -> tuple[int, int]:
+    """The slide on show, and of how many."""
+    at, of = page.locator(".deck .count").inner_text().split("/")
+    return int(at), int(of)
+
+
+def all_ids(page: Page) -> list[str]:
+    page.goto("/present")
+    expect(page.locator(".deck .slide").first).to_be_visible()
+    return page.locator(".deck .slide").evaluate_all("slides => slides.map(slide => slide.dataset.id)")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1280, 720), (1024, 768)])
+def test_every_slide_fits_and_can_be_read(page, width, height):
+    page.set_viewport_size({"width": width, "height": height})
+    ids = all_ids(page)
+    open_show(page, f"present?step=1&slides={','.join(ids)}")
+    for name in ids:
+        expect(page.locator(".deck .now")).to_have_attribute("data-id", name)
+        if page.locator(".deck .now .chart").count():
+            expect(page.locator(".deck .now .chart .main-svg").first).to_be_visible()
+        measured = page.evaluate(MEASURE)
+        assert measured["hanging"] == measured["outside"] == [], measured
+        assert measured["window"] == [0, 0, True, True], measured
+        if width == 1920:
+            assert measured["body"] is None or measured["body"] >= 24, measured
+            assert measured["labels"] is None or measured["labels"] >= 18, measured
+        if measured["chart"]:
+            assert measured["chart"][0] >= 0.5 and measured["chart"][1] >= 0.55, measured
+        page.keyboard.press("ArrowRight")
+
+
+def test_no_key_is_lost(page):
+    open_show(page)
+    _, last = count(page)
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    assert count(page)[0] == 5
+    for key, at in (("PageUp", 4), ("PageDown", 5), ("Space", 6), ("Shift+Space", 5), ("Home", 1), ("ArrowLeft", 1), ("End", last)):
+        page.keyboard.press(key)
+        assert count(page)[0] == at, key
+    assert f"step={last}" in page.url
+
+
+@pytest.mark.parametrize("how", ["Escape", "o", "the button"])
+def test_leaving_from_any_slide_shows_the_overview_with_the_sidebar(page, how):
+    open_show(page, "present?step=3")
+    if how == "the button":
+        page.get_by_role("button", name="Leave the show (Esc)").click()
+    else:
+        page.keyboard.press(how)
+    expect(page.locator(".deck[data-mode=overview]")).to_be_visible()
+    assert "step=" not in page.url
+    page.locator("[data-testid=stSidebar]").get_by_role("link", name="Evidence").click()
+    expect(page.locator("h1").first).to_have_text("Evidence")
+    expect(page.locator("[data-testid=stException]")).to_have_count(0)
+
+
+@pytest.mark.parametrize("step", ["0", "-1", "x", "%3Cb%3E", ""])
+def test_a_nonsense_step_opens_the_first_slide(page, step):
+    open_show(page, f"present?step={step}")
+    assert count(page)[0] == 1
+
+
+def test_a_step_survives_reloading_and_one_too_far_is_the_last(page):
+    open_show(page, "present?step=4")
+    page.reload()
+    expect(page.locator(".deck[data-mode=show]")).to_be_visible()
+    assert count(page)[0] == 4
+    open_show(page, "present?step=999")
+    assert count(page)[0] == count(page)[1]
+
+
+def test_notes_black_screen_and_full_screen_by_key(page):
+    open_show(page, "present?step=2")
+    notes = page.locator(".deck .notes")
+    expect(notes).to_be_hidden()
+    page.keyboard.press("n")
+    expect(notes).to_contain_text("baselines")
+    expect(notes).to_contain_text("Next:")
+    measured = page.evaluate(MEASURE)
+    assert measured["hanging"] == measured["outside"] == []
+    page.keyboard.press("b")
+    expect(page.locator(".deck.black")).to_have_count(1)
+    page.keyboard.press("f")
+    page.wait_for_function("document.fullscreenElement?.classList.contains('deck')")
+
+
+def test_the_deck_is_chosen_ordered_shared_and_kept(page):
+    ids = all_ids(page)
+    usual = page.locator(".deck .slide:not(.out)").count()
+    page.locator(f".deck [data-id={ids[0]}] input").uncheck()
+    page.locator(f".deck [data-id={ids[-1]}] input").check()
+    page.locator(f".deck [data-id={ids[-1]}] .up").click()
+    address = page.url
+    chosen = page.locator(".deck .slide:not(.out)").evaluate_all("slides => slides.map(slide => slide.dataset.id)")
+    assert len(chosen) == usual and chosen[-2] == ids[-1] and ids[0] not in chosen
+    page.locator(f".deck [data-id={chosen[2]}] .open").click()
+    assert count(page) == (3, usual)
+    page.evaluate("localStorage.clear()")
+    page.goto(address)  # a link holds the deck without the browser's memory
+    expect(page.locator(".deck .slide:not(.out)")).to_have_count(usual)
+    assert page.locator(".deck .slide:not(.out)").evaluate_all("slides => slides.map(slide => slide.dataset.id)") == chosen
+    page.get_by_role("button", name="Back to the usual slides").click()
+    assert "slides=" not in page.url
+
+
+def test_the_deck_as_a_file_opens_offline_and_prints_a_page_a_slide(page, chromium, tmp_path):
+    all_ids(page)
+    usual = page.locator(".deck .slide:not(.out)").count()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the chosen slides").click()
+    assert download.value.suggested_filename == "imagenet-96-seed0-deck.html"
+    path = tmp_path / "deck.html"
+    download.value.save_as(path)
+    context = chromium.new_context(offline=True, viewport={"width": 1280, "height": 720})
+    asked, errors = [], []
+    context.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
+    deck = context.new_page()
+    deck.on("pageerror", lambda error: errors.append(str(error)))
+    deck.goto(path.as_uri())
+    expect(deck.locator(".deck[data-mode=show]")).to_be_visible()
+    assert count(deck) == (1, usual)
+    deck.keyboard.press("End")
+    assert count(deck)[0] == usual
+    deck.keyboard.press("Escape")
+    expect(deck.locator(".deck .slide")).to_have_count(usual)
+    pdf = deck.pdf(prefer_css_page_size=True, print_background=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == usual
+    sizes = {tuple(map(float, box.split()[2:])) for box in re.findall(rb"/MediaBox\s*\[([^\]]+)\]", pdf)}
+    assert sizes == {(1440, 810)}  # points: 16 to 9
+    context.close()
+    assert asked == errors == []
