@@ -269,6 +269,8 @@ NUMBERS = {  # (script, numeric option): a command line that lacks only the numb
     ("train.py", "--seed"): ["--recipe", "smoke"],
     ("robustness.py", "--images"): ["{run}"],
     ("explain.py", "--index"): ["{run}", "--model", "fusion"],
+    ("import.py", "--seed"): ["{run}", "--logits", "fusion=a.csv"],
+    ("import.py", "--image-size"): ["{run}", "--logits", "fusion=a.csv"],
     ("benchmark.py", "--steps"): ["train", "--recipe", "smoke"],
     ("benchmark.py", "--repeats"): ["dashboard"],
     ("benchmark.py", "--visitors"): ["dashboard"],

@@ -4,12 +4,14 @@ Writers put every file, model folder and run aside and rename it when whole. Rea
 UserError that names the file, what is wrong and the command that repairs it. results/README.md explains every column.
 
 files: how anything is written and read. schema: columns, types and fields. run: the record, and which folders are runs.
-staging: from a staged folder to the run. tables, arrays: what lies in a model's folder. images: what is known of the images.
+staging: from a staged folder to the run. foreign: logits of others. tables, arrays: what lies in a model's folder. images: what is
+known of the images.
 """
 # ruff: noqa: F401 (names for others)
 
 from core.results.arrays import Attributions, find_weights, load_attributions, write_attributions, write_weights
 from core.results.files import LARGEST, LARGEST_TABLE, RESULTS, MissingFile, command, read_text, say_why, write_text, write_whole
+from core.results.foreign import import_run
 from core.results.images import (
     HUMANS_COMMAND,
     TestImages,

@@ -5,6 +5,7 @@ columns that nobody asked for. Everything else is refused in a line that names t
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -134,8 +135,10 @@ def _convert(table: pa.Table, name: str, wanted: pa.DataType, parse: bool) -> pa
 
 # --- run.json --------------------------------------------------------------------------------------------------------
 
-WHOLE = {"type": "integer", "minimum": 0, "description": "a whole number, 0 or more"}
-POSITIVE = {"type": "integer", "minimum": 1, "description": "a whole number, 1 or more"}
+MOST = 2**63 - 1  # that a table holds
+WHOLE = {"type": "integer", "minimum": 0, "maximum": MOST, "description": "a whole number, 0 or more"}
+POSITIVE = {"type": "integer", "minimum": 1, "maximum": MOST, "description": "a whole number, 1 or more"}
+EPOCHS = {"type": "integer", "minimum": 0, "maximum": 10_000, "description": "a whole number, 0 to 10,000"}
 SOME_TEXT = {"type": "string", "description": "text"}
 TEXT_OR_NULL = {"type": ["string", "null"], "description": "text or null"}
 JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", type(None): "null"}
@@ -151,7 +154,7 @@ def _describe_setting(kind: Any) -> dict:
 
 
 RECIPE_LIMITS = {
-    **{"frozen_epochs": WHOLE, "finetune_epochs": WHOLE, "batch_size": POSITIVE, "hidden": POSITIVE, "crop_padding": WHOLE},
+    **{"frozen_epochs": EPOCHS, "finetune_epochs": EPOCHS, "batch_size": POSITIVE, "hidden": POSITIVE, "crop_padding": WHOLE},
     "image_size": {"type": "integer", "minimum": 8, "maximum": 1024, "description": "a whole number, 8 to 1024"},
     "images_per_split": {"type": ["integer", "null"], "minimum": 1, "description": "a whole number, 1 or more, or null"},
 }
@@ -208,11 +211,13 @@ Validator = jsonschema.validators.extend(
 def read_record(path: Path, repair: str) -> dict:
     """Read run.json and check every field. Raises MissingFile, UserError."""
 
-    def refuse(word: str) -> float:
-        raise ValueError(f"{word} is no number of JSON")
+    def parse_number(word: str) -> float:
+        if not math.isfinite(number := float(word)):
+            raise ValueError(f"{word} is no number that can be used")
+        return number
 
     try:
-        record = json.loads(read_text(path), parse_constant=refuse)
+        record = json.loads(read_text(path), parse_constant=parse_number, parse_float=parse_number)
         if not isinstance(record, dict):
             raise ValueError("it is not an object")
     except (OSError, ValueError, RecursionError) as error:

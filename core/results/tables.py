@@ -43,7 +43,7 @@ def load_history(run: Run, model: str) -> pd.DataFrame:
     unknown = sorted(set(history["phase"]) - {"frozen", "finetune"})
     if unknown:
         raise UserError(f"{path}: column phase holds {unknown[0]}: it should hold frozen or finetune: run {repair}")
-    return history if "image_size" in history else history.assign(image_size=run.recipe.image_size)
+    return history if "image_size" in history else history.assign(image_size=np.array(run.recipe.training_sizes, int))
 
 
 # --- predictions.parquet, and tables with the same columns -----------------------------------------------------------

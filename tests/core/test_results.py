@@ -23,7 +23,17 @@ from safetensors.numpy import load_file
 from core import results
 from core.config import ROOT, TRIO, UserError
 from core.evaluate import load_shipped_model
-from core.results import MissingFile, load_embedding, load_history, load_predictions, load_run, load_test_images, publish, write_whole
+from core.results import (
+    MissingFile,
+    load_embedding,
+    load_history,
+    load_predictions,
+    load_run,
+    load_test_images,
+    publish,
+    schema,
+    write_whole,
+)
 from core.train import load_checkpoint
 from tests.fake_run import make_run
 
@@ -647,3 +657,34 @@ def test_commands_are_quoted_for_the_shell_at_hand(monkeypatch, tmp_path):
     assert results.rebuild_command(Path("elsewhere/run")) == f"python scripts/evaluate.py {tmp_path}/elsewhere/run"
     monkeypatch.setattr("core.results.files.WINDOWS", True)
     assert results.rebuild_command(odd) == f'python scripts/evaluate.py "{odd}"'
+
+
+# --- the contract -----------------------------------------------------------------------------------------------------
+
+
+def read_contract() -> dict[str, dict[str, str]]:
+    """What results/README.md says: {file: {column or key: type}}."""
+    contract = {}
+    for section in re.split(r"^## ", (ROOT / "results" / "README.md").read_text(encoding="utf-8"), flags=re.M)[1:]:
+        file, rows = section.split("\n")[0].strip("`").rpartition("/")[2], {}
+        for names, kind in re.findall(r"^\| (`[^|]*`) \| ([^|]*) \| [^|]* \|$", section, flags=re.M):
+            first, *rest = re.findall(r"`(\w+)`", names)
+            if "…" in names:
+                stem, last = rest[0].split("_")
+                first, *rest = (f"{stem}_{i}" for i in range(int(last) + 1))
+            rows |= dict.fromkeys((first, *rest), kind)
+        contract[file] = rows
+    return contract
+
+
+@pytest.mark.parametrize("file", schema.TABLES)
+def test_the_readme_says_what_the_schema_asks_for(file):
+    columns = {name: schema.WORDS[of] for name, of in schema.TABLES[file].items()}
+    found = read_contract()[file]
+    assert list(found.items()) == list(columns.items())
+
+
+def test_the_readme_says_what_run_json_holds():
+    words = {"integer": "whole number", "string": "text", "object": "object"}
+    expected = {name: words[of["type"]] for name, of in schema.RUN["properties"].items()}
+    assert list(read_contract()["run.json"].items()) == list(expected.items())

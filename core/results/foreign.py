@@ -1,0 +1,106 @@
+"""Anyone's logits as a run: from a table or NumPy file of a model that was trained elsewhere."""
+
+import shutil
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from core.config import BACKBONES, CLASSES, Recipe, UserError
+from core.results.files import LARGEST_TABLE, say_why
+from core.results.images import load_test_images
+from core.results.run import SPLIT_SIZES, write_run
+from core.results.schema import LOGITS, read_table
+from core.results.staging import publish
+from core.results.tables import write_history, write_predictions
+
+Splits = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # as write_predictions takes them
+ARRAYS = ("val", "val_index", "val_label", "test")
+HINT = "--help says what such a file holds"
+
+
+def read_logits(path: Path, test_labels: np.ndarray) -> Splits:
+    """{split: (index (N,), label (N,), logits (N, 10))} of a file's `val` and `test`. Raises UserError.
+
+    A .csv or .parquet with the columns of predictions.parquet, or an .npz with `val` (M, 10), `val_index` (M,), `val_label` (M,) and
+    `test` (N, 10), whose rows are the first N test images. `test_labels` are those of the test images here.
+    """
+    if path.suffix == ".npz":
+        return _read_arrays(path, test_labels)
+    if path.suffix not in (".csv", ".parquet"):
+        raise UserError(f"{path} is no .csv, .parquet or .npz: {HINT}")
+    frame = read_table(path, "python scripts/import.py --help", "predictions.parquet").sort_values("index")
+    unknown = sorted(set(frame["split"]) - set(SPLIT_SIZES))
+    if unknown:
+        raise UserError(f"{path}: column split holds {unknown[0]}: it should hold val or test")
+    parts = {split: frame[frame["split"] == split] for split in SPLIT_SIZES}
+    return {split: (one["index"].to_numpy(), one["label"].to_numpy(), one[list(LOGITS)].to_numpy()) for split, one in parts.items()}
+
+
+def _read_arrays(path: Path, test_labels: np.ndarray) -> Splits:
+    try:
+        if path.stat().st_size > LARGEST_TABLE:
+            raise ValueError("it is too large to hold logits")
+        with open(path, "rb") as whole, np.load(whole) as file:
+            if sum(part.file_size for part in file.zip.infolist()) > LARGEST_TABLE:
+                raise ValueError("it unpacks to more than logits need")
+            arrays = dict(file)
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read ({say_why(error)}): {HINT}") from None
+    missing = [name for name in ARRAYS if name not in arrays]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}: {HINT}")
+    n = {name: arrays[name].shape[0] if arrays[name].ndim else 0 for name in ARRAYS}
+    for name in ARRAYS:
+        logits = name in SPLIT_SIZES
+        shape, kinds = ((n[name], len(CLASSES)), "fiu") if logits else ((n["val"],), "iu")
+        if arrays[name].shape != shape or arrays[name].dtype.kind not in kinds or not np.isfinite(arrays[name]).all():
+            words = f"{'finite numbers' if logits else 'whole numbers'} of shape {shape}"
+            raise UserError(f"{path}: {name} is {arrays[name].dtype} of shape {arrays[name].shape}: it should hold {words}")
+    if n["test"] > len(test_labels):
+        raise UserError(f"{path}: test has {n['test']:,} rows, but there are {len(test_labels):,} test images")
+    order = np.argsort(arrays["val_index"])
+    return {
+        "val": (arrays["val_index"][order], arrays["val_label"][order], arrays["val"][order]),
+        "test": (np.arange(n["test"]), test_labels[: n["test"]], arrays["test"]),
+    }
+
+
+def import_run(run: Path, files: dict[str, Path], seed: int, image_size: int, note: str | None = None) -> list[str]:
+    """Write a run with the logits of {model: file}, or add these models to it; return what publish has to say. Raises UserError."""
+    labels = load_test_images(run.parent).labels
+    splits = {model: read_logits(path, labels) for model, path in files.items()}
+    n = {split: len(next(iter(splits.values()))[split][0]) for split in SPLIT_SIZES}
+    whole = n["test"] == SPLIT_SIZES["test"]
+    wanted = min(SPLIT_SIZES["val"], n["test"])
+    for model, path in files.items():
+        _check(path, splits[model], labels, n["test"], wanted)
+    recipe = Recipe("imported", image_size, 0, 0, batch_size=1, images_per_split=None if whole else n["test"])
+    unknown = {name: {"name": "unknown", "file": None, "sha256": None} for name in BACKBONES}
+    record = {
+        **{"recipe": asdict(recipe), "seed": seed, "start_weights": unknown, "precision": "unknown", "data_md5": {}},
+        **{"code_commit": "unknown: trained elsewhere", "libraries": {}, "device": "unknown", "processes": 1},
+        **{"models": {model: {} for model in files}},
+    }
+    if note or not run.exists():
+        record["note"] = note or f"Logits of models trained elsewhere, from {', '.join(path.name for path in files.values())}."
+    staged = run.with_name(f".{run.name}.partial")
+    shutil.rmtree(staged, ignore_errors=True)
+    for model, of_model in splits.items():
+        write_predictions(staged / model / "predictions.parquet", of_model)
+        write_history(staged / model / "history.csv", [])
+    write_run(staged / "run.json", record)
+    return publish(staged, run)
+
+
+def _check(path: Path, splits: Splits, labels: np.ndarray, n_test: int, n_val: int) -> None:
+    """Raise UserError unless the rows are those that a run with `n_test` test images holds."""
+    for split, expected in (("test", n_test), ("val", n_val)):
+        index, label, _ = splits[split]
+        if not 0 < len(index) == expected:
+            raise UserError(f"{path} has {len(index):,} {split} rows: give {max(expected, 1):,}, which belong to {n_test:,} test images")
+        if not (np.diff(index) > 0).all() or index[0] < 0 or (split == "test" and index[-1] != n_test - 1):
+            raise UserError(f"{path}: the {split} rows are not one an image, by its position in torchvision's CIFAR10")
+        if label.min() < 0 or label.max() >= len(CLASSES) or (split == "test" and not np.array_equal(label, labels[index])):
+            raise UserError(f"{path}: the labels of its {split} rows are not those of the images")

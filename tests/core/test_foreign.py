@@ -1,0 +1,89 @@
+"""Logits of models that were trained elsewhere become a run that the reader accepts; what is wrong with them is said in a line."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core import results, summaries
+from tests.fake_run import make_logits, make_test_images
+
+N = 120
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("foreign") / "results"
+    make_test_images(folder, 300)
+    return folder
+
+
+@pytest.fixture
+def given(folder, tmp_path) -> dict[str, np.ndarray]:
+    """What an outsider may have: arrays for an .npz."""
+    labels = results.load_test_images(folder).labels[:N]
+    val_label = np.arange(N) % 10
+    val, test = make_logits(np.concatenate([val_label, labels]), ("fusion",), 0)["fusion"].reshape(2, N, 10)
+    return {"val": val, "val_index": np.arange(N)[::-1] + 40_000, "val_label": val_label, "test": test, "test_label": labels}
+
+
+def write_npz(path: Path, given: dict) -> Path:
+    np.savez(path, **{name: values for name, values in given.items() if name != "test_label"})
+    return path
+
+
+def test_arrays_and_tables_give_the_same_run(folder, given, tmp_path, script):
+    """A .npz, a .csv with shuffled rows, a .parquet with other types: all are read as one."""
+    frames = [pd.DataFrame(given[split], columns=results.LOGITS).assign(split=split) for split in ("val", "test")]
+    frames[0] = frames[0].assign(index=given["val_index"], label=given["val_label"])
+    frames[1] = frames[1].assign(index=np.arange(N), label=given["test_label"])
+    table = pd.concat(frames).sample(frac=1, random_state=0)
+    table.to_csv(tmp_path / "a.csv", index=False)
+    table.astype({"split": "category", "label": "uint8", "index": "Int64"}).set_index("index").to_parquet(tmp_path / "b.parquet")
+    files = [f"resnet18={tmp_path / 'a.csv'}", f"mobilenet_v2={tmp_path / 'b.parquet'}", f"fusion={write_npz(tmp_path / 'c.npz', given)}"]
+    run = folder / "mine"
+    finished = script("import.py", run, "--logits", *files, "--seed", 3)
+    assert (finished.code, finished.out) == (0, f"wrote {run}: resnet18, mobilenet_v2, fusion\n")
+    loaded = results.load_run(run)
+    assert loaded.record["seed"] == 3 and loaded.record["note"].endswith("from a.csv, b.parquet, c.npz.")
+    order = np.argsort(given["val_index"])
+    for model in loaded.models:
+        for split, index, logits in (("val", np.sort(given["val_index"]), given["val"][order]), ("test", np.arange(N), given["test"])):
+            got = results.load_predictions(loaded, model, split)
+            assert np.array_equal(got.index, index) and np.allclose(got.logits, logits, rtol=1e-6)
+    summary = summaries.per_model(loaded).set_index("model")
+    expected = (given["test"].argmax(axis=1) == given["test_label"]).mean()
+    assert summary.loc["fusion", "accuracy"] == expected and summary.loc["fusion", ["macs", "training_minutes"]].isna().all()
+    assert summary.loc["fusion", "val_accuracy"] == (given["val"].argmax(axis=1) == given["val_label"]).mean()
+
+    finished = script("import.py", run, "--logits", files[2], "--seed", 3)  # once more: nothing of the others is lost
+    assert finished.code == 0 and results.load_run(run).models == ["resnet18", "mobilenet_v2", "fusion"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"val": None}, "lacks val: --help says"),
+        ({"test": np.zeros((N, 9))}, r"test is float64 of shape \(120, 9\): it should hold finite numbers of shape \(120, 10\)"),
+        ({"test": np.full((N, 10), np.nan)}, "test is float64 .* it should hold finite numbers"),
+        ({"test": np.zeros((400, 10))}, "test has 400 rows, but there are 300 test images"),
+        ({"test": np.zeros((0, 10))}, "has 0 test rows: give 1"),
+        ({"val_index": np.zeros(N, int)}, "the val rows are not one an image"),
+        ({"val_label": np.full(N, 10)}, "the labels of its val rows are not those of the images"),
+        ({"val_label": np.zeros(N)}, "val_label is float64 .* it should hold whole numbers"),
+        ({"test": np.array("x", object)}, "cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line_and_nothing_is_written(folder, given, tmp_path, script, change, message):
+    path = write_npz(tmp_path / "a.npz", {name: values for name, values in (given | change).items() if values is not None})
+    finished = script("import.py", folder / "wrong", "--logits", f"fusion={path}")
+    assert finished.code == 2 and re.fullmatch(rf"error: {re.escape(str(path))}.*{message}.*\n", finished.error)
+    assert not (folder / "wrong").exists() and not list(folder.glob(".wrong*"))
+
+
+@pytest.mark.parametrize("pairs", [["fusion"], ["vgg=a.npz"], ["fusion=a.npz", "fusion=b.npz"], ["fusion=a.txt"], ["fusion=none.csv"]])
+def test_pairs_that_make_no_sense_are_named(folder, script, pairs):
+    finished = script("import.py", folder / "wrong", "--logits", *pairs)
+    assert finished.code == 2 and finished.error.startswith("error: ") and finished.error.count("\n") == 1
