@@ -12,8 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from core.config import BACKBONES, BASELINES, CLASSES, label
+from core.explain import METHODS
 from core.images import pixels_uri
-from core.results import Run, TestImages
+from core.results import Attributions, Run, TestImages
 from core.robustness import CLEAN, CORRUPTIONS, SEVERITIES, corrupt_images
 from dashboard.theme import AGAINST, FOR, NEUTRAL, STYLES
 
@@ -123,6 +124,17 @@ def overlay_map(image: np.ndarray, attribution: np.ndarray, scale: float, opacit
     strength = opacity * np.clip(np.abs(attribution) / scale, 0, 1)[..., None] if scale > 0 else 0.0
     color = np.array(channels)[(attribution > 0).astype(int)]  # (32, 32, 3)
     return np.round((1 - strength) * grey + strength * color).astype(np.uint8)
+
+
+def stored_maps(stored: Attributions, position: int, image: np.ndarray) -> list[tuple[np.ndarray, str]]:
+    """The maps of one image of a run's attributions.npz over the image (32, 32, 3), each on a scale of its own, with captions."""
+    cells = []
+    for method, maps in stored.maps.items():
+        for part, one in maps.items():
+            branch = f", {label(part)} branch" if len(maps) > 1 else ""
+            strongest = float(np.abs(one[position]).max())
+            cells.append((overlay_map(image, one[position], strongest, 0.9), f"{METHODS[method].label}{branch}"))
+    return cells
 
 
 def maps_html(cells: list[tuple[np.ndarray, str]]) -> Markup:

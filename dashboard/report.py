@@ -353,8 +353,6 @@ def _rescue(report: Report) -> list[Part]:
 
 
 def _explain(report: Report) -> list[Part]:
-    from core.explain import METHODS
-
     run, answers, parts = report.run, report.answers, []
     model = pick_subject(run.models)
     stored = results.load_attributions(run, model)
@@ -362,11 +360,7 @@ def _explain(report: Report) -> list[Part]:
     for i in np.flatnonzero(np.isin(stored.index, surest)):
         index, image = int(stored.index[i]), report.images.decode(stored.index[i])
         cells = [(image, f"test image {index}: {CLASSES[answers['label'].iloc[index]]}, taken for {CLASSES[stored.target[i]]}")]
-        for method, maps in stored.maps.items():
-            for part, one in maps.items():
-                branch = f", {theme.label(part)} branch" if len(maps) > 1 else ""
-                strongest = float(np.abs(one[i]).max())
-                cells.append((diagram.overlay_map(image, one[i], strongest, 0.9), f"{METHODS[method].label}{branch}"))
+        cells += diagram.stored_maps(stored, i, image)
         parts.append([(pixels_uri(picture), text) for picture, text in cells])
     drawn = []
     if stored.branches:

@@ -8,10 +8,11 @@ from dashboard.components.gallery import image_gallery, paged_gallery
 from dashboard.components.lightbox import image_detail
 from dashboard.components.matrix import small_matrix
 from dashboard.components.tags import tagged_images
-from dashboard.components.weights import require_weights, show_branches
+from dashboard.components.weights import can_compute, require_weights, show_branches, show_stored_maps
 
 __all__ = [
     "available_models",
+    "can_compute",
     "change_filter",
     "choose_images",
     "filter_images",
@@ -29,6 +30,7 @@ __all__ = [
     "show_deck",
     "show_figure",
     "show_findings",
+    "show_stored_maps",
     "small_matrix",
     "surface",
     "tagged_images",

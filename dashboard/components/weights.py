@@ -1,18 +1,28 @@
 """What needs a run's weights, or what was computed with them."""
 
+from importlib.util import find_spec
+
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES, UserError
-from core.results import rebuild_command
-from dashboard import data, figures, selection, theme
+from core.results import load_attributions, rebuild_command
+from dashboard import address, data, diagram, figures, selection, theme
 from dashboard.components.charts import show_figure
 from dashboard.components.choices import pick_one
 from dashboard.data import Run
 
+NOT_INSTALLED = "This computes with PyTorch and Captum, which are not installed here: pip install -r requirements.txt"
+
+
+def can_compute(run: Run) -> bool:
+    """Are both here: the run's weights, and the libraries that dashboard/requirements.txt leaves out?"""
+    return run.has_weights and bool(find_spec("torch") and find_spec("captum"))
+
 
 def require_weights(run: Run) -> None:
-    """Stop the page with a word on what to do where the run does not ship its models' weights."""
+    """Stop the page with a word on what to do where the models cannot be put to work."""
     if not run.has_weights:
         shipping = [f"`{name}`" for name in data.check_runs()[0] if data.open_run(name).has_weights]
         st.info(
@@ -21,6 +31,27 @@ def require_weights(run: Run) -> None:
             + f" them from the run's checkpoints: `{rebuild_command(run.path)}`."
         )
         st.stop()
+    if not can_compute(run):
+        st.info(NOT_INSTALLED)
+        st.stop()
+
+
+def show_stored_maps(run: Run, answers: pd.DataFrame) -> None:
+    """What was explained before with scripts/explain.py, image by image, for where nothing can be computed."""
+    explained = [model for model in run.models if (run.path / model / "attributions.npz").exists()]
+    if not explained:
+        return
+    model = st.selectbox("Computed before, of", explained, format_func=theme.label) if len(explained) > 1 else explained[0]
+    stored = load_attributions(run, model)
+    images = stored.index.tolist()
+    label = f"Image, of {len(images):,} explained before"
+    index = address.pick(st.selectbox, label, images, key="image", default=images[0], width=240)
+    position, pixels = int(np.searchsorted(stored.index, index)), data.load_images().decode(index)
+    original = pixels, f"test image {index}: {CLASSES[answers['label'].iloc[index]]}"
+    st.html(diagram.maps_html([original, *diagram.stored_maps(stored, position, pixels)]))
+    against = f" − {CLASSES[stored.minus[position]]}" if stored.minus[position] >= 0 else ""
+    st.caption(f"What speaks for {CLASSES[stored.target[position]]}{against} to {theme.label(model)}; each map has a scale of its own.")
+    show_branches(run, answers, index)
 
 
 def show_branches(run: Run, answers: pd.DataFrame, index: int | None) -> None:

@@ -14,6 +14,8 @@ models = [m for m in models if m in run.models] or run.models
 answers = data.load_answers(run)
 
 st.title("Attributions")
+if not components.can_compute(run):
+    components.show_stored_maps(run, answers)
 components.require_weights(run)
 
 known = METHODS

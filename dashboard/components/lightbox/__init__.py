@@ -11,6 +11,7 @@ from core import metrics
 from core.config import CLASSES, UserError
 from core.images import pixels_uri
 from dashboard import address, data, diagram, inference, selection, theme, thumbnails, traits
+from dashboard.components.weights import NOT_INSTALLED, can_compute
 from dashboard.data import Run
 
 ASSETS = {kind: (Path(__file__).parent / f"lightbox.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
@@ -86,6 +87,8 @@ def find_looks(run: Run, index: int) -> dict:
     """Grad-CAM of each trained model for its predicted class, each on its own scale; or why there is none."""
     if not run.has_weights:
         return {"why": "This run does not ship its models' weights, so where they look cannot be computed."}
+    if not can_compute(run):
+        return {"why": NOT_INSTALLED}
     image, pictures = data.load_images().decode(index), []
     try:
         for model in run.models:
