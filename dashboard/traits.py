@@ -29,27 +29,24 @@ def measure_images() -> pd.DataFrame:
     return _measure_images(results.RESULTS, data.stamp_file(results.RESULTS / "test_images.parquet"))
 
 
-@st.cache_resource(show_spinner=False, max_entries=12)
-def _load_features(path: Path, model: str, stamp: tuple) -> np.ndarray:
-    return results.load_features(results.load_run(path), model)
-
-
+@st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=data.BY_STAMP)
 def load_features(run: Run, model: str) -> np.ndarray:
     """core.results.load_features. Raises UserError; MissingFile where the run has none."""
-    return _load_features(run.path, model, data.stamp_file(run.path / model / "features.parquet"))
+    return results.load_features(run, model)
 
 
-@st.cache_resource(show_spinner="Grouping the images by their features …", max_entries=12)
-def _cluster_images(path: Path, model: str, stamp: tuple) -> np.ndarray:
-    return slices.cluster_features(results.load_features(results.load_run(path), model))
+@st.cache_resource(show_spinner="Grouping the images by their features …", max_entries=12, hash_funcs=data.BY_STAMP)
+def cluster_images(run: Run, model: str) -> np.ndarray:
+    """core.slices.cluster_features of a model's features. Raises UserError; MissingFile where the run has none."""
+    return slices.cluster_features(load_features(run, model))
 
 
-@st.cache_resource(show_spinner=False, max_entries=12)
-def _load_learning(path: Path, model: str, stamp: tuple) -> tuple[np.ndarray, np.ndarray]:
-    run = results.load_run(path)
+@st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=data.BY_STAMP)
+def load_learning(run: Run, model: str) -> tuple[np.ndarray, np.ndarray]:
+    """core.slices.learning_events of the test images. Raises UserError; MissingFile where the run has no epoch_correct.csv."""
     correct = results.load_epoch_correct(run, model)
     if "test" not in correct:
-        raise UserError(f"{path / model / 'epoch_correct.csv'} holds no test images, so how they were learned is not known.")
+        raise UserError(f"{run.path / model / 'epoch_correct.csv'} holds no test images, so how they were learned is not known.")
     return slices.learning_events(correct["test"])
 
 
@@ -67,12 +64,11 @@ def load_trait(run: Run, model: str, name: str) -> np.ndarray:
     if name == "people":
         return slices.cut_people(data.load_answers(run)["people"].to_numpy())
     if name == "cluster":
-        return _cluster_images(run.path, trained, data.stamp_file(run.path / trained / "features.parquet"))
+        return cluster_images(run, trained)
     if name == "seeds":
         wrong = [~data.load_answers(one)[f"{model}_correct"].to_numpy() for one in data.sibling_runs(run) if model_in(one, model)]
         return np.mean(wrong, axis=0)
-    events = _load_learning(run.path, trained, data.stamp_file(run.path / trained / "epoch_correct.csv"))
-    return events[0 if name == "learned" else 1]
+    return load_learning(run, trained)[0 if name == "learned" else 1]
 
 
 def model_in(run: Run, model: str) -> bool:

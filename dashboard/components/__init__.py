@@ -2,12 +2,14 @@
 
 from dashboard.components.charts import offer_csv, show_figure, show_findings, surface
 from dashboard.components.choices import available_models, pick_classes, pick_model, pick_models, pick_one, pick_run
+from dashboard.components.class_curves import show_class_curves, show_threshold
 from dashboard.components.deck import show_deck
 from dashboard.components.filter_bar import change_filter, choose_images, filter_images
 from dashboard.components.gallery import image_gallery, paged_gallery
 from dashboard.components.lightbox import image_detail
 from dashboard.components.matrix import small_matrix
 from dashboard.components.tags import tagged_images
+from dashboard.components.weak_slices import show_weak_slices
 from dashboard.components.weights import can_compute, require_weights, show_branches, show_stored_maps
 
 __all__ = [
@@ -27,10 +29,13 @@ __all__ = [
     "pick_run",
     "require_weights",
     "show_branches",
+    "show_class_curves",
     "show_deck",
     "show_figure",
     "show_findings",
     "show_stored_maps",
+    "show_threshold",
+    "show_weak_slices",
     "small_matrix",
     "surface",
     "tagged_images",

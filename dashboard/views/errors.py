@@ -12,6 +12,8 @@ import streamlit as st
 from dashboard import address, components, data, filters, theme, traits
 from dashboard.filters import Filter
 
+SHOWN = ("images", "weak slices", "curves of a class", "confidence threshold")
+
 run, models = st.session_state["current"]
 answers = data.load_answers(run)
 
@@ -42,12 +44,12 @@ def show_gallery(chosen: Filter, rows: pd.Index, grouped: bool, page_key: str = 
     components.paged_gallery(answers, rows, chosen.model, f"gallery_{page_key}", headings, page_key)
 
 
-@st.fragment
-def show_errors() -> None:
-    chosen, conditions = components.filter_images(run, answers)
-    if st.session_state.get("page", 1) != 1 and st.session_state.get("page_of", chosen) != chosen:
-        st.session_state["page"] = 1
-    st.session_state["page_of"] = chosen
+def go_to_images(wanted: Filter) -> None:
+    components.change_filter(wanted)
+    st.session_state["show"] = SHOWN[0]
+
+
+def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
     others = [model for model in models if model != chosen.model]
     sides = [(chosen, conditions)]
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -88,6 +90,23 @@ def show_errors() -> None:
         with matrix:
             show_matrix(chosen, chosen, conditions)
             st.caption("A cell shows its images, a recall the misses of its class, a precision what is wrongly called so.")
+
+
+@st.fragment
+def show_errors() -> None:
+    chosen, conditions = components.filter_images(run, answers)
+    if st.session_state.get("page", 1) != 1 and st.session_state.get("page_of", chosen) != chosen:
+        st.session_state["page"] = 1
+    st.session_state["page_of"] = chosen
+    show = address.pick(st.segmented_control, "Show", SHOWN, key="show", default=SHOWN[0], label_visibility="collapsed", wrap=True)
+    if show == "weak slices":
+        components.show_weak_slices(run, models, go_to_images)
+    elif show == "curves of a class":
+        components.show_class_curves(run, models, chosen)
+    elif show == "confidence threshold":
+        components.show_threshold(run, models, chosen, go_to_images)
+    else:
+        show_images(chosen, conditions)
     address.write()
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core import results
+from core import metrics, results
 from core.config import CLASSES
 from dashboard import data, filters
+from dashboard.components import weak_slices
+from dashboard.figures import thresholds
 from dashboard.filters import Filter
 from tests.dashboard.conftest import component, open_page
 
@@ -176,3 +178,59 @@ def test_the_csv_has_names_and_tidy_columns_of_the_chosen_model(answers):
     assert not [name for name in table if "resnet18" in name or "fusion" in name]
     assert chosen.file_name == "mobilenet_v2_model-wrong_true-bird"
     assert Filter(tags=("../../etc/x y",)).file_name == "fusion_model-wrong_tags-..-..-etc-x-y"
+
+
+def test_a_weak_slice_shows_exactly_the_errors_it_counts(visit, answers):
+    run = data.open_run("imagenet-96-seed0")
+    found = weak_slices.search_slices(run, "fusion", ("class", "brightness", "cluster"))
+    for row in found.head(3).itertuples():
+        chosen = weak_slices.filter_slice("fusion", row.slice)
+        assert component(visit("errors", **chosen.query), "image_gallery")["total"] == row.errors, row.slice
+    app = visit("errors", show="weak slices")
+    assert len(app.dataframe) == len(answers.filter(like="_correct").columns) and "surely at least" in app.dataframe[0].value
+    assert any("hold for all slices together" in block.value for block in app.caption)
+
+
+def test_slices_say_where_the_features_are_missing(made_results, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", shutil.copytree(made_results, tmp_path / "results"))
+    for path in (tmp_path / "results").glob("*/*/features.parquet"):
+        path.unlink()
+    app = open_page("errors", show="weak slices", image="3")
+    assert any("features.parquet" in block.value for block in app.caption)
+    assert "keeps no features" in component(app, "lightbox")["details"][0]["nearest"]["title"]
+
+
+def test_nearest_images_are_nearest_in_the_features(visit, fake_results):
+    shown = component(visit("errors", image="3"), "lightbox")["details"][0]["nearest"]
+    features = results.load_features(results.load_run(fake_results / "imagenet-96-seed0"), "fusion")
+    distance = np.linalg.norm(features - features[3], axis=1)
+    assert {one["index"] for one in shown["images"]} == set(np.argsort(distance)[1:7]) and "features" in shown["title"]
+
+
+def test_curves_of_a_class_agree_with_the_definition(visit, answers):
+    app = visit("errors", show="curves of a class", curve_of="cat")
+    areas = app.dataframe[0].value.set_index("class")
+    scores = metrics.softmax(data.load_logits(data.open_run("imagenet-96-seed0"), "fusion"))[:, CAT]
+    cats, rest = scores[answers["label"] == CAT], scores[answers["label"] != CAT]
+    auc = (np.searchsorted(np.sort(rest), cats, "left") + np.searchsorted(np.sort(rest), cats, "right")).mean() / 2 / len(rest)
+    assert areas.loc["cat", "Fusion, ROC area"] == pytest.approx(auc, abs=1e-4)
+    assert len(app.get("plotly_chart")) == 2
+
+
+def test_a_threshold_counts_and_shows_what_it_leaves_out(visit, answers):
+    app = visit("errors", show="confidence threshold", threshold="0.6")
+    kept = answers["fusion_confidence"] >= 0.6
+    row = app.dataframe[0].value.set_index("model").loc["Fusion"]
+    assert row["coverage"] == pytest.approx(kept.mean()) and row["dropped"] == (~kept).sum()
+    assert row["accuracy_of_answered"] == pytest.approx(answers["fusion_correct"][kept].mean())
+    next(button for button in app.button if "Fusion leaves out" in button.label).click().run()
+    assert component(app, "image_gallery")["total"] == (~kept).sum()
+
+
+def test_a_thinned_curve_keeps_its_ends_and_its_shape():
+    x = np.linspace(0, 1, 5000)
+    thin_x, thin_y = thresholds.thin(x, x**8)
+    assert len(thin_x) <= thresholds.POINTS and (thin_x[0], thin_x[-1]) == (0, 1)
+    assert np.abs(np.interp(x, thin_x, thin_y) - x**8).max() < 0.005
+    table = thresholds.trace_threshold(np.array([0.2, 0.6, 0.9, 0.95]), np.array([False, True, False, True])).set_index("threshold")
+    assert table.loc[0.5].tolist() == [0.75, 2 / 3] and table.loc[0.0].tolist() == [1, 0.5]

@@ -46,7 +46,7 @@ export default function({ data, parentElement, setTriggerValue }) {
     ...counts[i].map((n, j) => cell('td', n || '·', n ? {
       label: `true ${name}, predicted ${classes[j]}: ${n}`,
       chosen: data.chosen.some(([a, b]) => a === name && b === classes[j]),
-      shade: i === j ? 0 : n / largest,
+      shade: i === j ? 0 : 0.7 * n / largest,
       action: () => setTriggerValue('clicked', ['cell', name, classes[j]]),
     } : {})),
     cell('td', percent(recall[i]), recall[i] === null ? {} : {
