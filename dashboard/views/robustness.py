@@ -66,7 +66,8 @@ with st.expander("How these corruptions stand beside CIFAR-10-C's"):
         },
     )
     st.caption(
-        "Seven of the eight have their counterpart and its strengths in CIFAR-10-C (Hendrycks & Dietterich 2019), which has twelve more. A corruption error of CIFAR-10-C's fifteen main kinds does not compare with this one."
+        "Seven of the eight have their counterpart and its strengths in CIFAR-10-C (Hendrycks & Dietterich 2019), which has twelve more. "
+        "A corruption error of CIFAR-10-C's fifteen main kinds does not compare with this one."
     )
 
 st.subheader("What the models were shown")
