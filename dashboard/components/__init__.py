@@ -8,15 +8,18 @@ from dashboard.components.filter_bar import change_filter, choose_images, filter
 from dashboard.components.gallery import image_gallery, paged_gallery
 from dashboard.components.lightbox import image_detail
 from dashboard.components.matrix import small_matrix
+from dashboard.components.quiz import ROUNDS, draw_images, play_quiz
 from dashboard.components.tags import tagged_images
 from dashboard.components.weak_slices import show_weak_slices
 from dashboard.components.weights import can_compute, require_weights, show_branches, show_stored_maps
 
 __all__ = [
+    "ROUNDS",
     "available_models",
     "can_compute",
     "change_filter",
     "choose_images",
+    "draw_images",
     "filter_images",
     "image_detail",
     "image_gallery",
@@ -27,6 +30,7 @@ __all__ = [
     "pick_models",
     "pick_one",
     "pick_run",
+    "play_quiz",
     "require_weights",
     "show_branches",
     "show_class_curves",
