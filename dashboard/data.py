@@ -23,6 +23,7 @@ SHARED = {  # files beside the runs -> what reads them
     "test_images.parquet": results.load_test_images,
     "human_votes.parquet": results.load_human_votes,
     "label_errors.parquet": results.load_label_errors,
+    "near_duplicates.parquet": results.load_near_duplicates,
 }
 
 
@@ -133,10 +134,15 @@ def load_label_errors() -> pd.DataFrame | None:
     return read_shared("label_errors.parquet") if (results.RESULTS / "label_errors.parquet").exists() else None
 
 
+def load_near_duplicates() -> pd.DataFrame | None:
+    """core.results.load_near_duplicates; None without the file. Raises UserError."""
+    return read_shared("near_duplicates.parquet") if (results.RESULTS / "near_duplicates.parquet").exists() else None
+
+
 def check_shared() -> list[str]:
     """What is wrong with the optional files beside the runs, a line each."""
     faults = []
-    for load in (load_human_votes, load_label_errors):
+    for load in (load_human_votes, load_label_errors, load_near_duplicates):
         try:
             load()
         except UserError as error:
@@ -147,19 +153,22 @@ def check_shared() -> list[str]:
 @st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=BY_STAMP)
 def load_answers(run: Run) -> pd.DataFrame:
     """core.summaries.per_image, with `agree` (all trained models predict the same), `disagreement` (for sorting), and of the image
-    `people` (share of human votes for the label) and `relabelled` (its label is doubted): NaN and False where their files are
-    missing or, as check_shared says, damaged.
+    `people` (share of human votes for the label), `relabelled` (its label is doubted) and `duplicated` (a training image is nearly
+    the same): NaN and False where their files are missing or, as check_shared says, damaged.
     """
     answers = summaries.per_image(run, load_images().labels)
     probabilities = answers[[c for c in answers if c.endswith("_confidence")]]
     predicted = answers[[c for c in answers if c.endswith("_predicted") and not c.startswith("ensemble")]]
-    answers["people"], answers["relabelled"] = np.nan, False
+    answers["people"], answers["relabelled"], answers["duplicated"] = np.nan, False, False
     with suppress(UserError):
         if (votes := load_human_votes()) is not None:
             answers["people"] = metrics.human_agreement(votes[answers["index"]], answers["label"].to_numpy())
     with suppress(UserError):
         if (doubted := load_label_errors()) is not None:
             answers["relabelled"] = answers["index"].isin(doubted["index"][doubted["relabelled"]])
+    with suppress(UserError):
+        if (pairs := load_near_duplicates()) is not None:
+            answers["duplicated"] = answers["index"].isin(pairs["index"])
     different = 1 + (np.diff(np.sort(predicted.to_numpy(), axis=1), axis=1) > 0).sum(axis=1)  # answers an image gets
     answers["agree"] = different == 1
     answers["disagreement"] = different + probabilities.max(axis=1) - probabilities.min(axis=1)

@@ -16,6 +16,7 @@ from dashboard.selection import AGREEMENTS, OUTCOMES, SORTS
 
 Trait = Callable[[str], np.ndarray]  # name -> one value an image. Raises UserError where the run has none
 STATES = ("correct", "wrong")  # what a model can be, beside naming a class
+DUPLICATES = ("any", "near-duplicates only", "without near-duplicates")  # of training images
 SEEDS = ("any", "wrong in every seed", "wrong in some seeds only", "correct in every seed")
 TRAIT_SORTS = {  # order of a gallery -> trait and direction
     "wrong in most seeds first": ("seeds", False),
@@ -43,6 +44,7 @@ class Filter:
     confidence: tuple[float, float] = FULL
     people: tuple[float, float] = FULL
     doubted: bool = False
+    duplicates: str = "any"
     seeds: str = "any"
     learned: tuple[int, ...] = ()
     forgotten: int = 0
@@ -84,6 +86,8 @@ class Filter:
             kept["people"] = answers["people"].between(*self.people).to_numpy()
         if self.doubted:
             kept["doubted"] = answers["relabelled"].to_numpy()
+        if self.duplicates != "any":
+            kept["duplicates"] = (answers["duplicated"] == (self.duplicates == DUPLICATES[1])).to_numpy()
         if self.seeds != "any":
             kept["seeds"] = fits_seeds(self.seeds, trait("seeds"))
         if self.learned:
@@ -208,6 +212,7 @@ def read_query(query: Mapping[str, list[str]], models: list[str], attributes: Co
         confidence=read_range(query.get("confidence", []), FULL),
         people=read_range(query.get("people", []), FULL),
         doubted=one.get("doubted") == "true",
+        duplicates=pick(one.get("duplicates"), DUPLICATES, default.duplicates),
         seeds=pick(one.get("seeds"), SEEDS, default.seeds),
         learned=tuple(int(value) for value in query.get("learned", []) if value.isdecimal() and len(value) < 5)[:2],
         forgotten=int(one["forgotten"]) if one.get("forgotten", "").isdecimal() and len(one["forgotten"]) < 5 else 0,
@@ -268,6 +273,7 @@ def tidy_table(run: str, answers: pd.DataFrame, chosen: Filter, rows: pd.Index, 
             "margin": picked[f"{model}_margin"].round(4),
             "share_of_people_who_agree": picked["people"].round(4),
             "label_doubted": picked["relabelled"],
+            "near_duplicate_in_training": picked["duplicated"],
             "your_tags": ["; ".join(one["tags"]) for one in own],
             "your_note": [one["note"] for one in own],
         }

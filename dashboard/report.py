@@ -154,6 +154,9 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     doubted = next((finding.numbers.get("left_out") for finding in findings if finding.id == "relabelled"), None)
     if doubted:
         limits.append(f"Fewer than three of five people confirm the label of {doubted} test images, so being wrong there may be right.")
+    twins = next((finding.numbers.get("left_out") for finding in findings if finding.id == "near-duplicates"), None)
+    if twins:
+        limits.append(f"{twins} test images have a near-duplicate among the training images (Barz & Denzler 2020): models may know them.")
     return limits
 
 

@@ -22,6 +22,7 @@ RICH = Filter(
     **{"agreement": "models disagree", "confidence": (0.25, 0.9), "people": (0.0, 0.5), "doubted": True, "seeds": "wrong in every seed"},
     **{"learned": (2, 5), "forgotten": 3, "slice": ("brightness:0", "cluster:7"), "tags": ("blurred, odd",), "sort": "learned last first"},
     beside="fusion",
+    duplicates="near-duplicates only",
 )
 
 
@@ -92,6 +93,24 @@ def test_conditions_on_seeds_learning_slices_and_tags(answers):
     assert some(tags=("odd",)) == {4, 9} and some(tags=("dim", "none")) == {9}
     order = chosen_rows(answers, Filter(outcome="everything", sort="most often forgotten first"), values.get)["index"].to_numpy()
     assert (np.diff(values["forgotten"][order]) <= 0).all()
+
+
+def test_near_duplicates_are_marked_and_filtered(fake_results, tmp_path, monkeypatch):
+    twins = pd.DataFrame({"index": [2, 5, 5], "train_index": [7, 1, 49_999], "similarity": 0.95, "kind": "near"})
+    folder = shutil.copytree(fake_results, tmp_path / "results")
+    (folder / "near_duplicates.parquet").unlink(missing_ok=True)
+    monkeypatch.setattr(results, "RESULTS", folder)
+    assert not data.load_answers(data.open_run("imagenet-96-seed0"))["duplicated"].any()  # nobody looked for them
+    results.write_near_duplicates(folder / "near_duplicates.parquet", twins)
+    answers = data.load_answers(data.open_run("imagenet-96-seed0"))
+    assert set(chosen_rows(answers, Filter(outcome="everything", duplicates="near-duplicates only"))["index"]) == {2, 5}
+    rest = chosen_rows(answers, Filter(outcome="everything", duplicates="without near-duplicates"))["index"]
+    assert len(rest) == len(answers) - 2 and not rest.isin([2, 5]).any()
+    table = filters.tidy_table("run", answers, Filter(), answers.index, {})
+    assert list(table["test_image"][table["near_duplicate_in_training"]]) == [2, 5]
+    (folder / "near_duplicates.parquet").write_bytes(b"no table")
+    assert not data.load_answers(data.open_run("imagenet-96-seed0"))["duplicated"].any()
+    assert [line for line in data.check_shared() if "near_duplicates.parquet cannot be read" in line]
 
 
 def test_chips_name_each_choice_and_removing_them_all_leaves_everything():

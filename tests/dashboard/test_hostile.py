@@ -25,7 +25,21 @@ LAX = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_f
 VIEWS = sorted(path.stem for path in (ROOT / "dashboard" / "views").glob("*.py") if path.stem not in ("attributions", "try_image"))
 PARAMETERS = (
     *("run", "models", "model", "other", "show", "normalised", "order", "true_class", "predicted_class", "of", "outcome", "true", "image"),
-    *("predicted", "sort", "agreement", "confidence", "people", "doubted", "page", "per_page", "step", "reference", "flow", "chosen"),
+    *(
+        "predicted",
+        "sort",
+        "agreement",
+        "confidence",
+        "people",
+        "doubted",
+        "duplicates",
+        "page",
+        "per_page",
+        "step",
+        "reference",
+        "flow",
+        "chosen",
+    ),
     *("colour", "mouse", "seeds", "log", "smoothing", "against", "bins", "confidence_of", "corruption"),
 )
 NASTY = st.one_of(

@@ -30,14 +30,14 @@ def image_gallery(
         st.info("No image fits these choices. Widen them: clear a class, or allow another outcome.")
         return
     page, pages, size, total = place or (1, 1, len(rows), len(rows))
-    columns = ("index", "label", f"{model}_predicted", f"{model}_confidence", "relabelled")
+    columns = ("index", "label", f"{model}_predicted", f"{model}_confidence", "relabelled", "duplicated")
     items = []
-    for index, label, predicted, confidence, doubted in zip(*(rows[name].tolist() for name in columns), strict=True):
+    for index, label, predicted, confidence, doubted, twin in zip(*(rows[name].tolist() for name in columns), strict=True):
         items.append(
             {
                 "index": index,
                 "alt": selection.say_answer(label, predicted, confidence),
-                "caption": [CLASSES[label], f"→ {CLASSES[predicted]}", f"{confidence:.2f}" + " ⚑" * doubted],
+                "caption": [CLASSES[label], f"→ {CLASSES[predicted]}", f"{confidence:.2f}" + " ⚑" * doubted + " ⧉" * twin],
                 "heading": (headings or {}).get(index),
             }
         )
