@@ -133,7 +133,9 @@ def stored_maps(stored: Attributions, position: int, image: np.ndarray) -> list[
         for part, one in maps.items():
             branch = f", {label(part)} branch" if len(maps) > 1 else ""
             strongest = float(np.abs(one[position]).max())
-            cells.append((overlay_map(image, one[position], strongest, 0.9), f"{METHODS[method].label}{branch}"))
+            cells.append(
+                (overlay_map(image, one[position], strongest, 0.9), f"{METHODS[method].label}{branch}{': blank' * (strongest == 0)}")
+            )
     return cells
 
 

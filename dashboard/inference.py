@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +113,6 @@ def wait_for(key: Hashable, compute: Callable, lane: ThreadPoolExecutor, text: s
     return answer
 
 
-def lacks_torch() -> bool:
-    """Is this the light install, which shows results and computes nothing?"""
-    return find_spec("torch") is None or find_spec("captum") is None
-
-
 @st.cache_resource(show_spinner=False, max_entries=6)
 def _load_model(path: Path, model: str, stamp: tuple):
     from core.evaluate import load_shipped_model
@@ -172,7 +166,7 @@ class Question:
         return self.run.path, stamp(self.run.path / self.model), self.model, self.image.tobytes(), self.target, self.contrast
 
     def ask(self, name: str, text: str = "Explaining …", **options: Any) -> Any:
-        """The function `name` of core.explain's methods or trust, on this question; remembered. Raises UserError where weights are missing.
+        """The function `name` of core.explain on this question, remembered. Raises UserError where weights are missing.
 
         `text` stands beside the bar that shows its progress.
         """
@@ -185,8 +179,9 @@ class Question:
             images = torch.from_numpy(self.image.copy()).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
             model = load_model(self.run, self.model)
             question = score.Question.about(model, images, self.target, self.run.recipe.image_size, self.contrast)
-            return getattr(methods if hasattr(methods, name) else trust, name)(question, progress=tell, **options)
+            function = next(getattr(module, name) for module in (methods, trust, score) if hasattr(module, name))
+            return function(question, progress=tell, **options)
 
         hashable = tuple((k, v.tobytes() if isinstance(v, np.ndarray) else v) for k, v in sorted(options.items()))
-        short = name == "attribute" and METHODS[options["method"]].passes <= FEW
+        short = name == "score_change" or (name == "attribute" and METHODS[options["method"]].passes <= FEW)
         return wait_for((self.key, name, hashable), compute, SHORT if short else LONG, text)

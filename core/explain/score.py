@@ -153,9 +153,9 @@ def baseline(pixels: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def score_change(question: Question) -> np.ndarray:
+def score_change(question: Question, progress: Progress | None = None) -> np.ndarray:
     """F(x) - F(0), (N,) logits: what the maps of Integrated Gradients add up to."""
-    score = Score(question.model, question.image_size)
+    score = Score(question.model, question.image_size, 2 * len(question.pixels), progress)
     return torch.cat([score(p, w) - score(baseline(p), w) for p, w in question.rows()]).cpu().numpy()
 
 

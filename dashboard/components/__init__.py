@@ -1,6 +1,6 @@
 """Widgets that more than one page uses; a custom component is a folder with its own .py, .js and .css."""
 
-from dashboard.components.charts import offer_csv, show_figure, show_findings, show_findings_by_theme, surface
+from dashboard.components.charts import offer_csv, show_figure, show_findings, surface
 from dashboard.components.choices import available_models, pick_classes, pick_model, pick_models, pick_one, pick_run
 from dashboard.components.class_curves import show_class_curves, show_threshold
 from dashboard.components.deck import show_deck
@@ -8,10 +8,11 @@ from dashboard.components.filter_bar import change_filter, choose_images, filter
 from dashboard.components.gallery import image_gallery, paged_gallery
 from dashboard.components.lightbox import image_detail
 from dashboard.components.matrix import small_matrix
+from dashboard.components.picture import pick_picture, picture_html
 from dashboard.components.quiz import ROUNDS, draw_images, play_quiz
 from dashboard.components.tags import tagged_images
 from dashboard.components.weak_slices import show_weak_slices
-from dashboard.components.weights import can_compute, require_weights, show_branches, show_stored_maps
+from dashboard.components.weights import can_compute, require_weights, say_blank_maps, show_branches, show_stored_maps
 
 __all__ = [
     "ROUNDS",
@@ -29,15 +30,17 @@ __all__ = [
     "pick_model",
     "pick_models",
     "pick_one",
+    "pick_picture",
     "pick_run",
+    "picture_html",
     "play_quiz",
     "require_weights",
+    "say_blank_maps",
     "show_branches",
     "show_class_curves",
     "show_deck",
     "show_figure",
     "show_findings",
-    "show_findings_by_theme",
     "show_stored_maps",
     "show_threshold",
     "show_weak_slices",

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES, UserError
+from core.explain import METHODS
 from core.results import load_attributions, rebuild_command
 from dashboard import address, data, diagram, figures, selection, theme
 from dashboard.components.charts import show_figure
@@ -51,7 +52,22 @@ def show_stored_maps(run: Run, answers: pd.DataFrame) -> None:
     st.html(diagram.maps_html([original, *diagram.stored_maps(stored, position, pixels)]))
     against = f" − {CLASSES[stored.minus[position]]}" if stored.minus[position] >= 0 else ""
     st.caption(f"What speaks for {CLASSES[stored.target[position]]}{against} to {theme.label(model)}; each map has a scale of its own.")
+    say_blank_maps(run, model)
     show_branches(run, answers, index)
+
+
+def say_blank_maps(run: Run, model: str, method: str = "grad_cam") -> None:
+    """How often a method's maps of a model show nothing, counted on those that ship."""
+    try:
+        counts = data.count_blank_maps(run, model, method)
+    except UserError as error:
+        st.info(str(error))
+        return
+    said = [
+        f"{blank:,} of {n:,}" + f" of its {theme.label(part)} branch" * (len(counts) > 1) for part, (blank, n) in counts.items() if blank
+    ]
+    if said:
+        st.caption(f"Blank among {theme.label(model)}'s {METHODS[method].label} maps that ship with this run: {', '.join(said)}.")
 
 
 def show_branches(run: Run, answers: pd.DataFrame, index: int | None) -> None:

@@ -2,12 +2,11 @@
 
 import random
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES
-from core.images import MAX_BYTES, decode_picture, pixels_uri
+from core.images import decode_picture
 from core.metrics import softmax
 from dashboard import address, components, data, figures, inference, theme
 
@@ -19,38 +18,25 @@ components.require_weights(run)
 images = data.load_images()
 left, right = st.columns([1, 1.3])
 with left:
-    upload = st.file_uploader("Your own image", ["png", "jpg", "jpeg", "webp"], max_upload_size=MAX_BYTES // 2**20)
+    mine = components.pick_picture()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         index = address.pick_number(
             "Or a test image", 0, len(images.png) - 1, key="image",
-            placeholder=f"0–{len(images.png) - 1}", disabled=upload is not None, width=200,
+            placeholder=f"0–{len(images.png) - 1}", disabled=mine is not None, width=200,
         )  # fmt: skip
         st.button(
             "Any test image",
             on_click=lambda: st.session_state.update(image=random.randrange(len(images.png))),
-            disabled=upload is not None,
+            disabled=mine is not None,
         )
-    if upload is None and index is None:
-        st.info("Upload an image, or choose a test image, to see what each model makes of it.")
+    if mine is None and index is None:
+        st.info("Upload an image, take one, or choose a test image, to see what each model makes of it.")
         st.stop()
-    picture = decode_picture(upload.getvalue() if upload else images.png[index])
-    true = None if upload else int(images.labels[index])
-    shown = {"As the models see it: 32×32 pixels": picture.seen}
-    if upload:
-        width, height = picture.size
-        shown = {f"As uploaded: {width:,}×{height:,} pixels{', its first frame' * picture.animated}": np.asarray(picture.shown)} | shown
-    st.html(
-        '<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-end">'
-        + "".join(
-            f'<figure style="margin:0;flex:0 1 256px"><img src="{pixels_uri(pixels)}" alt="{label}" '
-            f'style="width:100%;border-radius:6px;image-rendering:{"pixelated" if pixels.shape[1] <= 64 else "auto"}">'
-            f"<figcaption>{label}</figcaption></figure>"
-            for label, pixels in shown.items()
-        )
-        + "</div>"
-    )
-    if upload:
-        st.caption("The middle square is cut out and shrunk to the size of the images the models were trained on.")
+    picture, crop = mine or (decode_picture(images.png[index]), None)
+    true = None if mine else int(images.labels[index])
+    st.html(components.picture_html(picture, crop))
+    if mine:
+        st.caption("The marked square is cut out and shrunk to the size of the images the models were trained on.")
     else:
         st.markdown(f"True class: **{CLASSES[true]}**")
         address.link("attributions", "Why? See its attributions", image=index)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from core.config import UserError
-from core.images import MAX_BYTES, decode_picture, pixels_uri
+from core.images import MAX_BYTES, Crop, decode_picture, pixels_uri
 
 STRIPES = np.repeat(np.array([[[255, 0, 0]], [[0, 255, 0]], [[0, 0, 255]]], np.uint8), 40, axis=1)  # (3, 40, 3)
 
@@ -24,13 +24,14 @@ def save(image: Image.Image, file_format: str = "PNG", **options) -> bytes:
 
 def png_of(width: int, height: int, whole: bool = True) -> bytes:
     """A black 1-bit PNG of any size, which takes next to nothing on disk; without its pixels where it is not to be whole."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     rows = zlib.compress(bytes(1 + -(-width // 8)) * height) if whole else b""
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """One part of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def mean_color(data: bytes) -> list[int]:
@@ -95,6 +96,71 @@ def test_photos_are_turned_upright(orientation, top):
     else:
         channel = {"red": 0, "blue": 2}[top]
         assert (first_row[:, channel] > 240).all()
+
+
+def exif_block(*entries: tuple[int, int, bytes]) -> bytes:
+    """An EXIF block as a camera writes it, little-endian: (tag, type, value) each; longer values than 4 bytes stand at the end."""
+    fixed, after, place = struct.pack("<H", len(entries)), b"", 8 + 2 + 12 * len(entries) + 4
+    for tag, kind, value in entries:
+        size = {2: 1, 3: 2, 5: 8, 10: 8}[kind]  # of one ASCII character, SHORT, RATIONAL, SRATIONAL
+        fixed += struct.pack("<HHI", tag, kind, len(value) // size)
+        fixed += value.ljust(4, b"\0") if len(value) <= 4 else struct.pack("<I", place + len(after))
+        after += value if len(value) > 4 else b""
+    return b"Exif\0\0II*\0" + struct.pack("<I", 8) + fixed + b"\0\0\0\0" + after
+
+
+ORIENTATION, EXPOSURE_BIAS, RESOLUTION = 0x0112, 0x9204, 0x011A
+QUARTER_TURN = (ORIENTATION, 3, struct.pack("<H", 6))
+
+
+@pytest.mark.parametrize(
+    ("entries", "turned"),
+    [
+        ([QUARTER_TURN, (EXPOSURE_BIAS, 10, struct.pack("<ii", -1, 0))], True),  # -1/0
+        ([QUARTER_TURN, (RESOLUTION, 5, struct.pack("<II", 0, 0))], True),
+        ([(ORIENTATION, 2, b"right-top\0")], False),  # words where a number is expected
+        ([(ORIENTATION, 2, b"6\0")], True),
+        ([QUARTER_TURN, (RESOLUTION, 2, b"seventy-two\0")], True),
+        ([(ORIENTATION, 3, struct.pack("<H", 4711))], False),
+        ([(ORIENTATION, 5, struct.pack("<II", 1, 0))], False),
+    ],
+)
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_odd_metadata_is_no_reason_to_refuse_pixels(file_format, entries, turned):
+    """Orientation is read where it can be, all else is left aside."""
+    pixels = Image.new("RGB", (60, 40), (10, 200, 30))
+    picture = decode_picture(save(pixels, file_format, exif=exif_block(*entries)))
+    assert picture.size == picture.shown.size == ((40, 60) if turned else (60, 40))
+    np.testing.assert_allclose(picture.seen, np.broadcast_to([10, 200, 30], (32, 32, 3)), atol=4)
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_a_png_with_more_text_than_pixels_is_a_picture(kind):
+    """2 MB of compressed text, as editors write for their history; Pillow alone refuses the file."""
+    body = {b"zTXt": b"history\0\0", b"iTXt": b"history\0\1\0\0\0", b"iCCP": b"profile\0\0"}[kind] + zlib.compress(b"a" * 2_000_000)
+    whole = save(Image.new("RGB", (60, 40), (10, 200, 30)))
+    data = whole[:33] + chunk(kind, body) + chunk(b"tEXt", b"Title\0mine") + whole[33:]  # after the header
+    if kind == b"zTXt":
+        with pytest.raises(ValueError, match="too large"):
+            Image.open(io.BytesIO(data)).load()
+    np.testing.assert_array_equal(decode_picture(data).seen, decode_picture(whole).seen)
+
+
+@pytest.mark.parametrize(
+    ("crop", "expected"),
+    [(Crop(), 2), (Crop(x=0), 1), (Crop(x=1), 3), (Crop(side=0.5, x=0, y=1), 1), (Crop(side=0.25, x=0.5, y=0), 2)],
+)
+def test_a_crop_takes_its_square(crop, expected):
+    columns = np.repeat(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8), 30, axis=1).repeat(30, axis=0)  # (30, 90, 3)
+    seen = decode_picture(save(Image.fromarray(columns)), crop).seen
+    color = [0, 0, 0]
+    color[expected - 1] = 255
+    np.testing.assert_allclose(seen, np.broadcast_to(color, (32, 32, 3)), atol=8)
+
+
+def test_a_crop_lies_within_the_picture():
+    assert Crop().box(90, 30) == (30, 0, 60, 30)
+    assert Crop(side=0.5, x=1, y=1).box(90, 30) == (75, 15, 90, 30)
 
 
 def test_the_middle_square_is_seen_and_all_of_it_shown():

@@ -3,16 +3,20 @@
 import base64
 import io
 import json
+import re
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from core import results, summaries
-from core.config import CLASSES, TRIO
+from core.config import BASELINES, CLASSES, TRIO
 from dashboard import diagram, inference, selection, theme
+from tests.dashboard.conftest import open_page
 
 
 def html(app) -> str:
@@ -51,7 +55,7 @@ def test_every_model_gets_a_map_of_every_method(visit_tiny, answers):
         f"Fusion, ResNet18 branch: {score['fusion']}",
         f"Fusion, MobileNetV2 branch: {score['fusion']}",
     ):
-        assert f"<figcaption>{text}</figcaption>" in shown
+        assert re.search(rf"<figcaption>{text}( \(blank\))?</figcaption>", shown)
     assert any("It misleads" in caption.value for caption in app.caption)
 
 
@@ -79,7 +83,7 @@ def test_predicted_minus_true_leaves_out_the_models_that_are_right(visit_tiny, a
 def test_all_right_leaves_nothing_to_contrast(visit_tiny, answers):
     index = int(answers.index[answers[[f"{m}_correct" for m in TRIO]].all(axis=1)][0])
     app = visit_tiny("attributions", image=str(index), explain="predicted − true")
-    assert "Every model shown is right" in app.info[-1].value
+    assert "Every model shown is correct" in app.info[-1].value
 
 
 def test_strength_alone_has_no_sign(visit_tiny):
@@ -118,6 +122,62 @@ def test_an_uploaded_image_is_explained(visit_tiny):
     app.get("file_uploader")[0].upload("mine.png", png(np.full((40, 60, 3), 90, np.uint8)), "image/png").run()
     assert not app.exception
     assert "your image at 32×32" in html(app)
+
+
+def test_maps_have_a_scale_each_unless_one_is_asked_for(visit_tiny):
+    said = {}
+    for shared in ("false", "true"):
+        app = visit_tiny("attributions", image="17", methods=["saliency"], shared=shared)
+        said[shared] = next(caption.value for caption in app.caption if "It misleads" in caption.value)
+    scales = re.search(r"each on its own scale, full colour at ([\d., e-]+)\. \*\*", said["false"])[1].split(", ")
+    assert len(scales) == 3 and f"one scale for all, full colour at {max(scales, key=float)}." in said["true"]
+
+
+def test_a_blank_map_says_so_and_offers_the_signed_one(visit_tiny, monkeypatch):
+    """One branch whose features speak against every class: what Grad-CAM shows of it is nothing."""
+    from core.explain import methods
+
+    monkeypatch.setattr(methods, "weigh_cells", lambda score, question: {n: -torch.ones(1, 1, 3, 3) for n in score.model.backbones})
+    app = visit_tiny("attributions", image="23", methods=["grad_cam"], models=["fusion"])
+    assert html(app).count("(blank)</figcaption>") == 2
+    assert sum("blank.** It saw no place that speaks for" in caption.value for caption in app.caption) == 2
+    next(button for button in app.button if button.label == "Show the signed maps").click().run()
+    assert not app.exception and any(header.value == "Signed Grad-CAM" for header in app.subheader)
+    assert not any(button.label == "Show the signed maps" for button in app.button)
+
+
+def test_blank_maps_are_counted_on_those_that_ship(visit_tiny, tiny_results, tmp_path, monkeypatch):
+    shutil.copytree(tiny_results, tmp_path / "results")
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    maps = {part: np.ones((3, 32, 32)) for part in BASELINES}
+    maps["mobilenet_v2"][:2] = 0
+    rows = {"index": np.array([4, 9, 12]), "target": np.array([1, 2, 3]), "minus": np.full(3, -1)}
+    results.write_attributions(tmp_path / "results/imagenet-96-seed1/fusion/attributions.npz", rows, {"grad_cam": maps}, {}, {})
+    app = open_page("attributions", image="4", methods=["grad_cam"], models=["fusion"])
+    counted = "Blank among Fusion's Grad-CAM maps that ship with this run: 2 of 3 of its MobileNetV2 branch."
+    assert any(caption.value == counted for caption in app.caption)
+
+
+def test_the_part_that_is_cropped_is_explained(visit_tiny):
+    halves = np.zeros((40, 80, 3), np.uint8)
+    halves[:, 40:] = 200
+    app = visit_tiny("attributions", methods=["saliency"], models=["fusion"])
+    app.get("file_uploader")[0].upload("mine.png", png(halves), "image/png").run()
+    seen = {}
+    for x in (0, 100):
+        next(slider for slider in app.slider if slider.key == "crop_x").set_value(x).run()
+        pixels = re.search(r'class="seen" src="data:image/png;base64,([^"]+)"', html(app))[1]
+        seen[x] = np.asarray(Image.open(io.BytesIO(base64.b64decode(pixels)))).mean()
+    assert not app.exception and seen[0] < 5 and seen[100] > 195
+
+
+def test_previous_goes_to_the_last_from_outside_the_filter(visit_tiny, answers):
+    order = selection.select_images(answers, "fusion", ["cat"], outcome="model wrong", sort="most confident first").tolist()
+    outside = next(i for i in range(len(answers)) if i not in order)
+    for name, expected in (("Previous", order[-1]), ("Next", order[0])):
+        app = visit_tiny("attributions", true=["cat"], image=str(outside), methods=["saliency"], models=["fusion"])
+        next(button for button in app.button if button.label.startswith(name)).click().run()
+        assert next(box for box in app.number_input if box.key == "image").value == expected
 
 
 def test_a_run_without_weights_says_what_to_do(visit):

@@ -61,7 +61,7 @@ def test_an_upload_is_shown_as_it_came_and_as_the_models_see_it(open_page):
     app.file_uploader[0].set_value([("photo.png", png(np.full((60, 90, 3), 200, np.uint8)), "image/png")]).run()
     assert not app.exception
     html = " ".join(block.proto.body for block in app.get("html"))
-    assert "As uploaded: 90×60 pixels" in html and "As the models see it: 32×32 pixels" in html
+    assert "As it came: 90×60 pixels" in html and "As the models see it: 32×32 pixels" in html
     assert len(app.get("plotly_chart")) == 1
     assert not any("True class" in block.value for block in app.markdown)
 
@@ -75,6 +75,13 @@ def test_an_upload_that_is_no_image_gets_one_line(open_page, content, words):
     app.file_uploader[0].set_value([("photo.png", content, "image/png")]).run()
     assert not app.exception and len(app.error) == 1
     assert any(word in app.error[0].value for word in words.split("|"))
+
+
+def test_what_the_browser_refuses_says_why_on_the_page(open_page):
+    """Streamlit tells screen readers alone; the rule that shows it to all stands on the page, beside the limits."""
+    app = open_page()
+    assert any(".stFileChip [role=alert] { position: static" in block.proto.body for block in app.get("html"))
+    assert app.file_uploader[0].label == "PNG, JPEG or WebP, at most 5 MB and 25 megapixels"
 
 
 @pytest.mark.parametrize("image", ["99999", "-1", "x", "<script>"])
