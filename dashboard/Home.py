@@ -27,11 +27,8 @@ PAGES = {
         "evidence": "Evidence",
         "calibration": "Calibration",
         "robustness": "Robustness",
-        "report": "Report",
-    },
-    "In class": {
         "present": "Present",
-        "quiz": "Quiz",
+        "report": "Report",
     },
     "Explore": {
         "training": "Training curves",

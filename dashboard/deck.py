@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from core import results
-from core.config import BASELINES, CLASSES, FUSION, label
+from core.config import BASELINES, CLASSES, FUSION, UserError, label
 from core.findings import UNTESTED, Finding, Headline
 from core.images import pixels_uri
 from core.results import Run
@@ -65,7 +65,6 @@ def load_template(surface: Surface) -> dict:
 
 
 def ask(run: Run, answers: pd.DataFrame) -> Slide:
-    samples = answers.groupby("label").sample(20, random_state=0).sort_values("label")["index"].tolist()
     said = (
         f"<p>Each of two networks looks at a picture in its own way. Does one that sees through both beat either alone? "
         f"Tried on CIFAR-10: ten classes, 32×32 pixels, {len(answers):,} pictures to test on.</p>"
@@ -74,7 +73,8 @@ def ask(run: Run, answers: pd.DataFrame) -> Slide:
         "Ask first: who expects that two networks know more than one? CIFAR-10 has 45,000 pictures to train, 5,000 to choose and 10,000 "
         "to test; all models saw the same. The quiz lets the class guess before the numbers come."
     )
-    return Slide("question", report.QUESTION, said, "below", shown=diagram.sample_html(samples, CLASSES), notes=notes, main=True)
+    shown = diagram.sample_html(selection.sample_classes(answers, 20))
+    return Slide("question", report.QUESTION, said, "below", shown=shown, notes=notes, main=True)
 
 
 def compare_recipes(run: Run) -> Slide:
@@ -151,6 +151,8 @@ def look(run: Run, answers: pd.DataFrame, findings: list[Finding]) -> Slide | No
         computed = results.load_attributions(run, FUSION.name)
     except results.MissingFile:
         return None
+    except UserError as error:
+        return Slide("looks", "Where it looks", f"<p>{escape(str(error))}</p>", "text")
     maps = computed.maps.get("grad_cam", {})
     if not set(BASELINES) <= set(maps) or not len(computed.index):
         return None
@@ -203,7 +205,7 @@ def show_claims(run: Run, findings: list[Finding], surface: Surface) -> list[Sli
         try:
             figure = claims.draw(run, finding, findings, surface)
             title = figure.layout.title.text.replace("<br>", " ")
-        except results.MissingFile:  # tested without the file that its chart needs
+        except UserError:  # tested without the file that its chart needs
             figure, title = None, f"{finding.claim}?"
         by_chart.setdefault(title, (figure, []))[1].append(finding)
     slides = []

@@ -86,12 +86,14 @@ def costs_html(summary: pd.DataFrame) -> Markup:
     return STYLE + BLOCKS.costs(rows, heads, f"{low:g} % to {high:g} %")
 
 
-def sample_html(indices: list[int], classes: tuple[str, ...]) -> Markup:
-    """A sheet of test images, a row a class; `indices` in class order, equally many a class."""
+def sample_html(samples: dict[str, list[int]]) -> Markup:
+    """A sheet of test images, a row a class: name -> indices."""
     from dashboard import thumbnails  # and with it streamlit, which the written report does without
 
-    columns = len(indices) // len(classes)
-    return STYLE + BLOCKS.sheet(classes, columns, thumbnails.make_sprite(tuple(indices), columns))
+    columns = 20  # of the sheet of pictures
+    places = iter(range(sum(map(len, samples.values()))))
+    rows = [(name, [next(places) for _ in indices]) for name, indices in samples.items()]
+    return STYLE + BLOCKS.sheet(rows, columns, thumbnails.make_sprite(tuple(i for row in samples.values() for i in row), columns))
 
 
 def describe_cards(rows: pd.DataFrame, models: list[str], images: TestImages) -> list[dict]:

@@ -60,6 +60,12 @@ def select_images(
     return answers.loc[keep, column.format(model)].sort_values(ascending=ascending, kind="stable").index
 
 
+def sample_classes(answers: pd.DataFrame, n: int) -> dict[str, list[int]]:
+    """Up to `n` images of each class that has any, drawn at random but the same every time: class -> indices."""
+    drawn = answers.sample(frac=1, random_state=0).groupby("label").head(n).sort_values("label", kind="stable")
+    return {CLASSES[label]: rows.tolist() for label, rows in drawn.groupby("label")["index"]}
+
+
 def describe_answer(row: pd.Series, model: str) -> str:
     """An image in words: 'true cat, predicted dog, 0.93'."""
     return say_answer(row["label"], row[f"{model}_predicted"], row[f"{model}_confidence"])

@@ -30,21 +30,8 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     "dashboard/diagram.py": ("core.config", "core.explain", "core.images", "core.results", "core.robustness", "theme", "thumbnails"),
     "dashboard/report.py": ("core", "diagram", "figures", "selection", "theme"),
     "dashboard/components": (
-        *("core.config", "core.explain", "core.images", "core.metrics", "core.results", "core.slices"),
-        *(
-            "address",
-            "claims",
-            "components",
-            "data",
-            "diagram",
-            "figures",
-            "filters",
-            "inference",
-            "selection",
-            "theme",
-            "thumbnails",
-            "traits",
-        ),
+        *("core.config", "core.explain", "core.images", "core.metrics", "core.results", "core.slices", "address", "claims", "components"),
+        *("data", "diagram", "figures", "filters", "inference", "selection", "theme", "thumbnails", "traits"),
     ),
     "dashboard/views": (
         *("core.config", "core.explain", "core.findings", "core.images", "core.metrics", "core.results", "core.robustness"),

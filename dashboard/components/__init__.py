@@ -10,6 +10,7 @@ from dashboard.components.lightbox import image_detail
 from dashboard.components.matrix import small_matrix
 from dashboard.components.picture import pick_picture, picture_html
 from dashboard.components.quiz import ROUNDS, draw_images, play_quiz
+from dashboard.components.section import section
 from dashboard.components.tags import tagged_images
 from dashboard.components.weak_slices import show_weak_slices
 from dashboard.components.weights import can_compute, require_weights, say_blank_maps, show_branches, show_stored_maps
@@ -36,6 +37,7 @@ __all__ = [
     "play_quiz",
     "require_weights",
     "say_blank_maps",
+    "section",
     "show_branches",
     "show_class_curves",
     "show_deck",

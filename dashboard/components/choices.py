@@ -33,9 +33,10 @@ def available_models(run: Run) -> list[str]:
     return [m for m in theme.SHOWN_MODELS if f"{m}_correct" in answers]
 
 
-def pick_model(run: Run, key: str = "model", label: str = "Model", default: str = "fusion") -> str:
-    """A choice of one model, bound to the URL."""
-    models = available_models(run)
+def pick_model(run: Run, key: str = "model", label: str = "Model", default: str = "fusion", leave_out: str | None = None) -> str:
+    """A choice of one of the models shown, bound to the URL; where that leaves none, of all but `leave_out`."""
+    others = [model for model in available_models(run) if model != leave_out]
+    models = [model for model in others if model in st.session_state["current"][1]] or others
     start = default if default in models else models[-1]
     return address.pick(st.segmented_control, label, models, key=key, default=start, names=theme.label, wrap=True)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.config import CLASSES
+from core.config import CLASSES, UserError
 from core.results import MissingFile, Run
 from core.slices import BINS, name_slice
 from dashboard import address, data, filters, selection, theme, traits
@@ -150,6 +150,8 @@ def choose_more(
         st.number_input("Forgotten at least so often", 0, int(forgotten.max()), key="forgotten", help=text)
     except MissingFile:
         st.caption("When an image was learned is not known: this run kept no correctness of each epoch.")
+    except UserError as error:
+        st.caption(str(error))
     if names := sorted({tag for one in tagged.values() for tag in one["tags"]}):
         st.multiselect("Your tags", names, key="tags")
 

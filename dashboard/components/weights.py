@@ -71,12 +71,8 @@ def say_blank_maps(run: Run, model: str, method: str = "grad_cam") -> None:
 
 
 def show_branches(run: Run, answers: pd.DataFrame, index: int | None) -> None:
-    """What each branch of the fusion carries over the whole test set, and without it for one image; the command where not computed."""
-    try:
-        branches = data.load_branches(run)
-    except UserError as error:
-        st.info(str(error))
-        return
+    """What each branch of the fusion carries over the whole test set, and without it for one image. Raises UserError."""
+    branches = data.load_branches(run)
     by = pick_one("Over the whole test set, by", ["class", "outcome"], "carried")
     table = selection.share_branches(answers, branches["contribution"], by)
     show_figure(

@@ -14,7 +14,8 @@ answers = data.load_answers(run)
 
 st.title("Attributions")
 if not components.can_compute(run):
-    components.show_stored_maps(run, answers)
+    with components.section():
+        components.show_stored_maps(run, answers)
 components.require_weights(run)
 
 with st.expander("Choose the images to step through, or your own"):
@@ -169,7 +170,7 @@ if FUSION.name in questions:
     left, right = st.columns(2)
     with left:
         show_branch_sums(questions[FUSION.name])
-    with right:
+    with right, components.section():
         components.show_branches(run, answers, None if mine else index)
 
 st.subheader("How far can a map be trusted?")

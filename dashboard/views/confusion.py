@@ -16,9 +16,10 @@ labels = answers["label"].to_numpy()
 st.title("Confusion")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     model = components.pick_model(run)
-    compare = components.pick_one("Show", ["one model", "side by side", "difference"], "show")
+    several = len(components.available_models(run)) > 1
+    compare = components.pick_one("Show", ["one model", *(["side by side", "difference"] if several else [])], "show")
     if compare != "one model":
-        other = components.pick_model(run, "other", "Compared with", "resnet18")
+        other = components.pick_model(run, "other", "Compared with", BASELINES[0], leave_out=model)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     by = components.pick_one("Normalised by", ["counts", "true", "predicted", "all"], "normalised")
     order_by = components.pick_one("Classes", ["by name", "by similarity"], "order")
@@ -38,10 +39,14 @@ def copy_click(key: str, name: str) -> None:
         st.session_state["of"] = name
 
 
-def show_matrix(figure, key: str, name: str, counts: np.ndarray) -> None:
+def show_matrix(figure, key: str, name: str, counts: np.ndarray, colour: str) -> None:
+    """A matrix whose cells choose images; the chosen one has a frame."""
+    if (true := st.session_state.get("true")) and (predicted := st.session_state.get("predicted")):
+        x, y = (order.index(CLASSES.index(one)) for one in (predicted, true))
+        figure.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"width": 3, "color": surface.text})
     table = pd.DataFrame(counts, columns=CLASSES).assign(true=CLASSES)[["true", *CLASSES]]
     components.show_figure(
-        figure, key, "Colour grades the errors. Click a cell to see its images.", table,
+        figure, key, f"{colour} Click a cell to see its images.", table,
         on_select=lambda: copy_click(key, name), selection_mode="points",
     )  # fmt: skip
 
@@ -55,7 +60,7 @@ unit = {"counts": "images", "true": "% of a true class", "predicted": "% of a pr
 def show_confusion(name: str, title: str) -> None:
     own_counts, own_shown = matrices(name)
     figure = figures.confusion_figure(own_counts, own_shown, title, theme.STYLES[name].color, order, percent, surface)
-    show_matrix(figure, f"confusion_{name}", name, own_counts)
+    show_matrix(figure, f"confusion_{name}", name, own_counts, "Colour grades the errors.")
 
 
 if compare == "side by side":
@@ -72,14 +77,14 @@ else:
             other_counts, other_shown = matrices(other)
             title = f"Where does {theme.label(model)} differ from {theme.label(other)}? ({unit})"
             figure = figures.confusion_difference_figure(counts, shown - other_shown, title, order, percent, surface)
-            show_matrix(figure, "confusion_difference", model, counts - other_counts)
-            st.caption(f"Green: {theme.label(model)} does better. Red: worse.")
+            colour = f"Green: {theme.label(model)} does better than {theme.label(other)}. Red: worse."
+            show_matrix(figure, "confusion_difference", model, counts - other_counts, colour)
 
 with images:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         true = address.pick(st.selectbox, "True class", CLASSES, key="true", placeholder="click a cell", width=160)
         predicted = address.pick(st.selectbox, "Predicted class", CLASSES, key="predicted", placeholder="click a cell", width=160)
-    whose = components.pick_one("Images of", list(dict.fromkeys([model, other])), "of") if compare != "one model" else model
+    whose = components.pick_one("Images of", [model, other], "of", theme.label) if compare != "one model" else model
     if true and predicted:
         cell = selection.select_images(answers, whose, [true], [predicted], sort="most confident first")
         st.markdown(f"**{len(cell):,}** images of true class **{true}** that {theme.label(whose)} calls **{predicted}**")

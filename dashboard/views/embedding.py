@@ -58,7 +58,7 @@ with images:
     else:
         st.info("Draw around points of the map to see their images. They stay chosen on the other models' maps.")
     components.image_detail(run, answers)
-with picture:
+with picture, components.section():
     points = data.load_embedding(run, model)
     title = f"Which images are alike to {theme.label(model)}?"
     components.show_figure(

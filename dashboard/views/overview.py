@@ -3,8 +3,8 @@
 import numpy as np
 import streamlit as st
 
-from core.config import BASELINES, CLASSES
-from dashboard import address, components, data, diagram, theme
+from core.config import BASELINES
+from dashboard import address, components, data, diagram, selection, theme
 
 MAIN = ("comparable", "accuracy-ensemble", "classes", "probe", "branch-heads", "robustness")  # the headline says the first
 
@@ -55,8 +55,7 @@ if findings:
     address.link("evidence", "All claims, each with its test")
 
 st.subheader("What they look at")
-sample = answers.groupby("label").sample(12, random_state=0).sort_values("label")
-st.html(diagram.sample_html(sample["index"].tolist(), CLASSES))
+st.html(diagram.sample_html(selection.sample_classes(answers, 12)))
 st.caption(
     "CIFAR-10 (Krizhevsky 2009): 60,000 colour images of 32×32 pixels in ten classes; 45,000 to train, 5,000 to choose, 10,000 to test."
 )

@@ -2,73 +2,60 @@
 
 import streamlit as st
 
-from core.config import CLASSES
-from core.robustness import CORRUPTIONS, SEVERITIES, describe_corruptions
+from core.config import BASELINES, CLASSES
+from core.robustness import CORRUPTIONS
 from dashboard import address, components, data, diagram, figures, theme
 
 run, models = st.session_state["current"]
 _, findings = data.load_findings(run)
 
 st.title("Robustness")
-table = data.load_robustness(run)
-shown = table[table["model"].isin(models)]
-labels = {"all eight": None} | {kind.label: name for name, kind in CORRUPTIONS.items()}
-chosen = components.pick_one("Corruption", list(labels), "corruption")
-kinds = [labels[chosen]] if labels[chosen] else list(CORRUPTIONS)
+with components.section():
+    table = data.load_robustness(run)
+    shown = table[table["model"].isin(models)]
+    labels = {"all eight": None} | {kind.label: name for name, kind in CORRUPTIONS.items()}
+    chosen = components.pick_one("Corruption", list(labels), "corruption")
+    kinds = [labels[chosen]] if labels[chosen] else list(CORRUPTIONS)
 
-left, right = st.columns(2)
-with left:
-    curve = shown[shown["corruption"].isin(["none", *kinds])].groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
-    components.show_figure(
-        figures.robustness_figure(curve, "How does accuracy fall with severity?"),
-        "robustness",
-        f"{'Mean of all eight' if chosen == 'all eight' else chosen}; severity 0 is the clean image.",
-        curve,
-    )
-with right:
-    by_kind = shown[shown["severity"] > 0].groupby(["model", "corruption"], as_index=False, sort=False)["accuracy"].mean()
-    components.show_figure(
-        figures.corruptions_figure(by_kind.assign(label=[CORRUPTIONS[name].label for name in by_kind["corruption"]])),
-        "corruptions",
-        "Mean over the five severities.",
-        by_kind,
-    )
-errors = data.load_corruption_errors(run)
-st.dataframe(
-    errors[errors["model"].isin(models)].set_index("model").mul(100).rename(theme.label).reset_index(),
-    hide_index=True,
-    column_config={
-        "clean": st.column_config.NumberColumn("clean accuracy", format="%.2f %%"),
-        "corrupted": st.column_config.NumberColumn("corrupted accuracy", format="%.2f %%"),
-        "mce": st.column_config.NumberColumn(
-            "corruption error", format="%.2f %%", help="mean over the corruptions, relative to ResNet18's"
-        ),
-        "low": st.column_config.NumberColumn("95 % from", format="%.2f %%"),
-        "high": st.column_config.NumberColumn("to", format="%.2f %%"),
-    },
-)
-st.caption(
-    f"On {table['images'].iloc[0]:,} test images, equally many a class. Corruption error (Hendrycks & Dietterich 2019): a model's errors "
-    "over all severities divided by ResNet18's, averaged over the kinds."
-)
-components.show_findings([finding for finding in findings if finding.kind == "robustness"])
-
-with st.expander("How these corruptions stand beside CIFAR-10-C's"):
+    left, right = st.columns(2)
+    with left:
+        curve = (
+            shown[shown["corruption"].isin(["none", *kinds])].groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
+        )
+        components.show_figure(
+            figures.robustness_figure(curve, "How does accuracy fall with severity?"),
+            "robustness",
+            f"{'Mean of all eight' if chosen == 'all eight' else chosen}; severity 0 is the clean image.",
+            curve,
+        )
+    with right:
+        by_kind = shown[shown["severity"] > 0].groupby(["model", "corruption"], as_index=False, sort=False)["accuracy"].mean()
+        components.show_figure(
+            figures.corruptions_figure(by_kind.assign(label=[CORRUPTIONS[name].label for name in by_kind["corruption"]])),
+            "corruptions",
+            "Mean over the five severities.",
+            by_kind,
+        )
+    errors = data.load_corruption_errors(run)
     st.dataframe(
-        describe_corruptions(),
+        errors[errors["model"].isin(models)].set_index("model").mul(100).rename(theme.label).reset_index(),
         hide_index=True,
         column_config={
-            "label": "here",
-            "cifar10c": "in CIFAR-10-C",
-            **{f"severity_{severity}": f"severity {severity}" for severity in SEVERITIES},
-            "means": "what the strengths are",
-            "differs": "made otherwise than there",
+            "clean": st.column_config.NumberColumn("clean accuracy", format="%.2f %%"),
+            "corrupted": st.column_config.NumberColumn("corrupted accuracy", format="%.2f %%"),
+            "mce": st.column_config.NumberColumn(
+                "corruption error", format="%.2f %%", help=f"mean over the corruptions, relative to {theme.label(BASELINES[0])}'s"
+            ),
+            "low": st.column_config.NumberColumn("95 % from", format="%.2f %%"),
+            "high": st.column_config.NumberColumn("to", format="%.2f %%"),
         },
     )
     st.caption(
-        "Seven of the eight have their counterpart and its strengths in CIFAR-10-C (Hendrycks & Dietterich 2019), which has twelve more. "
-        "A corruption error of CIFAR-10-C's fifteen main kinds does not compare with this one."
+        f"On {table['images'].iloc[0]:,} test images, equally many a class. "
+        "Corruption error (Hendrycks & Dietterich 2019): a model's errors "
+        f"over all severities divided by {theme.label(BASELINES[0])}'s, averaged over the kinds."
     )
+components.show_findings([finding for finding in findings if finding.kind == "robustness"])
 
 st.subheader("What the models were shown")
 images = data.load_images()

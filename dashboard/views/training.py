@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from core import results
 from dashboard import address, components, data, figures
 
 run, models = st.session_state["current"]
@@ -19,7 +20,8 @@ histories = {m: [data.load_histories(r)[m] for r in runs if m in r.models] for m
 table = pd.concat([h.assign(model=m, seed=r.record["seed"]) for r in runs for m, h in data.load_histories(r).items() if m in models])
 captions = {
     "loss": f"Label smoothing ({run.recipe.label_smoothing}) keeps even perfect answers above zero; training images are augmented.",
-    "accuracy": "Training: on augmented images while the weights still move. Validation: on 5,000 untouched images, at the epoch's end.",
+    "accuracy": "Training: on augmented images while the weights still move. Validation: on "
+    f"{results.split_size(run, 'val'):,} untouched images, at the epoch's end.",
     "learning rate": "Mean rate of each epoch, the same for all models. In phase 2 the backbones join at a lower rate.",
     "speed": f"Training alone, without validation. A frozen backbone needs no backward pass. {run.record.get('note', '')}",
 }

@@ -49,15 +49,24 @@ def image_detail(run: Run, answers: pd.DataFrame, models: list[str] | None = Non
 def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str]) -> dict:
     """All the lightbox shows of a test image but where the models look."""
     row = answers.iloc[index]
-    votes = data.rank_votes(index)
-    nearest, by = traits.nearest_images(run, run.models[-1], index)
+    people, nearest = "", []
+    try:
+        if votes := data.rank_votes(index):
+            people = "People say " + ", ".join(f"{name} {share:.0%}" for name, share in votes[:3])
+    except UserError as error:
+        people = str(error)
+    try:
+        nearest, by = traits.nearest_images(run, run.models[-1], index)
+        near = f"Nearest by {theme.label(run.models[-1])}'s {by}"
+    except UserError as error:
+        near = str(error)
     return {
         "index": index,
         "uri": thumbnails.image_uri(index),
         "alt": selection.describe_answer(row, run.models[-1]),
         "true": CLASSES[row["label"]],
         "marks": ["⚑ label doubted by people"] if row["relabelled"] else [],
-        "people": "People say " + ", ".join(f"{name} {share:.0%}" for name, share in votes[:3]) if votes else "",
+        "people": people,
         "models": [
             {
                 **{"label": theme.label(model), "color": theme.STYLES[model].color, "glyph": diagram.GLYPHS[theme.STYLES[model].marker]},
@@ -66,7 +75,7 @@ def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str
             for model in models
         ],
         "nearest": {
-            "title": f"Nearest by {theme.label(run.models[-1])}'s {by}",
+            "title": near,
             "images": [
                 {"index": int(i), "uri": thumbnails.image_uri(i), "alt": selection.describe_answer(answers.iloc[i], run.models[-1])}
                 for i in nearest

@@ -1,0 +1,77 @@
+"""Optional files missing or damaged, and runs of any size: every page stands, and says what it lacks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core import results
+from core.config import BASELINES, ROOT, TRIO
+from dashboard.Home import PAGES
+from tests.fake_run import make_run
+
+VIEWS = [view for group in PAGES.values() for view in group]
+OPTIONAL = [  # of a run named run, or beside it
+    *("run/fusion/robustness.csv", "run/fusion/attributions.npz", "run/fusion/probe.parquet", "run/fusion/embedding.parquet"),
+    *("run/fusion/features.parquet", "run/fusion/train_sample.parquet", "run/fusion/epoch_correct.csv"),
+    *("run/fusion/branch_resnet18.parquet", "human_votes.parquet", "label_errors.parquet", "near_duplicates.parquet"),
+]
+SHOWN = ("markdown", "caption", "info", "warning", "error")
+
+
+def visit_all() -> Iterator[tuple[str, AppTest]]:
+    """Each view, in one session, through Home.py."""
+    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=120).run()
+    for view in VIEWS:
+        if view != "overview":
+            app.switch_page(f"views/{view}.py").run()
+        assert not app.exception, f"{view}: {app.exception[0].value}"
+        yield view, app
+
+
+def read_all(app: AppTest) -> str:
+    return "\n".join(str(block.value) for kind in SHOWN for block in app.get(kind))
+
+
+@pytest.fixture
+def small_run(tmp_path, monkeypatch) -> Path:
+    """A results folder with a run of 60 test images."""
+    make_run(tmp_path, "run", n_test=60)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("names", [*([name] for name in OPTIONAL), OPTIONAL], ids=lambda names: names[0] if len(names) == 1 else "all")
+def test_a_damaged_optional_file_costs_only_what_needs_it(names, small_run):
+    for name in names:
+        (small_run / name).write_bytes(b"damaged")
+    said = ""
+    for view, app in visit_all():
+        assert app.title, f"{view} is empty"
+        assert not app.error, f"{view}: {app.error[0].value}"
+        said += read_all(app)
+    for name in names:
+        if name.endswith(("robustness.csv", "embedding.parquet", "probe.parquet", "human_votes.parquet", "label_errors.parquet")):
+            assert f"{Path(name).name} cannot be read" in said, name
+
+
+def test_missing_optional_files_are_named_with_their_command(small_run):
+    for path in [*(small_run / "run").glob("*/robustness.csv"), *(small_run / "run").glob("*/embedding.parquet")]:
+        path.unlink()
+    said = ""
+    for view, app in visit_all():
+        assert app.title and not app.error and not app.main.warning, view
+        said += read_all(app)
+    assert "scripts/robustness.py" in said and "scripts/evaluate.py" in said
+
+
+@pytest.mark.parametrize("models", [TRIO, BASELINES, ("fusion",), ("resnet18",), ("resnet18", "fusion")], ids="-".join)
+@pytest.mark.parametrize("n", [1, 25])
+def test_runs_of_any_size_open_on_every_page(n, models, tmp_path, monkeypatch):
+    """One to 25 images, so most classes are absent."""
+    make_run(tmp_path, "run", n_test=n, models=models)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    for view, app in visit_all():
+        assert app.title, f"{view} is empty"
+        assert not app.error, f"{view}: {app.error[0].value}"
