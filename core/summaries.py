@@ -33,12 +33,13 @@ def per_image(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
 def per_model(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
     """One row a model, the derived `ensemble` and `oracle` last, with all that stands beside an accuracy. Raises UserError.
 
-    accuracy with its Wilson interval (low, high), macro_f1, worst_class and worst_recall, val_accuracy of the last epoch,
-    parameters, macs, latency_ms (one image), training_minutes and images_per_second while fine-tuning; NaN where a control
-    has no such thing, or where it is not known.
+    accuracy with its Wilson interval (low, high), macro_f1, worst_class and worst_recall, val_accuracy (of the weights that
+    predict, as all else here, not the history's), parameters, macs, latency_ms (one image), training_minutes and
+    images_per_second while fine-tuning; NaN where a control has no such thing, or where it is not known.
     """
     images = per_image(run, labels)
     label = images["label"].to_numpy()
+    _, val_labels, val_logits = results.load_logits(run, "val")
     rows = []
     for model in [c.removesuffix("_correct") for c in images if c.endswith("_correct")]:
         scores = metrics.per_class(label, images[f"{model}_predicted"].to_numpy(), len(CLASSES))
@@ -46,6 +47,7 @@ def per_model(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
         worst = int(np.where(seen, scores["recall"], np.inf).argmin())
         row = {"model": model, "correct": int(images[f"{model}_correct"].sum()), "macro_f1": scores["f1"][seen].mean()}
         row |= {"worst_class": CLASSES[worst], "worst_recall": scores["recall"][worst]}
+        row["val_accuracy"] = (val_logits[model].argmax(axis=1) == val_labels).mean()
         if model in run.models:
             row |= run.record["models"][model] | _sum_up_training(run, model)
         rows.append(row)
@@ -73,13 +75,11 @@ def per_model(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
 
 
 def _sum_up_training(run: Run, model: str) -> dict[str, float]:
-    """val_accuracy, training_minutes and images_per_second; of a run that was trained elsewhere only the first."""
+    """training_minutes and images_per_second; nothing of a run that was trained elsewhere."""
     history = results.load_history(run, model)
     if history.empty:
-        val = results.load_predictions(run, model, "val")
-        return {"val_accuracy": float((val.logits.argmax(axis=1) == val.labels).mean())}
+        return {}
     return {
-        "val_accuracy": history["val_accuracy"].iloc[-1],
         "training_minutes": history["time_seconds"].sum() / 60,
         "images_per_second": history["images_per_second"][history["phase"] == "finetune"].median(),
     }

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from core import metrics
+from core import combine, metrics
 from core.config import BASELINES, CLASSES
 from core.findings import UNTESTED, Finding
 from core.findings.controls import MATCHED
@@ -18,6 +18,7 @@ from dashboard.theme import Surface
 CONTROLS = {  # what a control compares, in a chart's row
     "branch-losses": "branch losses − none",
     "matched": f"fusion − {theme.label(MATCHED)}",
+    "late": "fusion − combined after training",
     "twice": "fusion − one network twice",
     "architectures": "two architectures − one twice",
 }
@@ -39,6 +40,42 @@ def forest(rows: dict[str, Finding], title: str, margin: float | None = None) ->
     values = [(100 * one.effect, *(100 * np.array(one.interval or (np.nan, np.nan)))) for one in rows.values()]
     table = pd.DataFrame(values, columns=["difference", "low", "high"]).assign(name=list(rows))
     return figures.difference_figure(table, title, AXIS, margin=margin)
+
+
+WAY_COLORS = {  # a way to combine two networks belongs to one of these groups
+    combine.ONE: theme.NEUTRAL,
+    combine.TWICE: theme.STYLES["resnet18"].color,
+    combine.LATE: theme.STYLES["ensemble"].color,
+    combine.TOGETHER: theme.STYLES["fusion"].color,
+}
+
+
+def draw_ways(table: pd.DataFrame, baseline: str) -> go.Figure:
+    """Every way to combine the two networks against the better one alone; `table`: of data.list_ways."""
+    table = table[table["label"] != baseline]
+    figure = go.Figure()
+    for group, rows in table.groupby("group", sort=False):
+        style = {"color": WAY_COLORS[group], "symbol": "diamond", "size": 12}
+        ends = 100 * rows[["low", "high"]]
+        figure.add_scatter(
+            x=100 * rows["difference"], y=rows["label"], mode="markers", name=group, marker=style, customdata=ends,
+            error_x={
+                "array": ends["high"] - 100 * rows["difference"], "arrayminus": 100 * rows["difference"] - ends["low"],
+                "thickness": 2, "width": 6,
+            },
+            hovertemplate="%{y}: %{x:+.2f} [%{customdata[0]:+.2f}, %{customdata[1]:+.2f}]<extra></extra>",
+        )  # fmt: skip
+    dots = [(100 * value, row.label) for row in table.itertuples() for value in row.seeds]
+    if dots:
+        x, y = zip(*dots, strict=True)
+        hollow = {"color": theme.NEUTRAL, "symbol": "circle-open", "size": 9, "line": {"width": 2}}
+        figure.add_scatter(x=x, y=y, mode="markers", name="one seed", marker=hollow, hovertemplate="%{y}: %{x:+.2f}<extra></extra>")
+    figures.layout(figure, f"Which way to combine two networks beats {baseline}?", 200 + 30 * len(table))
+    figure.update_layout(legend={"y": -0.35})
+    figure.add_vline(0, line={"color": theme.NEUTRAL, "width": 2})
+    figure.update_xaxes(title=f"points above {baseline}", zeroline=False)
+    figure.update_yaxes(autorange="reversed", dtick=1, categoryorder="array", categoryarray=table["label"])
+    return figure
 
 
 def draw_accuracy(asked: Asked) -> go.Figure:
@@ -139,6 +176,27 @@ KINDS = {
     "controls": Kind("evidence", draw_controls),
     "branches": Kind("attributions", draw_branches),
     "robustness": Kind("robustness", draw_robustness),
+}
+
+
+THEMES = {  # claims that belong together -> their kinds; seeds go first, where the claims do
+    "Is fusing more accurate?": ("seeds", "accuracy"),
+    "Is it fusing, or something simpler?": ("controls", "headroom", "probe"),
+    "Class by class": ("classes",),
+    "What the branches are worth": ("branches",),
+    "From training to validation images": ("gap",),
+    "Is its confidence right?": ("calibration",),
+    "Where images or labels are doubtful": ("people", "doubtful"),
+    "On corrupted images": ("robustness",),
+}
+PAGES = {  # how a link to a claim's page reads
+    "attributions": "Attributions",
+    "calibration": "Calibration",
+    "errors": "Errors",
+    "evidence": "Evidence",
+    "rescued": "Rescued and broken",
+    "robustness": "Robustness",
+    "training": "Training curves",
 }
 
 

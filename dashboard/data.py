@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import findings, metrics, results, summaries
+from core import combine, findings, metrics, results, summaries
 from core.config import BASELINES, CLASSES, UserError
 from core.findings import Finding, Headline
 from core.results import Run
@@ -265,6 +265,23 @@ def _find_findings(run: Run, runs: tuple[Run, ...]) -> tuple[Headline, list[Find
 def load_findings(run: Run) -> tuple[Headline, list[Finding]]:
     """The headline, and every claim tested on a run, with the whole runs beside it as its seeds and controls."""
     return _find_findings(run, tuple(open_run(name) for name in check_runs()[0]))
+
+
+@st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
+def _list_ways(run: Run, runs: tuple[Run, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    seeds, tables = results.find_seeds(run, runs), {}
+    for one in seeds:
+        others = [other for other in seeds if other is not one]
+        tables[one.record["seed"]] = combine.list_ways(combine.find_ways(one, others, results.find_control(one, runs)))
+    table = tables[run.record["seed"]]
+    per_seed = pd.DataFrame({seed: of_seed.set_index("name")["difference"] for seed, of_seed in tables.items()}).reindex(table["name"])
+    table["seeds"] = [row.dropna().tolist() if len(seeds) > 1 else [] for _, row in per_seed.iterrows()]
+    return table, combine.list_pairs(run, [one for one in seeds if one is not run])
+
+
+def list_ways(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """core.combine.list_ways, with the difference in every seed (`seeds`), and core.combine.list_pairs. Raises UserError."""
+    return _list_ways(run, tuple(open_run(name) for name in check_runs()[0]))
 
 
 def read_ahead() -> None:

@@ -24,14 +24,15 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     "dashboard/thumbnails.py": ("core.results", "data"),
     "dashboard/address.py": (),
     "dashboard/theme.py": ("core.config",),
-    "dashboard/claims.py": ("core.config", "core.findings", "core.metrics", "core.results", "data", "figures", "selection", "theme"),
+    "dashboard/claim_table.py": ("core.findings", "diagram", "theme"),
+    "dashboard/claims.py": ("core", "data", "figures", "selection", "theme"),
     "dashboard/figures": ("core.config", "core.metrics", "figures", "theme"),
     "dashboard/deck.py": ("core", "claims", "data", "diagram", "figures", "report", "selection", "theme", "thumbnails"),
     "dashboard/diagram.py": ("core.config", "core.explain", "core.images", "core.results", "core.robustness", "theme", "thumbnails"),
     "dashboard/report.py": ("core", "diagram", "figures", "selection", "theme"),
     "dashboard/components": (
-        *("core.config", "core.explain", "core.images", "core.metrics", "core.results", "core.slices", "address", "claims", "components"),
-        *("data", "diagram", "figures", "filters", "inference", "selection", "theme", "thumbnails", "traits"),
+        *("core.config", "core.explain", "core.images", "core.metrics", "core.results", "core.slices", "address", "claim_table", "claims"),
+        *("components", "data", "diagram", "figures", "filters", "inference", "selection", "theme", "thumbnails", "traits"),
     ),
     "dashboard/views": (
         *("core.config", "core.explain", "core.findings", "core.images", "core.metrics", "core.results", "core.robustness"),

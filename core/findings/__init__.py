@@ -89,6 +89,7 @@ CLAIMS = (
           (branches.HEADS,)),
     Claim("branch-losses", "controls", "Branch losses make fusion more accurate", controls.compare_losses),
     Claim("matched", "controls", "Fusion is more accurate than one network of its cost, {other}", controls.compare_matched, MATCHED),
+    Claim("late", "controls", "Fusion is more accurate than the two networks combined after training", controls.compare_with_late),
     Claim("twice", "controls", "Fusion is more accurate than two trainings of one network, averaged", controls.compare_with_twice),
     Claim("architectures", "controls", "Averaging two architectures beats averaging two trainings of one", controls.compare_architectures),
     Claim("robustness", "robustness", "Corrupted images mislead fusion less than {other}", robustness.compare_robustness, BETTER,

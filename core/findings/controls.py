@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from core import metrics, results
+from core import combine, metrics, results
 from core.config import BASELINES, ENSEMBLE, RECIPES, UserError, label
 from core.findings.accuracy import MARGIN
 from core.findings.branches import load_heads
@@ -132,37 +132,39 @@ def compare_matched(evidence: Evidence, other: str) -> Result:
     return compare_pair(evidence.correct("fusion"), evidence.correct(other), ("Fusion", name(other)), remark)
 
 
-def load_twice(evidence: Evidence) -> tuple[str, Run, dict[str, dict[str, np.ndarray]]]:
-    """Two trainings of one network, averaged: the network better so on validation, the other seed, and correctness (N,) by split
-    and network. Raises UserError."""
+def find_ways(evidence: Evidence) -> dict[str, combine.Way]:
+    """Every way to have one prediction of two networks. Raises UserError."""
     others = [run for run in evidence.seeds if run is not evidence.run]
-    if not others:
+    return combine.find_ways(evidence.run, others, results.find_control(evidence.run, evidence.runs))
+
+
+def find_twice(evidence: Evidence) -> tuple[str, np.ndarray]:
+    """Of the two networks, each trained twice and averaged, the one better on validation: in words, and its correctness (N,)."""
+    twice = [way for way in evidence.once(find_ways).values() if way.group == combine.TWICE]
+    if not twice:
         more = f"run python scripts/train.py --recipe {evidence.run.recipe.name} --seed {evidence.run.record['seed'] + 1}"
         raise UserError(f"It needs a second seed of the two networks: {more}")
-    correct: dict[str, dict[str, np.ndarray]] = {"val": {}, "test": {}}
-    for split, own, labels in (("val", evidence.val_logits, evidence.val_labels), ("test", evidence.logits, evidence.labels)):
-        for model in BASELINES:
-            again = results.load_predictions(others[0], model, split)
-            if not np.array_equal(again.labels, labels):
-                raise UserError(
-                    f"Seed {others[0].record['seed']} predicted other {split} images: its networks cannot be averaged with these"
-                )
-            correct[split][model] = metrics.ensemble_logits(own[model], again.logits).argmax(axis=1) == labels
-    return max(BASELINES, key=lambda model: correct["val"][model].mean()), others[0], correct
-
-
-def describe_twice(model: str, evidence: Evidence, other: Run) -> str:
-    return f"two trainings of {name(model)} averaged (seeds {evidence.run.record['seed']} and {other.record['seed']})"
+    best = max(twice, key=lambda way: way.val_correct.mean())
+    return best.label, best.correct
 
 
 def compare_with_twice(evidence: Evidence, _: str | None) -> Result:
     """Is fusing two architectures better than averaging two trainings of one?"""
-    model, other, correct = evidence.once(load_twice)
-    return compare_pair(evidence.correct("fusion"), correct["test"][model], ("Fusion", describe_twice(model, evidence, other)))
+    words, correct = find_twice(evidence)
+    return compare_pair(evidence.correct("fusion"), correct, ("Fusion", words))
 
 
 def compare_architectures(evidence: Evidence, _: str | None) -> Result:
     """Is it the second architecture, or just a second network? Both averaged, neither trained together."""
-    model, other, correct = evidence.once(load_twice)
-    names = ("Averaging the two architectures", describe_twice(model, evidence, other))
-    return compare_pair(evidence.correct(ENSEMBLE), correct["test"][model], names)
+    words, correct = find_twice(evidence)
+    return compare_pair(evidence.correct(ENSEMBLE), correct, ("Averaging the two architectures", words))
+
+
+def compare_with_late(evidence: Evidence, _: str | None) -> Result:
+    """Against the best of the ways to combine two trained networks, chosen on validation."""
+    ways = evidence.once(find_ways)
+    best = ways[combine.choose_late(ways)]
+    tried = sum(way.group == combine.LATE for way in ways.values())
+    remark = f"Of {tried} ways to combine the two networks after training, the best on validation."
+    words = f"the two networks combined after training ({best.label[0].lower()}{best.label[1:]})"
+    return compare_pair(evidence.correct("fusion"), best.correct, ("Fusion", words), remark)

@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import address, claims, theme
+from dashboard import address, claim_table, claims, theme
 from dashboard.data import Finding
 
 
@@ -36,12 +36,17 @@ def offer_csv(table: pd.DataFrame, key: str) -> None:
 
 
 def show_findings(findings: list[Finding]) -> None:
-    """Statements, each with its verdict, its test and the way to the page that shows it."""
-    for finding in findings:
-        mark, _, color = theme.VERDICTS[finding.verdict]
-        with st.container(border=True):
-            st.badge(f"{mark} {finding.verdict}", color=color)
-            st.markdown(finding.text)
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.caption(f"{finding.test}; n = {finding.n:,}" if finding.test else "", width="stretch")
-                address.link(claims.KINDS[finding.kind].page, "See it")
+    """Claims as a compact table, a line each, its numbers and test on a click."""
+    st.html(claim_table.claims_html(findings))
+
+
+def show_findings_by_theme(findings: list[Finding], page: str) -> None:
+    """The same, a table a theme, each with the way to the page that shows it, unless that is this `page`."""
+    for title, kinds in claims.THEMES.items():
+        if mine := [finding for finding in findings if finding.kind in kinds]:
+            with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+                st.markdown(f"**{title}**", width="content")
+                for view in dict.fromkeys(claims.KINDS[finding.kind].page for finding in mine):
+                    if view != page:
+                        address.link(view, claims.PAGES[view])
+            show_findings(mine)

@@ -1,64 +1,100 @@
-"""Evidence: what each difference is worth: pairs and their tests, classes, seeds, and every claim with its verdict."""
+"""Evidence: what each difference is worth: every way to combine two networks, every claim with its verdict, class by class."""
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from core import metrics
-from core.config import CLASSES
-from dashboard import components, data, figures, theme
+from core.config import CLASSES, UserError
+from core.findings import describe_scope
+from dashboard import claims, components, data, figures, theme
 
 run, _ = st.session_state["current"]
 answers = data.load_answers(run)
 headline, findings = data.load_findings(run)
-pairs = [finding for finding in findings if finding.id.startswith("accuracy-")]
 
 st.title("Evidence")
 st.markdown(f"#### {headline.sentence}")
-st.markdown(headline.numbers)
-if not pairs:
+if not findings:
     st.stop()
+st.markdown(headline.numbers)
+st.caption(describe_scope(run, findings))
 
-others = [pair.against for pair in pairs]
-table = pd.DataFrame(
-    {
-        "name": [theme.label(other) for other in others],
-        "difference": [100 * pair.numbers["difference"] for pair in pairs],
-        "low": [100 * pair.interval[0] for pair in pairs],
-        "high": [100 * pair.interval[1] for pair in pairs],
-        "only fusion right": [pair.numbers["only_fusion"] for pair in pairs],
-        "only the other right": [pair.numbers[f"only_{other}"] for other, pair in zip(others, pairs, strict=True)],
-        "p (Holm)": [pair.p for pair in pairs],
-        "verdict": [pair.verdict for pair in pairs],
-    }
-)
-left, right = st.columns([1, 1.25])
-axis = "accuracy, fusion minus the other (points)"
-with left:
-    components.show_figure(
-        figures.difference_figure(table, "How far is fusion from each of the others?", axis),
-        "differences",
-        "95 % intervals, paired bootstrap of the test images. One that leaves zero out is a difference.",
-        table,
+
+def show_ways(ways: pd.DataFrame, baseline: str) -> None:
+    """Each way's accuracy against the better network alone, and what it costs."""
+    st.subheader("Every way to combine the two networks")
+    caption = (
+        f"Against {baseline} alone, the better network on validation. Paired bootstrap of the test images: an interval that leaves zero "
+        "out is a difference. What is weighted or stacked is fitted on validation; all are reported on test."
     )
-with right:
-    st.markdown("**Is fusion right more often?**")
+    components.show_figure(claims.draw_ways(ways, baseline), "ways", caption, ways.drop(columns="seeds"))
+    shown = ways.assign(**{column: 100 * ways[column] for column in ("accuracy", "val_accuracy", "difference")})
+    shown[["parameters", "macs"]] /= 1e6
     st.dataframe(
-        table,
+        shown,
         hide_index=True,
+        column_order=["label", "accuracy", "difference", "p_holm", "val_accuracy", "networks", "parameters", "macs"],
         column_config={
-            "name": "fusion against",
-            **{column: st.column_config.NumberColumn(column, format="%+.2f") for column in ("difference", "low", "high")},
-            "p (Holm)": st.column_config.NumberColumn("p (Holm)", format="%.3g"),
+            "label": "prediction of",
+            "accuracy": st.column_config.NumberColumn("test (%)", format="%.2f"),
+            "difference": st.column_config.NumberColumn("difference", format="%+.2f", help=f"In points, to {baseline} alone"),
+            "p_holm": st.column_config.NumberColumn("p (Holm)", format="%.2g", help="Exact McNemar, corrected by Holm over the rows"),
+            "val_accuracy": st.column_config.NumberColumn("validation (%)", format="%.2f"),
+            "networks": st.column_config.NumberColumn("networks", help="Trained, and run for every image"),
+            "parameters": st.column_config.NumberColumn("parameters (M)", format="%.1f"),
+            "macs": st.column_config.NumberColumn("MACs (M)", format="%.0f", help="Multiply-accumulates of one image"),
         },
     )
-    st.caption("Exact McNemar test on the images that only one of the two gets right, corrected by Holm over the three pairs.")
+
+
+def show_pairs(pairs: pd.DataFrame) -> None:
+    """How pairs of networks err."""
+    st.subheader("Do the two networks err on the same images?")
+    st.caption("The less they do, the more a combination can gain. Two trainings of one network show how much is due to chance alone.")
+    pairs = pairs.dropna(thresh=3)  # its two names and a number at least
+    pairs[["disagreement", "double_fault", "ensemble", "oracle"]] *= 100
+    st.dataframe(
+        pairs,
+        hide_index=True,
+        column_order=["label", "disagreement", "double_fault", "q", "kappa", "cka", "ensemble", "oracle"],
+        column_config={
+            "label": "pair",
+            "disagreement": st.column_config.NumberColumn("one correct (%)", format="%.2f", help="Disagreement: only one is correct"),
+            "double_fault": st.column_config.NumberColumn("none correct (%)", format="%.2f", help="Double fault: both are wrong"),
+            "q": st.column_config.NumberColumn("Q", format="%.3f", help="Yule's Q: 1 where correct together, 0 where independent"),
+            "kappa": st.column_config.NumberColumn("kappa", format="%.3f", help="Agreement beyond chance, at most 1"),
+            "cka": st.column_config.NumberColumn("CKA", format="%.2f", help="Likeness of features, 0 to 1; needs evaluate.py --features"),
+            "ensemble": st.column_config.NumberColumn("averaged (%)", format="%.2f"),
+            "oracle": st.column_config.NumberColumn("either correct (%)", format="%.2f"),
+        },
+    )
+    st.caption("Q, disagreement, kappa, double fault: Kuncheva & Whitaker 2003. Linear CKA: Kornblith et al. 2019.")
+
+
+try:
+    ways, pairs = data.list_ways(run)
+except UserError as error:  # a damaged optional file costs its section, not the page
+    ways = pairs = None
+    st.info(str(error))
+if ways is not None:
+    show_ways(ways, theme.label(next(finding.against for finding in findings if finding.id == "accuracy-better")))
+
+st.subheader("What may be claimed")
+st.caption(
+    "Each claim is in fusion's favour and tested two-sided at 5 %. A click opens its numbers and its test; right of the line is in favour."
+)
+components.show_findings_by_theme(findings, "evidence")
+
+if pairs is not None:
+    show_pairs(pairs)
 
 st.subheader("Class by class")
-other = components.pick_one("Fusion minus", others, "against")
+others = [finding.against for finding in findings if finding.id.startswith("accuracy-")]
+other = components.pick_one("Fusion minus", others, "against", theme.label)
 correct = [answers[f"{one}_correct"].to_numpy() for one in ("fusion", other)]
 classes = pd.DataFrame({"name": CLASSES, **metrics.class_differences(answers["label"].to_numpy(), *correct)})
-classes[["difference", "low", "high"]] *= 100
+classes[["difference", "low", "high", "smallest"]] *= 100
 left, right = st.columns([1, 1.25])
 with left:
     axis = f"recall, fusion minus {theme.label(other)} (points)"
@@ -68,14 +104,19 @@ with right:
     st.dataframe(
         classes,
         hide_index=True,
+        column_order=["name", "difference", "low", "high", "p_holm", "smallest"],
         column_config={
             "name": "class",
             **{column: st.column_config.NumberColumn(column, format="%+.1f") for column in ("difference", "low", "high")},
-            **{column: st.column_config.NumberColumn(title, format="%.3g") for column, title in (("p", "p"), ("p_holm", "p (Holm)"))},
+            "p_holm": st.column_config.NumberColumn("p (Holm)", format="%.3g"),
+            "smallest": st.column_config.NumberColumn(
+                "least seen", format="%.1f", help="The least difference this test can show, in points"
+            ),
         },
     )
     better = np.array(CLASSES)[(classes["p_holm"] < 0.05) & (classes["difference"] > 0)]
-    st.caption(f"Exact McNemar a class, Holm over the ten. Significantly better in {', '.join(better) or 'none'}.")
-
-st.subheader("What may be claimed")
-components.show_findings(findings)
+    least, most = classes["smallest"].min(), classes["smallest"].max()
+    st.caption(
+        f"Exact McNemar a class, Holm over the ten. Significantly better in {', '.join(better) or 'none'}. A difference below "
+        f"{least:.1f} to {most:.1f} points cannot be seen in a class of this size: none seen is no proof of equality."
+    )

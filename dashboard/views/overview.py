@@ -1,12 +1,11 @@
 """Overview: the question, the answer with its certainty, and what was compared."""
 
-import numpy as np
 import streamlit as st
 
 from core.config import BASELINES
 from dashboard import address, components, data, diagram, selection, theme
 
-MAIN = ("comparable", "accuracy-ensemble", "classes", "probe", "branch-heads", "robustness")  # the headline says the first
+MAIN = ("accuracy-better", "accuracy-ensemble", "comparable", "late", "twice", "matched", "classes", "branch-heads", "robustness")
 
 run, models = st.session_state["current"]
 
@@ -14,7 +13,8 @@ st.title("Does fusing two CNN backbones beat either alone?")
 answers = data.load_answers(run)
 summary = data.load_summary(run)
 shown = summary[summary["model"].isin([*models, "oracle"])]
-best_baseline = summary[summary["model"].isin(BASELINES)]["accuracy"].max()
+baselines = summary[summary["model"].isin(BASELINES)]
+better = baselines.loc[baselines["val_accuracy"].idxmax()] if len(baselines) else None  # chosen on validation, reported on test
 
 note = run.record.get("note", "")
 headline = st.empty()  # filled when the claims are tested; the browser draws the rest meanwhile
@@ -25,20 +25,21 @@ for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
             theme.label(row.model),
             f"{row.accuracy:.2%}",
             border=True,
-            delta=None if row.model in BASELINES or np.isnan(best_baseline) else f"{100 * (row.accuracy - best_baseline):+.2f} points",
+            delta=None if row.model in BASELINES or better is None else f"{100 * (row.accuracy - better['accuracy']):+.2f} points",
             delta_color="off",
             height="stretch",
             help=f"95 % interval {row.low:.2%} to {row.high:.2%}, {len(answers):,} test images",
         )
 
-st.caption(f"Share of the {len(answers):,} test images answered right; points above the better baseline.")
-st.subheader("How often is each model right, and what does it cost?")
+above = "" if better is None else f"; points above {theme.label(better['model'])}, the better of the two on the validation images"
+st.caption(f"Share of the {len(answers):,} test images predicted correctly{above}.")
+st.subheader("How often is each model correct, and what does it cost?")
 st.html(diagram.costs_html(shown))
 st.caption(
     "Wilson intervals. Ensemble: mean of the baselines' probabilities; it costs their sum and no training of its own. Oracle: either "
-    f"baseline right. MACs: multiply-accumulates of one image. {note}"
+    f"network correct. MACs: multiply-accumulates of one image. {note}"
 )
-with st.container(horizontal=True):
+with st.container(horizontal=True, vertical_alignment="center"):
     address.link("training", "How they learned")
     address.link("confusion", "What they confuse")
     address.link("errors", "Where they fail")
@@ -50,9 +51,10 @@ st.html(diagram.architecture_html(run))
 text, findings = data.load_findings(run)
 headline.markdown(f"#### {text.sentence}\n\n{text.numbers}")
 st.subheader("What may be claimed")
-components.show_findings([finding for finding in findings if finding.id in MAIN])
 if findings:
-    address.link("evidence", "All claims, each with its test")
+    by_id = {finding.id: finding for finding in findings}
+    components.show_findings([by_id[name] for name in MAIN])
+    address.link("evidence", f"All {len(findings)} claims, each with its test")
 
 st.subheader("What they look at")
 st.html(diagram.sample_html(selection.sample_classes(answers, 12)))

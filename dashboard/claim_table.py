@@ -1,0 +1,65 @@
+"""Claims as a compact table: verdict, claim, effect with a small drawn interval; numbers and test on demand. No streamlit here."""
+
+from collections.abc import Sequence
+
+from core.findings import Finding
+from dashboard import theme
+from dashboard.diagram import TEMPLATES
+
+SHARES = ("points", "%")  # units of what is stored as a share
+
+
+def show_effect(finding: Finding) -> str:
+    """An effect with its interval in its unit: '+0.02 [−0.40, +0.43] points'."""
+    if finding.effect is None:
+        return ""
+    factor, digits = (100, 1 if finding.unit == "%" else 2) if finding.unit in SHARES else (1, 0 if finding.unit == "classes" else 3)
+    sign = "" if finding.unit == "AUC" else "+"
+    interval = ", ".join(f"{factor * end:{sign}.{digits}f}" for end in finding.interval or ())
+    words = f"{factor * finding.effect:{sign}.{digits}f} {interval and f'[{interval}]'} {finding.unit}"
+    return " ".join(words.replace("-", "−").split())
+
+
+def place(findings: Sequence[Finding]) -> dict[str, dict]:
+    """Where each effect lies, in percent of the drawing's width; those of one unit share a scale that has its neutral point inside."""
+    scales: dict[str, list[float]] = {}
+    base = {one.id: 0.0 if one.unit in SHARES else one.neutral for one in findings}
+    for one in findings:
+        ends = [one.effect, one.neutral, *(one.interval or ()), *seeds(one)] if one.effect is not None else []
+        scales.setdefault(one.unit, []).extend(abs(end - base[one.id]) for end in ends)
+    drawn = {}
+    for one in findings:
+        widest = 1.1 * max(scales[one.unit], default=0)
+        if one.effect is not None and widest:
+
+            def at(value: float, start: float = base[one.id], widest: float = widest) -> float:
+                return round(50 + 50 * (value - start) / widest, 2)
+
+            low, high = map(at, one.interval) if one.interval else (None, None)
+            drawn[one.id] = {
+                "effect": at(one.effect),
+                "neutral": at(one.neutral),
+                "low": low,
+                "high": high,
+                "seeds": [*map(at, seeds(one))],
+            }
+    return drawn
+
+
+def seeds(finding: Finding) -> list[float]:
+    """The effect of each training, where several were made."""
+    found = [value for key, value in finding.numbers.items() if key.startswith("seed_")]
+    return found if len(found) > 1 else []
+
+
+def claims_html(findings: Sequence[Finding]) -> str:
+    """The table, escaped."""
+    drawn, rows = place(findings), []
+    for one in findings:
+        mark, color, _ = theme.VERDICTS[one.verdict]
+        effect = show_effect(one)
+        words = {"claim": one.claim, "verdict": one.verdict, "statement": one.statement, "details": one.details, "test": one.test}
+        rows.append(
+            {"mark": mark, "color": color, "effect": effect, "spoken": effect, "n": f"{one.n:,}", "drawn": drawn.get(one.id), **words}
+        )
+    return TEMPLATES.get_template("claims.html").render(rows=rows)
