@@ -42,6 +42,17 @@ def forest(rows: dict[str, Finding], title: str, margin: float | None = None) ->
     return figures.difference_figure(table, title, AXIS, margin=margin)
 
 
+def dots(shares: dict[str, float], title: str, axis: str) -> go.Figure:
+    """Shares in percent, a row each."""
+    values = [100 * share for share in shares.values()]
+    marks = {"color": theme.STYLES["fusion"].color, "symbol": "diamond", "size": 12}
+    figure = go.Figure(go.Scatter(x=values, y=list(shares), mode="markers", marker=marks, hovertemplate="%{y}: %{x:.2f} %<extra></extra>"))
+    figures.layout(figure, title, 170 + 34 * len(shares))
+    figure.update_xaxes(title=axis)
+    figure.update_yaxes(autorange="reversed", dtick=1)
+    return figure
+
+
 WAY_COLORS = {  # a way to combine two networks belongs to one of these groups
     combine.ONE: theme.NEUTRAL,
     combine.TWICE: theme.STYLES["resnet18"].color,
@@ -130,8 +141,7 @@ def draw_headroom(asked: Asked) -> go.Figure:
 def draw_people(asked: Asked) -> go.Figure:
     numbers = asked.finding.numbers
     shares = {"predicted wrongly": numbers["agreement_wrong"], "predicted correctly": numbers["agreement_correct"]}
-    table = pd.DataFrame({"name": shares.keys(), "difference": [100 * share for share in shares.values()], "low": np.nan, "high": np.nan})
-    return figures.difference_figure(table, "Do people agree less where fusion errs?", "people who chose the label (%)")
+    return dots(shares, "Do people agree less where fusion errs?", "people who chose the label (%)")
 
 
 def draw_doubtful(asked: Asked) -> go.Figure:
@@ -148,8 +158,15 @@ def draw_controls(asked: Asked) -> go.Figure:
 
 
 def draw_branches(asked: Asked) -> go.Figure:
-    table = selection.share_branches(data.load_answers(asked.run), data.load_branches(asked.run)["contribution"], "class")
-    return figures.branch_shares_figure(table, "Which branch carries the fusion's predictions?")
+    if asked.finding.id == "branches":
+        table = selection.share_branches(data.load_answers(asked.run), data.load_branches(asked.run)["contribution"], "class")
+        return figures.branch_shares_figure(table, "Which branch carries the fusion's predictions?")
+    by_id = {one.id: one.numbers for one in asked.findings if one.kind == "branches"}
+    rows = {theme.label("fusion"): by_id["branch-heads"]["fusion"]}
+    for branch in BASELINES:
+        rows[f"{theme.label(branch)} as a branch"] = by_id["branches-alone"][f"{branch}_branch"]
+        rows[f"{theme.label(branch)} alone"] = by_id["branches-alone"][f"{branch}_alone"]
+    return dots(rows, "What is each network worth, alone and as a branch?", "test accuracy (%)")
 
 
 def draw_robustness(asked: Asked) -> go.Figure:
