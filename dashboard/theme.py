@@ -51,7 +51,7 @@ class Surface:
     faint: str  # lines, empty cells
 
 
-LIGHT = Surface("#ffffff", "#1b2421", "#dfe5e2")
+LIGHT = Surface("#ffffff", "#0b1210", "#dfe5e2")
 DARK = Surface("#12171a", "#e7ecea", "#37413f")
 
 

@@ -20,9 +20,7 @@ st.markdown(
     "This run as one HTML file: the charts still answer the pointer, the images are inside, and nothing is fetched from anywhere. "
     "It opens without this dashboard and without a network."
 )
-st.download_button(
-    f"Download the report ({len(page) / 1e6:.1f} MB)", page, f"{run.name}-report.html", "text/html", type="primary", on_click="ignore"
-)
+st.download_button(f"Download the report ({len(page) / 1e6:.1f} MB)", page, f"{run.name}-report.html", "text/html", on_click="ignore")
 st.subheader("What is in it")
 st.markdown("".join(f"1. **{title}**: {text}\n" for title, text in report.SECTIONS.items()))
 st.caption("The same from the command line, for the run the dashboard opens first: `python scripts/report.py --html report.html`.")

@@ -4,6 +4,7 @@ import io
 
 import pandas as pd
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from core import results, summaries
@@ -137,3 +138,16 @@ def test_the_report_opens_offline_with_its_charts_and_numbers(page, chromium, sh
     assert report.locator("img").evaluate_all("images => images.every(image => image.naturalWidth === 32)")
     context.close()
     assert asked == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_view_has_a_serious_fault_in_axe(page, scheme):
+    """axe-core's rules: contrast, names of controls, order of headings and the like."""
+    page.emulate_media(color_scheme=scheme)
+    axe, found = Axe(), []
+    for view in (*VIEWS, "errors?image=17", "confusion?true=cat&predicted=dog"):
+        open_view(page, view)
+        for fault in axe.run(page).response["violations"]:
+            if fault["impact"] in ("serious", "critical"):
+                found += [f"{view or 'overview'}: {fault['id']}: {node['html'][:200]}" for node in fault["nodes"]]
+    assert found == []
