@@ -76,18 +76,35 @@ class Corruption:
     label: str
     apply: Callable[[Image.Image, float, np.random.Generator], Image.Image]
     strengths: tuple  # one a severity
+    means: str  # what a strength is
+    cifar10c: str  # the same corruption's name in CIFAR-10-C, whose strengths these are; empty where it has none
+    differs: str = ""  # how it is made otherwise than there
 
 
 CORRUPTIONS = {
-    "gaussian_noise": Corruption("Noise", add_noise, (0.04, 0.06, 0.08, 0.09, 0.10)),
-    "gaussian_blur": Corruption("Blur", blur, (0.4, 0.6, 0.7, 0.8, 1.0)),
-    "brightness": Corruption("Brightness", brighten, (0.05, 0.1, 0.15, 0.2, 0.3)),
-    "contrast": Corruption("Low contrast", flatten_contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
-    "jpeg": Corruption("JPEG", compress, (80, 65, 58, 50, 40)),
-    "pixelate": Corruption("Pixelation", pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
-    "haze": Corruption("Haze", add_haze, ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))),
-    "rotation": Corruption("Rotation", rotate, (5, 10, 15, 20, 30)),
+    "gaussian_noise": Corruption("Noise", add_noise, (0.04, 0.06, 0.08, 0.09, 0.10), "standard deviation, of 1", "gaussian_noise"),
+    "gaussian_blur": Corruption("Blur", blur, (0.4, 0.6, 0.7, 0.8, 1.0), "standard deviation in pixels", "gaussian_blur", "Pillow's blur"),
+    "brightness": Corruption("Brightness", brighten, (0.05, 0.1, 0.15, 0.2, 0.3), "added to the HSV value, of 1", "brightness"),
+    "contrast": Corruption(
+        "Low contrast", flatten_contrast, (0.75, 0.5, 0.4, 0.3, 0.15), "factor", "contrast", "around the grey mean, not each channel's"
+    ),
+    "jpeg": Corruption("JPEG", compress, (80, 65, 58, 50, 40), "quality, of 100", "jpeg_compression"),
+    "pixelate": Corruption("Pixelation", pixelate, (0.95, 0.9, 0.85, 0.75, 0.65), "share of the pixels a side", "pixelate"),
+    "haze": Corruption(
+        *("Haze", add_haze, ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)), "how much, how smooth"),
+        *("fog", "a cloud of random grids, not of midpoints displaced"),
+    ),
+    "rotation": Corruption("Rotation", rotate, (5, 10, 15, 20, 30), "degrees to either side", "", "no part of CIFAR-10-C"),
 }
+
+
+def describe_corruptions() -> pd.DataFrame:
+    """Each corruption beside CIFAR-10-C's: label, cifar10c (its name there), severity_1 to severity_5, means, differs."""
+    rows = []
+    for kind in CORRUPTIONS.values():
+        strengths = {f"severity_{severity}": str(value) for severity, value in zip(SEVERITIES, kind.strengths, strict=True)}
+        rows.append({"label": kind.label, "cifar10c": kind.cifar10c, **strengths, "means": kind.means, "differs": kind.differs})
+    return pd.DataFrame(rows)
 
 
 def list_conditions() -> list[tuple[str, int]]:

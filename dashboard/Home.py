@@ -27,8 +27,11 @@ PAGES = {
         "evidence": "Evidence",
         "calibration": "Calibration",
         "robustness": "Robustness",
-        "present": "Present",
         "report": "Report",
+    },
+    "In class": {
+        "present": "Present",
+        "quiz": "Quiz",
     },
     "Explore": {
         "training": "Training curves",

@@ -1,6 +1,6 @@
-"""Write the README's result table and findings from results/, check that they still say what the results give, or write a report.
+"""Write the README's result table and results/CLAIMS.md from results/, check that they still say what the results give, or write a report.
 
-python scripts/report.py                 rewrite what stands between the README's result markers
+python scripts/report.py                 rewrite CLAIMS.md and what stands between the README's result markers
 python scripts/report.py --check         exit with 1 and name every number that differs; write nothing
 python scripts/report.py --html FILE     write the run, its charts and images as one HTML file; leave the README alone
 """
@@ -8,6 +8,7 @@ python scripts/report.py --html FILE     write the run, its charts and images as
 import argparse
 import difflib
 import sys
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -15,19 +16,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pandas as pd
 
 from core import results, summaries
-from core.config import BASELINES, ROOT, UserError, exit_on_user_error, label
-from core.findings import Finding, describe_scope, find_findings, percent, seed_accuracies, write_headline
+from core.config import BASELINES, ENSEMBLE, ORACLE, ROOT, UserError, exit_on_user_error, label
+from core.findings import (
+    CONTRADICTED,
+    OPEN,
+    SUPPORTED,
+    UNTESTED,
+    Finding,
+    describe_scope,
+    find_findings,
+    percent,
+    seed_accuracies,
+    write_headline,
+)
 from core.results import Run
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-CONTROLS = {"ensemble": "*control:* the baselines' ensemble", "oracle": "*control:* either baseline right"}
+CONTROLS = {ENSEMBLE: "*control:* the baselines' ensemble", ORACLE: "*control:* either baseline correct"}
 MISSING = "–"
+CLAIMS = "results/CLAIMS.md"  # as the README links it
+VERDICTS = (SUPPORTED, OPEN, CONTRADICTED, UNTESTED)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     task = parser.add_mutually_exclusive_group()
-    task.add_argument("--check", action="store_true", help="compare the README with the results instead of writing it")
+    task.add_argument("--check", action="store_true", help="compare the README and CLAIMS.md with the results instead of writing them")
     task.add_argument("--html", type=Path, metavar="FILE", help="write one self-contained HTML file instead")
     return parser.parse_args()
 
@@ -84,33 +98,46 @@ def write_table(run: Run, seeds: list[Run]) -> list[str]:
     return lines
 
 
-def write_findings(findings: list[Finding]) -> list[str]:
-    """Every statement with its verdict and test, folded away, in Markdown."""
-    if not findings:
-        return []
+def count_verdicts(findings: list[Finding]) -> str:
+    """In words: "21 claims: 6 supported, 11 not distinguishable, …"."""
+    counts = Counter(finding.verdict for finding in findings)
+    return f"{len(findings)} claims: {', '.join(f'{counts[verdict]} {verdict}' for verdict in VERDICTS if counts[verdict])}"
+
+
+def write_claims(run: Run, findings: list[Finding]) -> str:
+    """CLAIMS.md: every claim with its verdict, what came out, and its test."""
     tests = {one.id: f" *({one.test}; n = {one.n:,})*" if one.test else "" for one in findings}
     lines = [f"- {one.claim}: **{one.verdict}**. {one.text}{tests[one.id]}" for one in findings]
-    return [f"<details><summary>{len(findings)} claims, each tested two-sided at 5 %</summary>", "", *lines, "", "</details>"]
+    told = [f"{count_verdicts(findings)}. Each is in fusion's favour and tested two-sided at 5 %. {describe_scope(run, findings)}"]
+    return "\n".join(
+        [
+            f"# What may be claimed of `{run.name}`",
+            "",
+            *(told if findings else [write_headline(run, findings).sentence]),
+            "",
+            *lines,
+            "",
+            "Written by `python scripts/report.py` from the files beside this one.",
+            "",
+        ]
+    )
 
 
-def write_block() -> str:
-    """What belongs between the markers. Raises UserError."""
-    run, runs = open_default_run()
-    findings, seeds = find_findings(run, runs), results.find_seeds(run, runs)
+def write_block(run: Run, runs: list[Run], findings: list[Finding]) -> str:
+    """What belongs between the README's markers. Raises UserError."""
     headline = write_headline(run, findings)
-    scope = [describe_scope(run, findings), ""] if findings else []
+    scope = [f"{count_verdicts(findings)}; each with its numbers and its test in [{CLAIMS}]({CLAIMS})."] if findings else []
     return "\n".join(
         [
             BEGIN,
             f"**{headline.sentence}** {headline.numbers}".strip(),
             "",
-            *write_table(run, seeds),
+            *write_table(run, results.find_seeds(run, runs)),
             "",
             f"{describe(run)} Accuracy on {results.split_size(run, 'test'):,} test images with its Wilson interval; MACs and "
             "latency of one image; the ensemble's are its baselines' sums.",
             "",
             *scope,
-            *write_findings(findings),
             END,
         ]
     )
@@ -142,7 +169,7 @@ def split_readme(path: Path) -> tuple[str, str, str]:
 def find_differences(found: str, expected: str, first_line: int) -> list[str]:
     """Where two texts differ, word by word: "line 12: 94.93 should be 95.00"."""
     old, new = found.split(), expected.split()
-    numbers = [first_line + position for position, line in enumerate(found.split("\n")) for _ in line.split()]
+    numbers = [first_line + position for position, line in enumerate(found.split("\n")) for _ in line.split()] or [first_line]
     differences = []
     for kind, start, stop, new_start, new_stop in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind != "equal":
@@ -157,19 +184,25 @@ def main() -> None:
         write_html(args.html)
         print(f"wrote {args.html}")
         return
-    path = ROOT / "README.md"
-    before, found, after = split_readme(path)
-    expected = write_block()
+    readme, claims = ROOT / "README.md", results.RESULTS / "CLAIMS.md"
+    before, found, after = split_readme(readme)
+    run, runs = open_default_run()
+    findings = find_findings(run, runs)
+    block, list_of_claims = write_block(run, runs, findings), write_claims(run, findings)
     if args.check:
-        differences = find_differences(found, expected, before.count("\n") + 1)
+        differences = [f"{readme.name} {one}" for one in find_differences(found, block, before.count("\n") + 1)]
+        if not claims.exists():
+            raise UserError(f"{claims} is missing: write it with python scripts/report.py")
+        differences += [f"{claims.name} {one}" for one in find_differences(results.read_text(claims), list_of_claims, 1)]
         for difference in differences:
-            print(f"{path.name} {difference}", file=sys.stderr)
+            print(difference, file=sys.stderr)
         if differences:
             raise SystemExit(1)
-        print(f"{path.name} says what {results.RESULTS.name}/ gives")
+        print(f"{readme.name} and {claims.name} say what {results.RESULTS.name}/ gives")
     else:
-        results.write_text(path, before + expected + after)
-        print(f"wrote {path}")
+        results.write_text(claims, list_of_claims)
+        results.write_text(readme, before + block + after)
+        print(f"wrote {claims} and {readme}")
 
 
 if __name__ == "__main__":

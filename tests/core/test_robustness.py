@@ -9,7 +9,16 @@ import pytest
 
 from core import metrics, results
 from core.config import TRIO, UserError
-from core.robustness import CLEAN, CORRUPTIONS, SEVERITIES, corrupt_images, group_conditions, list_conditions, pick_subset
+from core.robustness import (
+    CLEAN,
+    CORRUPTIONS,
+    SEVERITIES,
+    corrupt_images,
+    describe_corruptions,
+    group_conditions,
+    list_conditions,
+    pick_subset,
+)
 from tests.fake_run import make_run
 
 INDEX = np.array([4, 9_999])
@@ -29,6 +38,19 @@ def test_there_are_eight_kinds_in_five_severities_and_the_clean_condition():
     conditions = list_conditions()
     assert len(CORRUPTIONS) == 8 and len(conditions) == 41 and conditions[0] == CLEAN
     assert all(len(kind.strengths) == len(SEVERITIES) for kind in CORRUPTIONS.values())
+
+
+def test_the_table_names_cifar10cs_counterparts():
+    """Of the 19 files of CIFAR-10-C, by their names."""
+    files = {
+        *("brightness", "contrast", "defocus_blur", "elastic_transform", "fog", "frost", "gaussian_blur", "gaussian_noise", "glass_blur"),
+        *("impulse_noise", "jpeg_compression", "motion_blur", "pixelate", "saturate", "shot_noise", "snow", "spatter", "speckle_noise"),
+        "zoom_blur",
+    }
+    table = describe_corruptions().set_index("label")
+    named = table["cifar10c"][table["cifar10c"] != ""]
+    assert set(named) <= files and named.is_unique and list(table.index[table["cifar10c"] == ""]) == ["Rotation"]
+    assert table.loc["JPEG", [f"severity_{s}" for s in SEVERITIES]].tolist() == ["80", "65", "58", "50", "40"]
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

@@ -1,0 +1,30 @@
+"""Quiz: guess like the model. The class votes or picks, then sees the truth, the models and what people voted."""
+
+import streamlit as st
+
+from dashboard import address, components, data, theme
+
+run, _ = st.session_state["current"]
+answers = data.load_answers(run)
+
+st.title("Guess like the model")
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    asks = {"class": "What is it?", "model": "Is the model correct?"}
+    ask = components.pick_one("Question", list(asks), "ask", asks.get)
+    model = components.pick_model(run, label="Predictions of")
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    difficulty = components.pick_one("Difficulty", list(components.ROUNDS), "difficulty")
+    true = components.pick_classes("Classes", "true")
+    seed = address.pick_number(
+        "Draw", 1, 999, key="draw", default=1, width=140, help="Another number draws other images; a link repeats them"
+    )
+chosen = components.draw_images(answers, difficulty, true, model, seed)
+st.caption(
+    f"{len(chosen)} images of 32×32 pixels, enlarged, in rounds of ten; keyboard only, if you like: the keys stand on the choices. "
+    f"Mixed: half of them {theme.label(model)} predicts correctly."
+)
+if len(chosen):
+    name = f"{run.name} {ask} {model} {difficulty} {true} {seed}"
+    components.play_quiz(run, chosen, model if ask == "model" else None, name)
+else:
+    st.info("No image fits: choose another difficulty or more classes.")
