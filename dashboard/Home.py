@@ -62,6 +62,7 @@ async def read_ahead(app: st.App):
 
 def main() -> None:
     from core.config import UserError
+    from core.results import MissingFile
     from dashboard import address, components
 
     titles = {name: title for group in PAGES.values() for name, title in group.items()}
@@ -85,6 +86,8 @@ def main() -> None:
             address.offer_return(titles)
             page.run()
             address.finish()
+    except MissingFile as error:  # which this run never had: no fault
+        st.info(str(error))
     except UserError as error:
         st.error(str(error))
     except StopException:  # the page has said all it can; a run that gives way to the next one leaves the address to that

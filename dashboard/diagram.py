@@ -39,7 +39,9 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
         )
         for name in BASELINES
     ]
-    total = f"{costs['fusion']['parameters'] / 1e6:.1f} M parameters in all" if "fusion" in costs else "not part of this run"
+    parameters = costs.get("fusion", {}).get("parameters")
+    total = "parameters unknown" if parameters is None else f"{parameters / 1e6:.1f} M parameters in all"
+    total = total if "fusion" in costs else "not part of this run"
     head = [
         "LayerNorm",
         f"linear {width:,} → {recipe.hidden}, ReLU",

@@ -13,9 +13,9 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyarrow import csv, parquet
+from pyarrow import compute, csv, parquet
 
-from core.config import CLASSES, MODELS, Recipe, UserError
+from core.config import BASELINES, CLASSES, MODELS, Recipe, UserError
 from core.results.files import LARGEST_TABLE, MissingFile, read_text, say_why, write_whole
 
 INTEGER, NUMBER, TEXT, BYTES = pa.int64(), pa.float64(), pa.string(), pa.binary()
@@ -71,7 +71,7 @@ def read_table(path: Path, repair: str, kind: str | None = None) -> pd.DataFrame
         if path.stat().st_size > LARGEST_TABLE:
             raise ValueError("it is too large to be such a table")
         table = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path, columns)
-    except (OSError, ValueError, NotImplementedError, pa.ArrowException) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError, pa.ArrowException) as error:
         kind_of_error = MissingFile if isinstance(error, FileNotFoundError) else UserError
         raise kind_of_error(f"{path} cannot be read ({say_why(error)}): run {repair}") from None
     missing = [name for name in columns if name not in table.column_names and name not in OPTIONAL_COLUMNS]
@@ -102,7 +102,13 @@ def _read_parquet(path: Path, columns: dict[str, pa.DataType]) -> pa.Table:
         unpacked = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
         if max(unpacked, 100 * footer.num_rows) > LARGEST_TABLE:
             raise ValueError("it unpacks to more than such a table holds")
-        return file.read([name for name in file.schema_arrow.names if name in columns], use_threads=False)
+        table = file.read([name for name in file.schema_arrow.names if name in columns], use_threads=False)
+        for index in (file.schema_arrow.pandas_metadata or {}).get("index_columns", ()):
+            if isinstance(index, dict) and index.get("name") in columns:  # pandas writes an index 0, 1, 2 … as these words alone
+                values = range(index["start"], index["stop"], index["step"])
+                if len(values) == footer.num_rows and index["name"] not in table.column_names:
+                    table = table.append_column(index["name"], pa.array(values, INTEGER))
+        return table
 
 
 def _convert(table: pa.Table, name: str, wanted: pa.DataType, parse: bool) -> pa.Array:
@@ -125,7 +131,7 @@ def _convert(table: pa.Table, name: str, wanted: pa.DataType, parse: bool) -> pa
         fits = types.is_binary(found) or types.is_large_binary(found) or types.is_binary_view(found) or types.is_fixed_size_binary(found)
     if not fits:
         raise ValueError(str(found))
-    if column.null_count:
+    if column.null_count or (parse and compute.any(compute.equal(column, "")).as_py()):
         raise ValueError("empty values")
     converted = column.cast(wanted, safe=types.is_integer(wanted))
     if types.is_floating(wanted) and not np.isfinite(converted.to_numpy(zero_copy_only=False)).all():
@@ -142,7 +148,7 @@ EPOCHS = {"type": "integer", "minimum": 0, "maximum": 10_000, "description": "a 
 SOME_TEXT = {"type": "string", "description": "text"}
 TEXT_OR_NULL = {"type": ["string", "null"], "description": "text or null"}
 JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", type(None): "null"}
-NAMES_OF_TYPES = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text", "null": "null"}
+NAMES_OF_TYPES = {"integer": "a whole number", "number": "a number, 0 to 1e9", "boolean": "true or false", "string": "text", "null": "null"}
 
 
 def _describe_setting(kind: Any) -> dict:
@@ -150,20 +156,21 @@ def _describe_setting(kind: Any) -> dict:
     if any(getattr(one, "__origin__", None) is tuple for one in (kind, *get_args(kind))):
         return {"type": ["array", "null"], "items": POSITIVE, "description": "a list of whole numbers or null"}
     types = [JSON_TYPES[one] for one in get_args(kind) or (kind,)]
-    return {"type": types, "description": " or ".join(NAMES_OF_TYPES[one] for one in types)}
+    limits = {"minimum": 0, "maximum": 10**9} if "number" in types else {}
+    return {"type": types, **limits, "description": " or ".join(NAMES_OF_TYPES[one] for one in types)}
 
 
 RECIPE_LIMITS = {
     **{"frozen_epochs": EPOCHS, "finetune_epochs": EPOCHS, "batch_size": POSITIVE, "hidden": POSITIVE, "crop_padding": WHOLE},
     "image_size": {"type": "integer", "minimum": 8, "maximum": 1024, "description": "a whole number, 8 to 1024"},
-    "images_per_split": {"type": ["integer", "null"], "minimum": 1, "description": "a whole number, 1 or more, or null"},
+    "images_per_split": {"type": ["integer", "null"], "minimum": 1, "maximum": MOST, "description": "a whole number, 1 or more, or null"},
 }
 COSTS = {
     "type": "object",
     "description": "an object with parameters, macs and latency_ms, where they are known",
     "properties": {
         **{"parameters": WHOLE, "macs": WHOLE},
-        "latency_ms": {"type": "number", "minimum": 0, "description": "a number, 0 or more"},
+        "latency_ms": {"type": "number", "minimum": 0, "maximum": 10**9, "description": "a number, 0 to 1e9"},
     },
 }
 START = {
@@ -209,7 +216,7 @@ Validator = jsonschema.validators.extend(
 
 
 def read_record(path: Path, repair: str) -> dict:
-    """Read run.json and check every field. Raises MissingFile, UserError."""
+    """Read run.json and check every field; start weights that it does not tell are "unknown". Raises MissingFile, UserError."""
 
     def parse_number(word: str) -> float:
         if not math.isfinite(number := float(word)):
@@ -236,6 +243,8 @@ def read_record(path: Path, repair: str) -> dict:
         Recipe.from_dict(record["recipe"])
     except UserError as error:
         raise UserError(f"{path}: {error}: run {repair}") from None
+    for name in BASELINES:  # an outsider may know nothing of them
+        record["start_weights"][name] = {"name": "unknown", "file": None, "sha256": None} | record["start_weights"].get(name, {})
     return record
 
 
