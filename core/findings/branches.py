@@ -30,7 +30,7 @@ def load_ablated(evidence: Evidence) -> dict[str, np.ndarray]:
 
     branches = results.load_attributions(evidence.run, "fusion").branches
     if not branches:
-        run = f"{evidence.run.path.parent.name}/{evidence.run.name}"
+        run = results.quote(evidence.run.path)
         raise UserError(f"What each branch carries over the test set is not computed: run {ABLATED.command.format(run=run)}")
     return {branch: logits.argmax(axis=1) == evidence.labels for branch, logits in branches["ablated"].items()}
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.config import ENSEMBLE, UserError, label
+from core import results
+from core.config import ENSEMBLE, ROOT, UserError, label
 
 if TYPE_CHECKING:
     from core.findings.evidence import Evidence
@@ -83,9 +84,7 @@ class Claim:
                 check_need(need, evidence)
             result = self.evaluate(evidence, against)
         except UserError as error:
-            folder = evidence.run.path.parent
-            reason = str(error).replace(f"{folder}/", f"{folder.name}/")
-            result = Result(details=f"{reason}.", verdict=UNTESTED)
+            result = Result(details=str(error).replace(f"{ROOT}/", "") + ".", verdict=UNTESTED)
         values = {f.name: getattr(result, f.name) for f in fields(Result)}
         if result.verdict == UNTESTED:
             values["statement"] = f"Not tested: {claim[0].lower()}{claim[1:]}"
@@ -97,9 +96,8 @@ def check_need(need: Need, evidence: "Evidence") -> None:
     path = evidence.run.path
     for file in need.files:
         if not (path / file).exists():
-            place = f"{path.parent.name}/{path.name}"
-            missing = f"{path.parent.name}/{file.removeprefix('../')}" if file.startswith("../") else f"{place}/{file}"
-            raise UserError(f"It needs {missing}: run {need.command.format(run=place)}")
+            missing = path.parent / file.removeprefix("../") if file.startswith("../") else path / file
+            raise UserError(f"It needs {results.show_path(missing)}: run {need.command.format(run=results.quote(path))}")
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

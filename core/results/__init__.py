@@ -10,7 +10,19 @@ known of the images.
 # ruff: noqa: F401 (names for others)
 
 from core.results.arrays import Attributions, find_weights, load_attributions, write_attributions, write_weights
-from core.results.files import LARGEST, LARGEST_TABLE, RESULTS, MissingFile, command, read_text, say_why, write_text, write_whole
+from core.results.files import (
+    LARGEST,
+    LARGEST_TABLE,
+    RESULTS,
+    MissingFile,
+    command,
+    quote,
+    read_text,
+    say_why,
+    show_path,
+    write_text,
+    write_whole,
+)
 from core.results.foreign import import_run
 from core.results.images import (
     HUMANS_COMMAND,

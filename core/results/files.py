@@ -78,12 +78,18 @@ def say_why(error: Exception) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error).split())
 
 
+def show_path(path: Path) -> str:
+    """A path as commands take it, which are given in the project's folder: below that relative, else whole."""
+    whole = path.absolute()
+    return whole.relative_to(ROOT).as_posix() if whole.is_relative_to(ROOT) else str(whole)
+
+
+def quote(*words: str | Path) -> str:
+    """Words as the shell at hand takes them."""
+    shown = [show_path(word) if isinstance(word, Path) else word for word in words]
+    return subprocess.list2cmdline(shown) if WINDOWS else shlex.join(shown)
+
+
 def command(script: str, *arguments: str | Path) -> str:
-    """A command that works as printed, from the project's folder: paths below it relative, all others whole; odd names quoted."""
-    words = ["python", f"scripts/{script}"]
-    for argument in arguments:
-        if isinstance(argument, Path):
-            whole = argument.absolute()
-            argument = whole.relative_to(ROOT).as_posix() if whole.is_relative_to(ROOT) else str(whole)
-        words.append(argument)
-    return subprocess.list2cmdline(words) if WINDOWS else shlex.join(words)
+    """A command that works as printed, from the project's folder."""
+    return quote("python", f"scripts/{script}", *arguments)

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from core import results
+from core import results, summaries
 from core.config import CLASSES
 from tests.browser.test_browser import open_view, settle
 
 
 @pytest.fixture(scope="module")
 def answers(shown_results) -> pd.DataFrame:
-    return results.load_answers(results.load_run(shown_results / "imagenet-96-seed0"))
+    return summaries.per_image(results.load_run(shown_results / "imagenet-96-seed0"))
 
 
 def thumbnails(page: Page) -> Locator:

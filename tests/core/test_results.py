@@ -223,6 +223,25 @@ def test_a_file_that_is_not_there_can_be_told_from_a_damaged_one(run, path, load
         load(load_run(run))
 
 
+def test_a_copy_is_not_another_seed(tmp_path):
+    """Whatever its folder is called and whatever seed is written into its record."""
+    folder = tmp_path / "results"
+    first, second = (make_run(folder, f"run-seed{seed}", n_test=20, seed=seed, labels=LABELS[:20]) for seed in (0, 1))
+    shutil.copytree(first, folder / "a copy")
+    shutil.copytree(first, folder / "a copy with seed 7")
+    results.write_run(folder / "a copy with seed 7" / "run.json", load_run(first).record | {"seed": 7})
+    other = make_run(folder, "another-recipe", n_test=20, seed=2, labels=LABELS[:20])
+    record = load_run(other).record
+    results.write_run(other / "run.json", record | {"recipe": record["recipe"] | {"lr_head": 0.5}})
+    runs = [load_run(folder / name) for name in results.find_runs(folder)]
+    assert len(runs) == 5
+    assert [one.path for one in results.find_seeds(load_run(first), runs)] == [first, second]
+    for run in (second, folder / "a copy", folder / "a copy with seed 7"):
+        seeds = results.find_seeds(load_run(run), runs)
+        assert len(seeds) == 2 and run in [one.path for one in seeds]
+    assert [one.path for one in results.find_seeds(load_run(other), runs)] == [other]
+
+
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 
