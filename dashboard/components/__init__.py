@@ -11,6 +11,7 @@ from dashboard.components.matrix import small_matrix
 from dashboard.components.picture import pick_picture, picture_html
 from dashboard.components.quiz import ROUNDS, draw_images, play_quiz
 from dashboard.components.section import section
+from dashboard.components.share import share_images
 from dashboard.components.tags import tagged_images
 from dashboard.components.weak_slices import show_weak_slices
 from dashboard.components.weights import can_compute, require_weights, say_blank_maps, show_branches, show_stored_maps
@@ -38,6 +39,7 @@ __all__ = [
     "require_weights",
     "say_blank_maps",
     "section",
+    "share_images",
     "show_branches",
     "show_class_curves",
     "show_deck",

@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import address, claim_table, claims, theme
+from dashboard.components.share import share_chart
 from dashboard.data import Finding
 
 
@@ -14,15 +15,13 @@ def surface() -> theme.Surface:
 
 
 def show_figure(figure: go.Figure, key: str, caption: str, table: pd.DataFrame | None = None, **options):
-    """A chart with its caption; PNG from its toolbar, CSV of `table` from the button. Returns the chart's selection."""
-    config = {
-        "displaylogo": False,
-        "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d"],
-        "toImageButtonOptions": {"format": "png", "scale": 2, "filename": key},
-    }
+    """A chart with its caption; below it PNG, SVG, CSV of `table`, and the way into the deck. Returns the chart's selection."""
+    unused = ["toImage", "select2d", "lasso2d", "autoScale2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d"]
+    config = {"displaylogo": False, "modeBarButtonsToRemove": unused}
     event = st.plotly_chart(figure, key=key, config=config | options.pop("config", {}), alt=caption, **options)
+    st.caption(caption)
     with st.container(horizontal=True, wrap=False, vertical_alignment="center"):
-        st.caption(caption, width="stretch")
+        share_chart(key, figure.layout.title.text.replace("<br>", " "), caption)
         if table is not None:
             offer_csv(table, key)
     return event

@@ -77,6 +77,8 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
             lambda: pd.concat(tables()).to_csv(index=False),
             f"{run.name}_{chosen.file_name}.csv", "text/csv", on_click="ignore",
         )  # fmt: skip
+        of = ", ".join([theme.label(chosen.model), chosen.outcome, *chosen.true, *(f"as {name}" for name in chosen.predicted)])
+        components.share_images("selection", of, f"{len(rows[0]):,} test images; the first are shown.", answers.loc[rows[0]], chosen.model)
     total.markdown(f"**{len(rows[0]):,}** of {len(answers):,} test images ({len(rows[0]) / len(answers):.2%})", width="stretch")
     if beside:
         for column, (one, kept), own in zip(st.columns(2), sides, rows, strict=True):

@@ -78,5 +78,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
         width="stretch",
     )
     st.download_button("CSV of these images", lambda: answers.loc[shown].to_csv(index=False), "rescued.csv", "text/csv", on_click="ignore")
+    share = f"{len(shown):,} of {len(answers):,} test images; the surest are shown."
+    components.share_images("rescued", f"{say(flow).capitalize()}{of_class}", share, answers.loc[shown], model)
 components.image_detail(run, answers)
 components.paged_gallery(answers, shown, model)

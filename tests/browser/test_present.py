@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from core import results, summaries
@@ -213,3 +214,71 @@ def test_the_class_votes_on_a_models_prediction(page, shown_results):
     expect(page.locator(".quiz .verdict")).to_have_text(
         f"It is {CLASSES[row['label']]}. The class said yes: {'✓' if row['resnet18_correct'] else '✗'}"
     )
+
+
+def open_charts(page: Page, view: str) -> None:
+    page.goto(f"/{view}")
+    expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
+    expect(page.get_by_role("button", name="SVG").first).to_be_visible()
+
+
+def test_a_chart_downloads_as_16_to_9_with_title_caption_and_run(page):
+    open_charts(page, "training")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="PNG").first.click()
+    assert download.value.suggested_filename == "imagenet-96-seed0-does-the-loss-keep-falling-on-images-not-trained-on.png"
+    with Image.open(download.value.path()) as image:
+        width, height = image.size
+    assert width >= 1600 and width * 9 == height * 16
+    with page.expect_download() as download:
+        page.get_by_role("button", name="SVG").first.click()
+    svg = download.value.path().read_text(encoding="utf-8")
+    words = re.sub(r"<[^>]+>", " ", svg)
+    assert "Does the loss keep falling" in words and "images are augmented" in words and "imagenet-96-seed0" in words
+    assert re.search(r'width="960" height="540"', svg)
+
+
+def test_charts_and_images_of_other_pages_join_the_deck_and_can_be_taken_out(page):
+    open_charts(page, "confusion")
+    page.get_by_role("button", name="To deck").first.click()
+    expect(page.get_by_role("button", name="In the deck ✓")).to_be_visible()
+    page.goto("/errors?true=cat")
+    page.get_by_role("button", name="Add to deck").click()
+    expect(page.get_by_role("button", name="In the deck ✓")).to_be_visible()
+    all_ids(page)
+    added = page.locator(".deck .slide:has(.forget)")
+    expect(added).to_have_count(2)
+    page.locator(".deck .slide:has(.forget) .open").last.click()
+    expect(page.locator(".deck .now h2")).to_contain_text("cat")
+    assert page.locator(".deck .now .cards img").evaluate_all("images => images.every(image => image.naturalWidth === 32)")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".deck .now h2")).to_contain_text("Fusion take for what")
+    expect(page.locator(".deck .now .main-svg").first).to_be_visible()
+    assert page.evaluate(MEASURE)["hanging"] == []
+    page.keyboard.press("Escape")
+    page.locator(".deck .forget").first.click()
+    expect(added).to_have_count(1)
+    page.reload()
+    expect(added).to_have_count(1)
+
+
+@pytest.mark.parametrize("view", ["evidence", "confusion", "training", "rescued", "calibration", "robustness"])
+@pytest.mark.parametrize("width", [400, 1440])
+def test_titles_labels_and_digits_of_charts_are_whole(page, view, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    open_charts(page, view)
+    cut = page.evaluate("""() => [...document.querySelectorAll('.js-plotly-plot')].flatMap((plot) => {
+      const box = plot.getBoundingClientRect()
+      return [...plot.querySelectorAll('.gtitle, .bartext, .xtick text, .ytick text')].filter((text) => {
+        const r = text.getBoundingClientRect()
+        return r.width && (r.left < box.left - 1 || r.right > box.right + 1 || r.top < box.top - 1 || r.bottom > box.bottom + 1)
+      }).map((text) => text.textContent)
+    })""")
+    assert cut == []
+    if view == "confusion":
+        wide, cell = page.evaluate("""() => {
+          const plot = document.querySelector('.js-plotly-plot'), { xaxis } = plot._fullLayout
+          const digits = [...plot.querySelectorAll('.textpoint text')]
+          return [Math.max(...digits.map((text) => text.getBoundingClientRect().width)), xaxis._length / 10]
+        }""")
+        assert 0 < wide < cell, f"digits {wide} px wide in cells of {cell} px"

@@ -246,7 +246,9 @@ class Deck {
     const plotly = await this.loadPlotly()
     box.firstChild.style.transform = `scale(${ENLARGED})`
     const settings = { displayModeBar: false, plotGlPixelRatio: 2 * ENLARGED }
-    await plotly.react(box.firstChild, slide.chart.data, { ...layout, template: this.data.template, width, height, autosize: false }, settings)
+    const { color, fontFamily: family } = getComputedStyle(this.root)
+    const clear = { paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: { size: 13, ...layout.font, color, family } }
+    await plotly.react(box.firstChild, slide.chart.data, { ...layout, ...clear, template: this.data.template, width, height, autosize: false }, settings)
   }
 
   // --- the show ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,71 @@
+// A chart as a picture of 16 to 9, and charts or images as slides of the visitor's own deck, which this browser remembers.
+const SIZE = { width: 960, height: 540, scale: 2 } // pixels; a PNG has twice as many
+const STORE = 'deck' // see deck.js
+
+export default function ({ data, parentElement }) {
+  const place = parentElement.querySelector('.share')
+  const button = (text, title, act) => {
+    const node = Object.assign(document.createElement('button'), { type: 'button', textContent: text, title })
+    node.onclick = async () => {
+      node.textContent = await act()
+      setTimeout(() => (node.textContent = text), 2500)
+    }
+    return node
+  }
+  const picture = (format, name) => button(name, `Download as ${name}, 16:9, with title, caption and run`, () => download(data, format).then(() => name))
+  const add = button(data.images ? 'Add to deck' : 'To deck', 'Add to the slides of Present, in this browser', () => addSlide(data))
+  place.replaceChildren(...(data.chart ? [picture('png', 'PNG'), picture('svg', 'SVG')] : []), add)
+}
+
+function findChart(key) {
+  return document.querySelector(`.st-key-${CSS.escape(key)} .js-plotly-plot`)
+}
+
+function wrap(text, width) {
+  const lines = ['']
+  for (const word of text.split(' ')) {
+    if (lines.at(-1).length + word.length > width) lines.push('')
+    lines.push(`${lines.pop()} ${word}`.trim())
+  }
+  return lines
+}
+
+async function download({ chart, title, caption, run, file }, format) {
+  const { data, layout } = findChart(chart)
+  const lines = wrap(`${caption} Run ${run}.`, 125)
+  const look = getComputedStyle(document.querySelector('[data-testid=stApp]'))
+  const picture = {
+    ...layout,
+    title: { text: `<b>${title}</b>`, font: { size: 20 }, x: 0, xref: 'container', xanchor: 'left', y: 1, yref: 'container', yanchor: 'top',
+      pad: { l: 16, t: 24 }, subtitle: { text: lines.join('<br>'), font: { size: 12 } } }, // prettier-ignore
+    margin: { l: 24, r: 24, t: 76 + 16 * lines.length, b: 24 },
+    paper_bgcolor: look.backgroundColor,
+    plot_bgcolor: look.backgroundColor,
+    ...SIZE,
+    autosize: false,
+  }
+  const { width, height, scale } = SIZE
+  const href = await window.Plotly.toImage({ data, layout: picture }, { format, width, height, scale: format === 'svg' ? 1 : scale })
+  Object.assign(document.createElement('a'), { href, download: `${file}.${format}` }).click()
+}
+
+function addSlide({ chart, images, title, caption, run }) {
+  const kept = { chosen: null, added: [], ...JSON.parse(localStorage[STORE] ?? '{}') }
+  const id = `added-${Date.now()}`
+  const notes = `From ${location.pathname}${location.search}`
+  const slide = { id, title, text: caption, foot: run, notes, layout: images ? 'below' : 'beside' }
+  if (images) slide.images = images
+  else {
+    const { data, layout } = findChart(chart)
+    const legend = { ...layout.legend, x: 0, y: 1.01, yanchor: 'bottom' }
+    slide.chart = { data, layout: { ...layout, template: undefined, height: undefined, width: undefined, legend, margin: { l: 8, r: 12, t: 40, b: 8 } } }
+  }
+  kept.added.push(slide)
+  kept.chosen?.push(id)
+  try {
+    localStorage[STORE] = JSON.stringify(kept, (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value))
+  } catch (error) {
+    return error.name === 'QuotaExceededError' ? 'No room: delete slides in Present' : error.message
+  }
+  return 'In the deck ✓'
+}
