@@ -109,8 +109,13 @@ def draw_classes(asked: Asked) -> go.Figure:
 
 
 def draw_gap(asked: Asked) -> go.Figure:
-    histories = {one: [history] for one, history in data.load_histories(asked.run).items() if one in ("fusion", asked.finding.against)}
-    return figures.training_figure(histories, "accuracy", asked.run.recipe.frozen_epochs)
+    splits = {"train": "training images", "val": "validation images"}
+    rows = {
+        f"{theme.label(model)}, {words}": asked.finding.numbers[f"{split}_{model}"]
+        for model in (asked.finding.against, "fusion")
+        for split, words in splits.items()
+    }
+    return dots(rows, "What is lost from training to validation images?", "accuracy without augmentation (%)")
 
 
 def draw_probe(asked: Asked) -> go.Figure:

@@ -36,6 +36,7 @@ class Result:
     def __post_init__(self):
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.numbers.items()}
         object.__setattr__(self, "numbers", plain)
+        object.__setattr__(self, "effect", None if self.effect is None else float(self.effect))
 
     def extend(self, remark: str, numbers: dict[str, float]) -> "Result":
         """The same with more to say."""

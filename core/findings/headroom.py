@@ -3,8 +3,9 @@
 import numpy as np
 
 from core import metrics
+from core.config import UserError
 from core.findings.evidence import Evidence
-from core.findings.finding import OPEN, Result, choose, judge_interval, name, percent
+from core.findings.finding import Result, choose, judge_interval, name, percent
 
 
 def measure_headroom(evidence: Evidence, better: str) -> Result:
@@ -12,7 +13,7 @@ def measure_headroom(evidence: Evidence, better: str) -> Result:
     counts = metrics.count_outcomes(*outcomes)  # (fusion, better, other)
 
     def split(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images (R,) the oracle and fusion get right beyond the better baseline."""
+        """Images (R,) that the oracle and fusion predict correctly beyond the better baseline."""
         baseline = tables[:, :, 1].sum(axis=(1, 2))
         return tables[:, :, 0, 1].sum(axis=1), tables[:, 1].sum(axis=(1, 2)) - baseline
 
@@ -22,10 +23,9 @@ def measure_headroom(evidence: Evidence, better: str) -> Result:
     n = len(outcomes[0])
     oracle = (counts.sum() - counts[:, 0, 0].sum()) / n
     if headroom == 0:
-        share, interval, verdict = 0.0, (0.0, 0.0), OPEN
-    else:
-        share, interval = taken / headroom, metrics.percentile_interval(gain[room > 0] / room[room > 0])
-        verdict = judge_interval(interval)
+        raise UserError(f"{name(better)} is correct wherever {name(evidence.other)} is: there is nothing to gain, so nothing to test")
+    share, interval = taken / headroom, metrics.percentile_interval(gain[room > 0] / room[room > 0])
+    verdict = judge_interval(interval)
     statement = choose(
         verdict,
         "Fusion takes part of what a perfect choice between the two networks would gain",

@@ -37,7 +37,10 @@ def compare_gaps(evidence: Evidence, other: str) -> Result:
         f"{percent(val['fusion'].mean())} of the validation images, a gap of {points(gap['fusion'])}; {name(other)}'s is "
         f"{points(gap[other])}. Smaller by {points(smaller)} {bracket(interval)}, {show_p(p)}.",
         verdict=verdict,
-        numbers={"gap_fusion": gap["fusion"], f"gap_{other}": gap[other], "difference": gap["fusion"] - gap[other]},
+        numbers={
+            **{"gap_fusion": gap["fusion"], f"gap_{other}": gap[other], "difference": gap["fusion"] - gap[other]},
+            **{f"{when}_{model}": of[model].mean() for model in samples for when, of in (("train", train), ("val", val))},
+        },
         test="normal interval, paired within both splits",
         p=p,
         effect=smaller,
