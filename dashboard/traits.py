@@ -89,3 +89,18 @@ def nearest_images(run: Run, model: str, index: int, n: int = 6) -> tuple[np.nda
     distance = ((points - points[index]) ** 2).sum(axis=1)
     distance[index] = np.inf
     return np.argsort(distance)[:n], by
+
+
+@st.cache_resource(show_spinner=False, max_entries=1)
+def _load_near_duplicates(root: Path, stamp: tuple) -> pd.DataFrame:
+    return results.load_near_duplicates(root)
+
+
+def describe_duplicates(index: int) -> list[str]:
+    """A line for each training image that is nearly a test image; none where nobody looked for them. Raises UserError."""
+    path = results.RESULTS / "near_duplicates.parquet"
+    if not path.exists():
+        return []
+    found = _load_near_duplicates(results.RESULTS, data.stamp_file(path))
+    words = {"exact": "the same image", "near": "nearly the same image"}
+    return [f"⧉ training image {row.train_index} is {words[row.kind]}" for row in found[found["index"] == index].itertuples()]

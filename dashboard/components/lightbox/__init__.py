@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core import metrics
+from core import metrics, results
 from core.config import CLASSES, UserError
 from core.images import pixels_uri
 from dashboard import address, data, diagram, inference, selection, theme, thumbnails, traits
-from dashboard.components.weights import NOT_INSTALLED, can_compute
+from dashboard.components.weights import NOT_INSTALLED as NOT_INSTALLED
+from dashboard.components.weights import can_compute
 from dashboard.data import Run
 
 ASSETS = {kind: (Path(__file__).parent / f"lightbox.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
@@ -65,7 +66,7 @@ def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str
         "uri": thumbnails.image_uri(index),
         "alt": selection.describe_answer(row, run.models[-1]),
         "true": CLASSES[row["label"]],
-        "marks": ["⚑ label doubted by people"] if row["relabelled"] else [],
+        "marks": ["⚑ label doubted by people"] * bool(row["relabelled"]) + traits.describe_duplicates(index),
         "people": people,
         "models": [
             {
@@ -94,18 +95,38 @@ def top_classes(logits: np.ndarray, true: int, n: int = 3) -> list[dict]:
 
 def find_looks(run: Run, index: int) -> dict:
     """Grad-CAM of each trained model for its predicted class, each on its own scale; or why there is none."""
-    if not run.has_weights:
-        return {"why": "This run does not ship its models' weights, so where they look cannot be computed."}
+    image = data.load_images().decode(index)
     if not can_compute(run):
-        return {"why": NOT_INSTALLED}
-    image, pictures = data.load_images().decode(index), []
+        return stored_looks(run, index, image)
+    pictures = []
     try:
         for model in run.models:
             predicted = int(data.load_logits(run, model)[index].argmax())
-            maps = inference.Question(run, model, image, predicted).ask("attribute", method="grad_cam")
+            maps = inference.Question(run, model, image, predicted).ask("attribute", "The models look …", method="grad_cam")
             whole = sum(one[0] for one in maps.values())  # the fusion has a map a branch
-            seen = diagram.overlay_map(image, whole, float(np.abs(whole).max()), 0.9)
-            pictures.append({"uri": pixels_uri(seen), "text": f"{theme.label(model)}: {CLASSES[predicted]}"})
+            pictures.append(draw_look(model, predicted, image, whole))
     except UserError as error:
         return {"why": str(error)}
     return {"pictures": pictures}
+
+
+def stored_looks(run: Run, index: int, image: np.ndarray) -> dict:
+    """find_looks from what scripts/explain.py computed before, where nothing can be computed here."""
+    pictures = []
+    for model in run.models:
+        if (run.path / model / "attributions.npz").exists():
+            stored = results.load_attributions(run, model)
+            if index in stored.index and "grad_cam" in stored.maps:
+                place = int(np.searchsorted(stored.index, index))
+                whole = sum(one[place].astype(float) for one in stored.maps["grad_cam"].values())
+                pictures.append(draw_look(model, int(stored.target[place]), image, whole))
+    if not pictures:
+        why = "its models' weights" if not run.has_weights else "PyTorch and Captum"
+        return {"why": f"Where the models look cannot be computed here without {why}, and was not computed before for this image."}
+    return {"pictures": pictures}
+
+
+def draw_look(model: str, target: int, image: np.ndarray, whole: np.ndarray) -> dict:
+    """One map (32, 32) over its image (32, 32, 3), on its own scale, with its words."""
+    seen = diagram.overlay_map(image, whole, float(np.abs(whole).max()), 0.9)
+    return {"uri": pixels_uri(seen), "text": f"{theme.label(model)}: {CLASSES[target]}"}
