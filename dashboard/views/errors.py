@@ -66,11 +66,10 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
             sides.append((other, other.conditions(answers, traits.find_traits(run, beside), tagged)))
         rows = [one.arrange(answers, filters.all_but(kept, len(answers)), traits.find_traits(run, one.model)) for one, kept in sides]
 
+        tagged = components.tagged_images()  # not within the download, which no visit's session is part of
+
         def tables() -> list[pd.DataFrame]:
-            return [
-                filters.tidy_table(run.name, answers, one, own, components.tagged_images())
-                for (one, _), own in zip(sides, rows, strict=True)
-            ]
+            return [filters.tidy_table(run.name, answers, one, own, tagged) for (one, _), own in zip(sides, rows, strict=True)]
 
         st.download_button(
             "CSV of this selection",

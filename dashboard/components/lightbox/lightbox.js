@@ -22,6 +22,7 @@ function writeAddress(index) {  // before the server does, which would make an e
   const url = new URL(location.href)
   if (index === null) url.searchParams.delete('image')
   else url.searchParams.set('image', index)
+  url.searchParams.sort()  // as the server would write it
   if (url.href !== location.href) history.replaceState(history.state, '', url)
 }
 
@@ -39,14 +40,15 @@ class Lightbox {
     on('.close', () => this.dialog.close())
     this.dialog.onclose = () => this.closed()
     this.dialog.onclick = (event) => { if (event.target === this.dialog) this.dialog.close() }
-    this.dialog.onkeydown = (event) => {
+    this.press = (event) => {  // wherever the focus is: Streamlit takes it away where it draws the page anew
+      if (this.current === null) return
       event.stopPropagation()  // the page's own keys rest
-      if (event.target.matches('input, textarea')) return
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
-      if (!by) return
+      if (!by || event.composedPath()[0].matches?.('input, textarea')) return
       event.preventDefault()
       this.step(by)
     }
+    window.addEventListener('keydown', this.press, true)
     this.hear = ({ detail }) => {
       detail.heard = true
       this.lists.set(detail.key, detail)
@@ -224,6 +226,7 @@ export default function({ data, parentElement, setTriggerValue }) {
   kept.lightbox.update(data, setTriggerValue)
   if (first) for (const call of ['gallery-call', 'tags-call']) document.dispatchEvent(new CustomEvent(call))
   return () => {
+    window.removeEventListener('keydown', kept.lightbox.press, true)
     document.removeEventListener('gallery', kept.lightbox.hear)
     document.removeEventListener('tags', kept.lightbox.hearTags)
     kept.lightbox.dialog.onclose = null

@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 ASSETS = {kind: (Path(__file__).parent / f"tags.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
-KEY = "tags"
+KEY = "tag_store"
 
 
 def tag_store() -> None:
