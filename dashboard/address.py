@@ -29,6 +29,7 @@ class Memory:
     replaced: dict[str, float] = field(default_factory=dict)  # an address -> when another took its place
     known: set[str] = field(default_factory=set)  # keys that had a widget once
     entries: Query = field(default_factory=dict)  # what this page's widgets say; a default is left out
+    followed_there: set[str] = field(default_factory=set)  # keys that a component's script writes, in the browser
     drawing: bool = False  # the page is not yet whole
     followed: bool = True  # the visitor came by a link or by Back: the address counts, not what widgets said
 
@@ -41,12 +42,17 @@ def read_address() -> Query:
     return {key: st.query_params.get_all(key) for key in sorted(st.query_params)}
 
 
+def theirs(query: Query) -> Query:
+    """The part of the address that the server writes."""
+    return {key: texts for key, texts in query.items() if key not in memory().followed_there}
+
+
 def start(page: str) -> None:
     """To call before any widget: does the address count in this run, or what the widgets say?"""
     now, kept, query = time.monotonic(), memory(), read_address()
     moved = page != kept.page or getattr(get_script_run_ctx(suppress_warning=True), "is_history_navigation", False)
     late = now - kept.replaced.get(urlencode(query, doseq=True), -IN_FLIGHT) < IN_FLIGHT
-    kept.followed = moved or (query != kept.query and not late)
+    kept.followed = moved or (theirs(query) != theirs(kept.query) and not late)
     kept.page, kept.query, kept.entries, kept.drawing = page, query, {}, True
 
 
@@ -76,6 +82,7 @@ def _bind(key: str, default: Any, read: Callable[[list[str]], Any], allowed: Cal
     """Give the widget `key` its value: the address's where that counts and can be read, its own where that is allowed, or `default`."""
     kept, state = memory(), st.session_state
     kept.known.add(key)
+    kept.followed_there.discard(key)
     if kept.followed or key not in state:
         texts = st.query_params.get_all(key) or st.query_params.get_all(FORMER.get(key, key))
         try:
@@ -140,6 +147,14 @@ def pick_number(label: str, low: int, high: int, *, key: str, default: int | Non
     _bind(key, default, read, lambda value: value is default or low <= value <= high)
     value = widget(label, low, high, key=key, value=None if default is None else "min", **settings)
     return _note(key, value, default, lambda one: [str(one)])
+
+
+def leave_to_browser(key: str) -> None:
+    """To call after the widget `key`: a component's script keeps this part of the address, step by step and without a history."""
+    kept = memory()
+    kept.followed_there.add(key)
+    kept.known.discard(key)
+    kept.entries.pop(key, None)
 
 
 def pick_page(pages: int, *, key: str, **settings) -> int:

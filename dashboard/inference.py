@@ -29,6 +29,10 @@ KEPT = 500  # answers
 PATIENCE = 0.1  # seconds between two looks at whether the visitor is still there
 
 
+class NotYet(Exception):
+    """The work goes on; ask again."""
+
+
 class Abandoned(Exception):
     """Nobody waits for this work any more."""
 
@@ -85,6 +89,22 @@ class Queue:
                 if not job.waiting and self.jobs.get(key) is job:
                     job.future.cancel()
                     del self.jobs[key]
+
+    def glance(self, key: Hashable, compute: Callable, lane: ThreadPoolExecutor) -> Any:
+        """The answer under `key` without waiting for it: raises NotYet while the work, begun here at the latest, goes on."""
+        with self.lock:
+            if key in self.answers:
+                self.answers.move_to_end(key)
+                self.jobs.pop(key, None)
+                return self.answers[key]
+            job = self.jobs.setdefault(key, Job(compute))
+            if job.future is None:
+                job.waiting += 1  # until it is done: whoever glances comes again
+                job.future = lane.submit(self.work, key, job)
+            if not job.future.done():
+                raise NotYet
+            self.jobs.pop(key, None)
+        return job.future.result()
 
     def work(self, key: Hashable, job: Job) -> Any:
         """Compute and remember; in the lane's thread."""
@@ -166,10 +186,18 @@ class Question:
         return self.run.path, stamp(self.run.path / self.model), self.model, self.image.tobytes(), self.target, self.contrast
 
     def ask(self, name: str, text: str = "Explaining …", **options: Any) -> Any:
-        """The function `name` of core.explain on this question, remembered. Raises UserError where weights are missing.
+        """The function `name` of core.explain's methods or trust, on this question; remembered. Raises UserError where weights are missing.
 
         `text` stands beside the bar that shows its progress.
         """
+        return wait_for(*self.order(name, options), text)
+
+    def glance(self, name: str, **options: Any) -> Any:
+        """`ask`, raising NotYet instead of waiting."""
+        return open_queue().glance(*self.order(name, options))
+
+    def order(self, name: str, options: dict[str, Any]) -> tuple[Hashable, Callable, ThreadPoolExecutor]:
+        """What the queue needs to know of it: key, work, and where it is done."""
 
         def compute(tell: Callable[[float], None]) -> Any:
             import torch
@@ -184,4 +212,4 @@ class Question:
 
         hashable = tuple((k, v.tobytes() if isinstance(v, np.ndarray) else v) for k, v in sorted(options.items()))
         short = name == "score_change" or (name == "attribute" and METHODS[options["method"]].passes <= FEW)
-        return wait_for((self.key, name, hashable), compute, SHORT if short else LONG, text)
+        return (self.key, name, hashable), compute, SHORT if short else LONG

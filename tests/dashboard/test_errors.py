@@ -2,14 +2,17 @@
 
 import io
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from core import metrics, results
-from core.config import CLASSES
-from dashboard import data, filters
+from core.config import CLASSES, UserError
+from dashboard import data, filters, inference
 from dashboard.components import weak_slices
 from dashboard.figures import thresholds
 from dashboard.filters import Filter
@@ -253,3 +256,34 @@ def test_a_thinned_curve_keeps_its_ends_and_its_shape():
     assert np.abs(np.interp(x, thin_x, thin_y) - x**8).max() < 0.005
     table = thresholds.trace_threshold(np.array([0.2, 0.6, 0.9, 0.95]), np.array([False, True, False, True])).set_index("threshold")
     assert table.loc[0.5].tolist() == [0.75, 2 / 3] and table.loc[0.0].tolist() == [1, 0.5]
+
+
+def test_a_glance_never_waits_and_hands_on_what_went_wrong():
+    queue, lane, go = inference.Queue(), ThreadPoolExecutor(1), threading.Event()
+
+    def work(tell) -> int:
+        go.wait(10)
+        tell(0.5)
+        return 7
+
+    with pytest.raises(inference.NotYet):
+        queue.glance("slow", work, lane)
+    go.set()
+    assert poll(lambda: queue.glance("slow", work, lane)) == 7
+
+    def fail(tell) -> int:
+        raise UserError("no weights")
+
+    with pytest.raises(UserError, match="no weights"):
+        poll(lambda: queue.glance("bad", fail, lane))
+    assert not queue.jobs
+    lane.shutdown()
+
+
+def poll(ask):
+    for _ in range(500):
+        try:
+            return ask()
+        except inference.NotYet:
+            time.sleep(0.01)
+    raise AssertionError("never done")

@@ -1,5 +1,6 @@
 """One image, large, in a dialog: what every model makes of it, what people say, where the models look, which images are alike."""
 
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -32,6 +33,7 @@ def image_detail(run: Run, answers: pd.DataFrame, models: list[str] | None = Non
 
     last = len(answers) - 1
     index = address.pick_number("Open image number", 0, last, key="image", placeholder=f"0–{last}", width=150)
+    address.leave_to_browser("image")
     wanted = [i for i in (index, *asked["ahead"]) if i is not None]
     details = [describe_image(run, answers, int(i), models or run.models) for i in wanted]
     if index is not None:
@@ -50,7 +52,11 @@ def image_detail(run: Run, answers: pd.DataFrame, models: list[str] | None = Non
 def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str]) -> dict:
     """All the lightbox shows of a test image but where the models look."""
     row = answers.iloc[index]
-    people, nearest = "", []
+    people, nearest, twins = "", [], []
+    try:
+        twins = traits.describe_duplicates(index)
+    except UserError as error:
+        twins = [str(error)]
     try:
         if votes := data.rank_votes(index):
             people = "People say " + ", ".join(f"{name} {share:.0%}" for name, share in votes[:3])
@@ -66,7 +72,7 @@ def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str
         "uri": thumbnails.image_uri(index),
         "alt": selection.describe_answer(row, run.models[-1]),
         "true": CLASSES[row["label"]],
-        "marks": ["⚑ label doubted by people"] * bool(row["relabelled"]) + traits.describe_duplicates(index),
+        "marks": ["⚑ label doubted by people"] * bool(row["relabelled"]) + twins,
         "people": people,
         "models": [
             {
@@ -94,20 +100,26 @@ def top_classes(logits: np.ndarray, true: int, n: int = 3) -> list[dict]:
 
 
 def find_looks(run: Run, index: int) -> dict:
-    """Grad-CAM of each trained model for its predicted class, each on its own scale; or why there is none."""
+    """Grad-CAM of each trained model for its predicted class, each on its own scale; or why there is none.
+
+    Nothing waits here, or arrow keys would: `again` says that some are still being computed.
+    """
     image = data.load_images().decode(index)
     if not can_compute(run):
         return stored_looks(run, index, image)
-    pictures = []
+    pictures, missing = [], False
     try:
         for model in run.models:
             predicted = int(data.load_logits(run, model)[index].argmax())
-            maps = inference.Question(run, model, image, predicted).ask("attribute", "The models look …", method="grad_cam")
-            whole = sum(one[0] for one in maps.values())  # the fusion has a map a branch
-            pictures.append(draw_look(model, predicted, image, whole))
+            with suppress(inference.NotYet):
+                maps = inference.Question(run, model, image, predicted).glance("attribute", method="grad_cam")
+                whole = sum(one[0] for one in maps.values())  # the fusion has a map a branch
+                pictures.append(draw_look(model, predicted, image, whole))
+                continue
+            missing = True
     except UserError as error:
         return {"why": str(error)}
-    return {"pictures": pictures}
+    return {"pictures": pictures, "again": missing}
 
 
 def stored_looks(run: Run, index: int, image: np.ndarray) -> dict:

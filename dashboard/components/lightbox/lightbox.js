@@ -2,6 +2,7 @@
 // Galleries tell what they show ("gallery" events); the server is asked for an image and its two neighbours ahead of time.
 
 const SETTLED = 250  // milliseconds on one image before the models are asked where they look
+const AGAIN = 400  // milliseconds until they are asked again for what was not computed yet
 
 function element(tag, className, text, ...children) {
   const made = document.createElement(tag)
@@ -18,7 +19,7 @@ function picture(uri, alt) {
   return image
 }
 
-function writeAddress(index) {  // before the server does, which would make an entry in the history of every image
+function writeAddress(index) {  // the server leaves this to us: no entry in the history for each image
   const url = new URL(location.href)
   if (index === null) url.searchParams.delete('image')
   else url.searchParams.set('image', index)
@@ -110,6 +111,7 @@ class Lightbox {
     const next = list.items.findIndex((item) => item.index === this.current) + by
     if (list.items[next]) this.open(list.items[next].index, list.key)
     else if (list.page + by >= 1 && list.page + by <= list.pages && !this.turned) {
+      clearTimeout(this.waiting)
       this.turned = { key: list.key, page: list.page, by }
       list.turn(by)
     }
@@ -124,9 +126,15 @@ class Lightbox {
     const request = (look) => {
       this.trigger('asked', { index, ahead: ahead.filter((other) => !this.details.has(other)), look, number: this.sent })
     }
+    const look = () => {
+      const looks = this.details.get(index)?.looks
+      if (looks && !looks.again) return
+      request(true)
+      this.waiting = setTimeout(look, AGAIN)
+    }
     this.waiting = setTimeout(() => {
       request(false)
-      this.waiting = setTimeout(() => { if (!this.details.get(index)?.looks) request(true) }, SETTLED)
+      this.waiting = setTimeout(look, SETTLED)
     }, this.details.has(index) ? 120 : 0)
   }
 
@@ -198,7 +206,7 @@ class Lightbox {
     ]))
     set('.looks', element('h3', '', 'Where they look (Grad-CAM for the predicted class)'),
       ...(detail.looks?.pictures ?? []).map(({ uri, text }) => element('figure', '', '', picture(uri, text), element('figcaption', '', text))),
-      ...(detail.looks?.pictures ? [] : [element('p', 'faint', detail.looks?.why ?? 'The models look …')]))
+      ...(detail.looks && !detail.looks.again && !detail.looks.why ? [] : [element('p', 'faint', detail.looks?.why ?? 'The models look …')]))
     set('.nearest', element('h3', '', detail.nearest.title), ...detail.nearest.images.map(({ index, uri, alt }) => {
       const button = element('button', '', '', picture(uri, alt))
       button.type = 'button'
