@@ -162,6 +162,12 @@ def draw_controls(asked: Asked) -> go.Figure:
     return forest(rows, "Is it fusing, or something simpler?")
 
 
+def draw_disagreement(asked: Asked) -> go.Figure:
+    kinds = {"architectures": "two architectures", "trainings": f"{theme.label(asked.finding.against)} twice"}
+    shares = {words: asked.finding.numbers[f"disagreement_{kind}"] for kind, words in kinds.items()}
+    return dots(shares, "How often is exactly one of two networks correct?", "test images on which exactly one is correct (%)")
+
+
 def draw_branches(asked: Asked) -> go.Figure:
     if asked.finding.id == "branches":
         table = selection.share_branches(data.load_answers(asked.run), data.load_branches(asked.run)["contribution"], "class")
@@ -196,6 +202,7 @@ KINDS = {
     "people": Kind("errors", draw_people),
     "doubtful": Kind("errors", draw_doubtful),
     "controls": Kind("evidence", draw_controls),
+    "disagreement": Kind("evidence", draw_disagreement),
     "branches": Kind("attributions", draw_branches),
     "robustness": Kind("robustness", draw_robustness),
 }
@@ -203,7 +210,7 @@ KINDS = {
 
 THEMES = {  # claims that belong together -> their kinds; seeds go first, where the claims do
     "Is fusing more accurate?": ("seeds", "accuracy"),
-    "Is it fusing, or something simpler?": ("controls", "headroom", "probe"),
+    "Is it fusing, or something simpler?": ("controls", "disagreement", "headroom", "probe"),
     "Class by class": ("classes",),
     "What the branches are worth": ("branches",),
     "From training to validation images": ("gap",),

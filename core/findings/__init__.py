@@ -92,6 +92,8 @@ CLAIMS = (
     Claim("late", "controls", "Fusion is more accurate than the two networks combined after training", controls.compare_with_late),
     Claim("twice", "controls", "Fusion is more accurate than two trainings of one network, averaged", controls.compare_with_twice),
     Claim("architectures", "controls", "Averaging two architectures beats averaging two trainings of one", controls.compare_architectures),
+    Claim("disagreement", "disagreement", "Two architectures err on different images more than two trainings of {other}",
+          controls.compare_disagreement, BETTER),
     Claim("robustness", "robustness", "Corrupted images mislead fusion less than {other}", robustness.compare_robustness, BETTER,
           (robustness.CORRUPTED,)),
     Claim("robustness-ensemble", "robustness", "Corrupted images mislead fusion less than {other}", robustness.compare_robustness, ENSEMBLE,

@@ -125,10 +125,16 @@ def compare_matched(evidence: Evidence, other: str) -> Result:
     """One network that costs at least as much: does fusing two beat it?"""
     run = evidence.run
     if other not in run.models:
-        more = f"run python scripts/train.py --recipe {run.recipe.name} --model {other} --seed {run.record['seed']} --resume"
-        raise UserError(f"This run holds no {label(other)}, a single network of at least the fusion's cost: {more}")
+        place = f"{run.path.parent.name}/{run.name}"
+        more = f"run python scripts/train.py --recipe {run.recipe.name} --model {other} --seed {run.record['seed']} --out {place} --resume"
+        start = f"from torchvision's ImageNet weights, unless --start-weights names a folder with {other}.safetensors"
+        raise UserError(f"This run holds no {label(other)}, a single network of at least the fusion's cost: {more}, which starts {start}")
     costs = {model: run.record["models"][model].get("macs") for model in ("fusion", other)}
     remark = f"Multiply-accumulates: {costs['fusion'] / 1e6:.0f} M against {costs[other] / 1e6:.0f} M." if all(costs.values()) else ""
+    starts = run.record["start_weights"]
+    if other in starts and {starts[other]["name"]} != {starts[model]["name"] for model in BASELINES}:
+        named = "; ".join(f"{label(model)}, {starts[model]['name']}" for model in (*BASELINES, other))
+        remark += f" They did not start alike: {named}."
     return compare_pair(evidence.correct("fusion"), evidence.correct(other), ("Fusion", name(other)), remark)
 
 
@@ -158,6 +164,41 @@ def compare_architectures(evidence: Evidence, _: str | None) -> Result:
     """Is it the second architecture, or just a second network? Both averaged, neither trained together."""
     words, correct = find_twice(evidence)
     return compare_pair(evidence.correct(ENSEMBLE), correct, ("Averaging the two architectures", words))
+
+
+def compare_disagreement(evidence: Evidence, other: str) -> Result:
+    """Do two architectures err on different images more than two trainings of the better one? Else they have no more to gain."""
+    again = [run for run in evidence.seeds if run is not evidence.run]
+    if not again:
+        find_twice(evidence)  # says what is missing
+    architectures = [evidence.correct(model) for model in BASELINES]
+    trainings = [evidence.correct(other), test_correct(again[0], other)]
+    apart = [first != second for first, second in (architectures, trainings)]
+    measures = {"architectures": combine.measure_pair(*architectures), "trainings": combine.measure_pair(*trainings)}
+    difference, interval = metrics.accuracy_difference(*apart)
+    p = metrics.mcnemar(*apart)
+    verdict = judge(difference, p)
+    listed = ", ".join(
+        f"two {kind} {percent(one['disagreement'])} (none correct on {percent(one['double_fault'])}; Q {one['q']:.3f}, "
+        f"kappa {one['kappa']:.3f})"
+        for kind, one in measures.items()
+    )
+    return Result(
+        statement=choose(
+            verdict,
+            f"Two architectures err on different images more than two trainings of {name(other)}",
+            f"Whether two architectures err on different images more than two trainings of {name(other)} is not distinguishable",
+            f"Two architectures err on different images less than two trainings of {name(other)}",
+        ),
+        details=f"Images on which exactly one is correct: {listed}. Difference: {points(difference)} {bracket(interval)}, {show_p(p)}.",
+        verdict=verdict,
+        numbers={f"{key}_{kind}": value for kind, one in measures.items() for key, value in one.items()} | {"difference": difference},
+        test="exact McNemar on the images on which exactly one is correct; paired bootstrap",
+        p=p,
+        effect=difference,
+        interval=interval,
+        n=len(apart[0]),
+    )
 
 
 def compare_with_late(evidence: Evidence, _: str | None) -> Result:

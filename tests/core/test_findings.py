@@ -496,10 +496,25 @@ def test_a_second_network_of_the_same_kind_is_a_control(folder):
         controls.compare_with_twice(Evidence.load(runs[0], runs[:1]), None)
 
 
+def test_two_architectures_disagree_more_than_two_trainings(folder):
+    runs = open_seeds(folder, 2)
+    evidence = Evidence.load(runs[0], runs)
+    predicted = {one: [results.load_predictions(run, one) for run in runs] for one in BASELINES}
+    correct = {one: [p.logits.argmax(axis=1) == p.labels for p in pair] for one, pair in predicted.items()}
+    apart = correct["resnet18"][0] != correct["mobilenet_v2"][0], correct["resnet18"][0] != correct["resnet18"][1]
+    found = controls.compare_disagreement(evidence, "resnet18")
+    table = [[0, int((apart[0] & ~apart[1]).sum())], [int((~apart[0] & apart[1]).sum()), 0]]
+    assert found.p == pytest.approx(mcnemar(table, exact=True).pvalue) and found.effect == pytest.approx(apart[0].mean() - apart[1].mean())
+    kappa = sklearn.metrics.cohen_kappa_score(correct["resnet18"][0], correct["mobilenet_v2"][0])
+    assert found.numbers["kappa_architectures"] == pytest.approx(kappa)
+    with pytest.raises(UserError, match="needs a second seed"):
+        controls.compare_disagreement(Evidence.load(runs[0], runs[:1]), "resnet18")
+
+
 def test_a_single_network_of_the_fusions_cost(tmp_path):
     folder = tmp_path
     run = results.load_run(make_run(folder, "seed0", n_test=400, labels=LABELS[:400]))
-    with pytest.raises(UserError, match=r"holds no ResNet34.*--model resnet34 --seed 0 --resume"):
+    with pytest.raises(UserError, match=r"holds no ResNet34.*--model resnet34 --seed 0 --out \S+ --resume, which starts"):
         controls.compare_matched(Evidence.load(run), "resnet34")
     with_control = copy_run(
         folder, "seed0", "with-resnet34", lambda record: record["models"].update(resnet34={"macs": 2 * record["models"]["fusion"]["macs"]})
@@ -538,6 +553,7 @@ def test_every_claim_can_be_traced_and_says_no_more_than_its_test(folder):
             "matched",
             "twice",
             "architectures",
+            "disagreement",
         ),
     }
 
