@@ -56,7 +56,7 @@ def test_a_click_on_a_cell_shows_exactly_its_images(page, answers, true, predict
     wanted = answers[(answers["label"] == CLASSES.index(true)) & (answers["fusion_predicted"] == CLASSES.index(predicted))]
     expect(page.locator("button[data-index]")).to_have_count(len(wanted))
     assert shown_images(page) == set(wanted["index"])
-    assert f"true_class={true}" in page.url and f"predicted_class={predicted}" in page.url
+    assert f"true={true}" in page.url and f"predicted={predicted}" in page.url
 
 
 def test_a_click_follows_another_click_and_survives_normalising(page, answers):
@@ -151,3 +151,19 @@ def test_no_view_has_a_serious_fault_in_axe(page, scheme):
             if fault["impact"] in ("serious", "critical"):
                 found += [f"{view or 'overview'}: {fault['id']}: {node['html'][:200]}" for node in fault["nodes"]]
     assert found == []
+
+
+def test_one_choice_costs_one_history_entry_and_back_comes_back_to_it(page, answers):
+    """Also from another page: the filter, the model and the image come back."""
+    open_view(page, "errors?outcome=model+wrong&true=cat&true=dog")
+    entries = page.evaluate("history.length")
+    page.get_by_role("link", name="Confusion").click()
+    expect(page.locator("h1").first).to_have_text("Confusion")
+    settle(page)
+    assert page.evaluate("history.length") == entries + 1
+    assert "Confusion · imagenet-96-seed0" in page.title()
+    page.go_back()
+    expect(page.locator("h1").first).to_contain_text("Errors")
+    settle(page)
+    wanted = answers[answers["label"].isin([3, 5]) & ~answers["fusion_correct"]]
+    expect(page.get_by_text(f"{len(wanted):,} of {len(answers):,} test images").first).to_be_visible()

@@ -1,0 +1,82 @@
+"""Addresses: one spelling, old ones understood, and every link that a page offers shows what it says in a fresh session."""
+
+import subprocess
+import sys
+from urllib.parse import parse_qs
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.config import ROOT
+from dashboard.Home import PAGES
+from tests.dashboard.conftest import component, open_page
+
+VIEWS = [view for group in PAGES.values() for view in group]
+
+
+def links(app: AppTest) -> dict[str, tuple[str, dict[str, list[str]]]]:
+    """What a page's own links lead to: label -> view, parameters."""
+    found = (element.proto for element in app.main.get("page_link"))
+    return {link.label: (link.page, parse_qs(link.query_string)) for link in found}
+
+
+def images(app: AppTest) -> list[int]:
+    return [item["index"] for item in component(app, "image_gallery")["items"]]
+
+
+@pytest.mark.parametrize("model", ["resnet18", "ResNet18"])
+@pytest.mark.parametrize("keys", [("true", "predicted"), ("true_class", "predicted_class")])
+def test_labels_and_former_keys_are_understood_and_written_as_folders(model, keys, visit):
+    app = visit("confusion", model=model, **dict(zip(keys, ("cat", "dog"), strict=True)))
+    assert any("that ResNet18 calls **dog**" in block.value for block in app.markdown)
+    assert {key: app.query_params[key] for key in ("model", "true", "predicted")} == {
+        "model": "resnet18",
+        "true": "cat",
+        "predicted": "dog",
+    }
+    assert "true_class" not in app.query_params
+
+
+def test_all_of_them_are_the_same_images_in_a_fresh_session(visit):
+    here = visit("confusion", model="mobilenet_v2", true="cat", predicted="dog", run="imagenet-96-seed1")
+    view, query = links(here)["All of them, with every filter"]
+    assert view == "errors" and query["run"] == ["imagenet-96-seed1"] and query["model"] == ["mobilenet_v2"]
+    assert images(open_page(view, **query, per_page="200")) == images(here) != []
+
+
+def test_the_way_back_restores_what_was_seen(visit):
+    view, query = links(visit("confusion", model="resnet18", true="cat", predicted="dog"))["All of them, with every filter"]
+    there = open_page(view, **query)
+    view, query = links(there)["← Back to Confusion"]
+    again = open_page(view, **query)
+    assert view == "confusion" and any("that ResNet18 calls **dog**" in block.value for block in again.markdown)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_link_takes_the_run_along(view, visit):
+    """In the sidebar, and on the page."""
+    app = visit(view, run="imagenet-96-seed1")
+    for link in [element.proto for element in app.get("page_link")]:
+        assert parse_qs(link.query_string)["run"] == ["imagenet-96-seed1"], link.label
+        assert link.page != view or link in [element.proto for element in app.sidebar.get("page_link")], (
+            f"{link.label} leads to its own page"
+        )
+
+
+@pytest.mark.parametrize("way", ["//evil.example", "errors/../../x?run=1", "nothing?x=1", "errors"])
+def test_a_way_back_that_names_no_page_is_not_offered(way, visit):
+    app = visit("confusion", **{"from": way})
+    assert all(view in VIEWS for view, _ in links(app).values())
+
+
+def test_protection_holds_from_any_folder(tmp_path):
+    """Without its settings a server would listen to all addresses, collect statistics and show its errors."""
+    code = (
+        "import sys; from streamlit import config; config._main_script_path = sys.argv[1]; config.get_config_options(force_reparse=True)\n"
+        "names = ('server.address', 'server.enableXsrfProtection', 'server.maxUploadSize', 'browser.gatherUsageStats',"
+        " 'client.showErrorDetails')\n"
+        "print([config.get_option(name) for name in names])"
+    )
+    home = str(ROOT / "dashboard" / "Home.py")
+    done = subprocess.run([sys.executable, "-c", code, home], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['localhost', True, 5, False, 'none']"
