@@ -32,6 +32,7 @@ PAGES = {
     "In class": {
         "present": "Present",
         "quiz": "Quiz",
+        "glossary": "Glossary",
     },
     "Explore": {
         "training": "Training curves",
@@ -84,6 +85,7 @@ def main() -> None:
             st.session_state["current"] = run, components.pick_models(run)
             show_links(links)
             address.offer_return(titles)
+            components.explain_words()
             page.run()
             address.finish()
     except MissingFile as error:  # which this run never had: no fault

@@ -32,12 +32,12 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     "dashboard/report.py": ("core", "diagram", "figures", "selection", "theme"),
     "dashboard/components": (
         *("core.config", "core.explain", "core.images", "core.metrics", "core.results", "core.slices", "address", "claim_table", "claims"),
-        *("components", "data", "diagram", "figures", "filters", "inference", "selection", "theme", "thumbnails", "traits"),
+        *("components", "data", "diagram", "figures", "glossary", "filters", "inference", "selection", "theme", "thumbnails", "traits"),
     ),
     "dashboard/views": (
         *("core.config", "core.explain", "core.findings", "core.images", "core.metrics", "core.results", "core.robustness"),
         *("address", "claims", "components", "data", "deck", "diagram", "figures"),
-        *("filters", "inference", "report", "selection", "theme", "traits"),
+        *("filters", "glossary", "inference", "report", "selection", "theme", "traits"),
     ),
     "dashboard/Home.py": ("address", "core.config", "core.results", "components", "data", "process"),
 }

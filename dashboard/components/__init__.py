@@ -6,6 +6,7 @@ from dashboard.components.class_curves import show_class_curves, show_threshold
 from dashboard.components.deck import show_deck
 from dashboard.components.filter_bar import change_filter, choose_images, filter_images
 from dashboard.components.gallery import image_gallery, paged_gallery
+from dashboard.components.glossary import explain_words
 from dashboard.components.lightbox import image_detail
 from dashboard.components.matrix import small_matrix
 from dashboard.components.picture import pick_picture, picture_html
@@ -23,6 +24,7 @@ __all__ = [
     "change_filter",
     "choose_images",
     "draw_images",
+    "explain_words",
     "filter_images",
     "image_detail",
     "image_gallery",

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from core import metrics
-from dashboard import components, data, figures, theme
+from dashboard import components, data, figures, glossary, theme
 
 run, models = st.session_state["current"]
 _, findings = data.load_findings(run)
@@ -43,7 +43,9 @@ st.dataframe(
     hide_index=True,
     column_order=["model", *table.columns],
     column_config={
-        name: st.column_config.NumberColumn(format="%.4f" if name != "temperature" else "%.2f")
+        name: st.column_config.NumberColumn(
+            format="%.4f" if name != "temperature" else "%.2f", help=glossary.explain(name.removesuffix(" with temperature"))
+        )
         for name in table.columns
     },
 )  # fmt: skip

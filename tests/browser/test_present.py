@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from core import results, summaries
 from core.config import CLASSES
+from dashboard.glossary import explain
 
 expect.set_options(timeout=60_000)  # a loaded machine is slow, not wrong
 MEASURE = """() => {
@@ -282,3 +283,22 @@ def test_titles_labels_and_digits_of_charts_are_whole(page, view, width):
           return [Math.max(...digits.map((text) => text.getBoundingClientRect().width)), xaxis._length / 10]
         }""")
         assert 0 < wide < cell, f"digits {wide} px wide in cells of {cell} px"
+
+
+def test_a_word_of_statistics_is_explained_under_the_pointer(page):
+    open_charts(page, "calibration")
+    page.wait_for_function("CSS.highlights.get('glossary')?.size > 1")
+    place = page.evaluate("""() => {
+      const text = (one) => one.startContainer.data.slice(one.startOffset, one.endOffset)
+      const marked = [...CSS.highlights.get('glossary')].find((one) => text(one) === 'AURC')
+      const range = document.createRange()
+      range.setStart(marked.startContainer, marked.startOffset)
+      range.setEnd(marked.endContainer, marked.endOffset)
+      marked.startContainer.parentElement.scrollIntoView({ block: 'center' })
+      const box = range.getBoundingClientRect()
+      return [box.left + box.width / 2, box.top + box.height / 2]
+    }""")
+    page.mouse.move(*place)
+    expect(page.locator(".glossary-tip.shown")).to_have_text(f"AURC: {explain('AURC')}")
+    page.mouse.move(5, 5)
+    expect(page.locator(".glossary-tip.shown")).to_have_count(0)

@@ -1,0 +1,27 @@
+"""One file explains every word of statistics, and the words the pages use are in it."""
+
+import re
+
+import pytest
+
+from core.config import ROOT
+from dashboard.glossary import WORDS, explain
+
+FORMS = [form for word in WORDS for form in (word.name, *word.forms)]
+
+
+def test_no_word_stands_twice_and_every_meaning_is_a_sentence():
+    assert len(set(FORMS)) == len(FORMS)
+    assert all(word.meaning.endswith(".") and len(word.meaning) > 20 for word in WORDS)
+
+
+@pytest.mark.parametrize("name", ["McNemar", "Holm", "Wilson", "MACs", "AURC", "NLL", "Brier", "t-SNE", "points", "bootstrap"])
+def test_the_words_pages_use_are_explained_and_still_used(name):
+    assert explain(name)
+    text = " ".join(path.read_text(encoding="utf-8") for folder in ("dashboard", "core/findings") for path in (ROOT / folder).rglob("*.py"))
+    assert len(re.findall(rf"\b{re.escape(name)}\b", text)) > 1
+
+
+def test_the_glossary_page_lists_every_word(visit):
+    text = visit("glossary").markdown[0].value
+    assert all(f"- **{word.name}**: {word.meaning}" in text for word in WORDS)
