@@ -96,7 +96,7 @@ def main() -> None:
         address.finish()
         raise
     finally:
-        process.spare_collector()
+        process.tidy()
 
 
 def show_links(place: DeltaGenerator) -> None:

@@ -23,7 +23,8 @@ from core.explain import METHODS
 from core.results import Run
 from dashboard.data import stamp
 
-SHORT, LONG = (ThreadPoolExecutor(1, name) for name in ("short", "long"))  # so that short work never waits for long; more take memory
+# A thread for each kind of work, so that short work never waits for long; more of a kind would take memory and be done no sooner.
+SHORT, MAPS, CHECKS = (ThreadPoolExecutor(1, name) for name in ("short", "maps", "checks"))
 FEW = 2  # images through a model, at most, in short work: a prediction, Grad-CAM, Saliency
 KEPT = 500  # answers
 PATIENCE = 0.1  # seconds between two looks at whether the visitor is still there
@@ -186,7 +187,7 @@ class Question:
         return self.run.path, stamp(self.run.path / self.model), self.model, self.image.tobytes(), self.target, self.contrast
 
     def ask(self, name: str, text: str = "Explaining …", **options: Any) -> Any:
-        """The function `name` of core.explain's methods or trust, on this question; remembered. Raises UserError where weights are missing.
+        """The function `name` of core.explain on this question, remembered. Raises UserError where weights are missing.
 
         `text` stands beside the bar that shows its progress.
         """
@@ -211,5 +212,8 @@ class Question:
             return function(question, progress=tell, **options)
 
         hashable = tuple((k, v.tobytes() if isinstance(v, np.ndarray) else v) for k, v in sorted(options.items()))
-        short = name == "score_change" or (name == "attribute" and METHODS[options["method"]].passes <= FEW)
-        return (self.key, name, hashable), compute, SHORT if short else LONG
+        if name == "score_change" or (name == "attribute" and METHODS[options["method"]].passes <= FEW):
+            lane = SHORT
+        else:
+            lane = MAPS if name == "attribute" else CHECKS
+        return (self.key, name, hashable), compute, lane

@@ -169,7 +169,10 @@ if FUSION.name in questions:
     st.subheader("Which branch of the fusion carries the prediction?")
     left, right = st.columns(2)
     with left:
-        show_branch_sums(questions[FUSION.name])
+        if "integrated_gradients" in methods:
+            show_branch_sums(questions[FUSION.name])
+        else:  # which takes a while, and was not asked for
+            st.caption("Choose Integrated Gradients above to see what each branch adds for this image.")
     with right, components.section():
         components.show_branches(run, answers, None if mine else index)
 

@@ -63,7 +63,7 @@ def test_the_branches_add_up_to_the_change_of_the_score(visit_tiny, tiny_results
     from core.evaluate import load_shipped_model
     from core.explain.score import Question, pick_images, score_change
 
-    app = visit_tiny("attributions", image="5", methods=["saliency"], explain="horse")
+    app = visit_tiny("attributions", image="5", methods=["integrated_gradients"], explain="horse")
     figure = charts(app)["How much does each branch add for horse?"]
     run = results.load_run(tiny_results / "imagenet-96-seed1")
     images = pick_images(results.load_test_images(tiny_results), [5])

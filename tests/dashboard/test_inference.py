@@ -10,7 +10,7 @@ import pytest
 
 from core import results
 from dashboard import inference
-from dashboard.inference import LONG, SHORT, Abandoned, Queue
+from dashboard.inference import CHECKS, MAPS, SHORT, Abandoned, Queue
 
 SOON = 5  # seconds within which a thread of a busy machine gets its turn
 
@@ -60,8 +60,8 @@ def test_work_stops_when_its_last_visitor_leaves_and_only_then():
     queue, work = Queue(), Work()
     first, second = threading.Event(), threading.Event()
     with ThreadPoolExecutor(2) as visitors:
-        one = visitors.submit(queue.ask, "key", work, LONG, leave_when(first))
-        two = visitors.submit(queue.ask, "key", work, LONG, leave_when(second))
+        one = visitors.submit(queue.ask, "key", work, CHECKS, leave_when(first))
+        two = visitors.submit(queue.ask, "key", work, CHECKS, leave_when(second))
         assert work.started.wait(SOON)
         while queue.jobs["key"].waiting < 2:
             time.sleep(0.01)
@@ -80,32 +80,41 @@ def test_work_that_has_not_begun_is_taken_out_of_the_queue():
     gone = threading.Event()
     gone.set()
     with ThreadPoolExecutor(1) as visitors:
-        running = visitors.submit(queue.ask, "busy", busy, LONG, None)
+        running = visitors.submit(queue.ask, "busy", busy, CHECKS, None)
         assert busy.started.wait(SOON)
         with pytest.raises(Left):
-            queue.ask("never", never, LONG, leave_when(gone))
+            queue.ask("never", never, CHECKS, leave_when(gone))
         busy.finish.set()
         assert running.result(SOON) == "done"
-    assert queue.ask("next", lambda tell: 3, LONG, None) == 3 and not never.started.is_set()
+    assert queue.ask("next", lambda tell: 3, CHECKS, None) == 3 and not never.started.is_set()
 
 
 def test_who_asks_again_after_all_have_left_gets_an_answer():
     queue, first, again = Queue(), Work(), Work()
     again.finish.set()
     with pytest.raises(Left):
-        queue.ask("key", first, LONG, leave_when(first.started))
-    assert queue.ask("key", again, LONG, None) == "done" and first.stopped.is_set()
+        queue.ask("key", first, CHECKS, leave_when(first.started))
+    assert queue.ask("key", again, CHECKS, None) == "done" and first.stopped.is_set()
 
 
 def test_short_work_does_not_wait_for_long():
     queue, work = Queue(), Work()
     with ThreadPoolExecutor(1) as visitors:
-        running = visitors.submit(queue.ask, "long", work, LONG, None)
+        running = visitors.submit(queue.ask, "long", work, CHECKS, None)
         assert work.started.wait(SOON)
         assert queue.ask("short", lambda tell: 1, SHORT, None) == 1
         assert not running.done()
         work.finish.set()
         assert running.result(SOON) == "done"
+
+
+def test_each_kind_of_work_has_its_thread(monkeypatch):
+    monkeypatch.setattr(inference, "wait_for", lambda key, compute, lane, text: lane)
+    monkeypatch.setattr(inference.Question, "key", ())
+    question = inference.Question(None, "fusion", np.zeros((32, 32, 3), np.uint8), 3)
+    assert {question.ask("attribute", method=method) for method in ("grad_cam", "saliency", "guided_backprop")} == {SHORT}
+    assert {question.ask("attribute", method=method) for method in ("integrated_gradients", "occlusion", "smoothgrad")} == {MAPS}
+    assert {question.ask(name, method="saliency") for name in ("randomize", "measure_sensitivity")} == {CHECKS}
 
 
 def test_what_work_raises_reaches_who_waits_and_is_not_remembered():
@@ -161,4 +170,4 @@ def test_a_visitor_leaves_the_checks_and_the_next_prediction_comes_at_once(tiny_
     start = time.perf_counter()
     logits, _ = inference.predict_image(run, image)
     assert list(logits) and time.perf_counter() - start < SOON
-    assert LONG.submit(len, passes).result(SOON) < 20  # the lane is free, and little was computed in vain
+    assert CHECKS.submit(len, passes).result(SOON) < 20  # the lane is free, and little was computed in vain
