@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import log_softmax
 
 from core import metrics, results
-from core.config import BASELINES, ENSEMBLE, FUSION, MODELS, label
+from core.config import BASELINES, ENSEMBLE, FUSION, MODELS, UserError, label
 from core.results import Run
 
 FOLDS = 5
@@ -104,7 +104,12 @@ WAYS = {  # name: label, fit; the first needs nothing but the networks, nor does
 
 
 def cross_fit(fit: Callable[[np.ndarray, Logits], Combine], labels: np.ndarray, val: Logits, test: Logits) -> tuple[np.ndarray, np.ndarray]:
-    """Combined logits of validation and test images: each validation image's by a fit to four fifths that lack it, test by all."""
+    """Combined logits of validation and test images: each validation image's by a fit to four fifths that lack it, test by all.
+
+    Raises UserError where there are fewer validation images than folds.
+    """
+    if len(labels) < FOLDS:
+        raise UserError(f"To combine two networks by validation images takes {FOLDS} of them, and there are {len(labels)}")
     fold = np.random.default_rng(0).permutation(len(labels)) % FOLDS
     combined = np.empty(val[0].shape)
     for one in range(FOLDS):

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from core import metrics
-from core.config import BASELINES, TRIO
+from core.config import BASELINES, TRIO, UserError
 from core.findings.evidence import Evidence
 from core.findings.finding import ALPHA, Need, Result, bracket, choose, judge, judge_interval, name, percent, points, show_p
 
@@ -20,6 +20,8 @@ def compare_gaps(evidence: Evidence, other: str) -> Result:
     gap = {model: train[model].mean() - val[model].mean() for model in samples}
     smaller = gap[other] - gap["fusion"]
     pairs = [split["fusion"] - split[other] for split in (train, val)]  # both models saw the same images of each split
+    if min(map(len, pairs)) < 2:
+        raise UserError("It needs at least two training and two validation images")
     error = np.sqrt(sum(pair.var(ddof=1) / len(pair) for pair in pairs))
     half = -ndtri(ALPHA / 2) * error
     interval = (float(smaller - half), float(smaller + half))

@@ -65,7 +65,7 @@ def change_field(record: dict, place: tuple, value: object) -> dict:
     return record
 
 
-@settings(max_examples=500, **LAX)
+@settings(max_examples=200, **LAX)
 @given(st.data())
 def test_any_field_of_run_json_is_read_or_named(run, data):
     path = run / "run.json"
@@ -86,7 +86,7 @@ def test_any_field_of_run_json_is_read_or_named(run, data):
         path.write_text(content, encoding="utf-8")
 
 
-@settings(max_examples=25, **LAX)
+@settings(max_examples=12, **LAX)
 @given(st.data())
 def test_what_is_read_opens_every_page(run, data):
     path = run / "run.json"
@@ -158,7 +158,7 @@ def test_tables_that_say_the_same_are_read_alike(made, tmp_path, table, change):
     assert all(np.array_equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
 
 
-@settings(max_examples=150, **LAX)
+@settings(max_examples=80, **LAX)
 @given(st.data())
 def test_any_wrong_column_is_named(made, tmp_path_factory, data):
     table = data.draw(st.sampled_from(sorted(TABLES)))
@@ -207,14 +207,8 @@ def keep_logits(run: Path) -> None:
 
 @pytest.mark.parametrize(
     ("n", "models", "change"),
-    [
-        (1, TRIO, None),
-        (50, TRIO, know_nothing),
-        (60, ("mobilenet_v2",), None),
-        (200, ("resnet18", "fusion"), keep_logits),
-        (200, TRIO, keep_logits),
-    ],
-    ids=["one image", "nothing known", "one model", "logits of two models", "logits alone"],
+    [(1, TRIO, None), (50, ("resnet18", "fusion"), know_nothing), (60, ("mobilenet_v2",), None), (200, TRIO, keep_logits)],
+    ids=["one image", "two models of which nothing is known", "one model", "logits alone"],
 )
 def test_small_and_foreign_runs_open_every_page(tmp_path, monkeypatch, n, models, change):
     run = make_results(tmp_path / "results", n, models)
