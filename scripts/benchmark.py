@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="images/s of training, of its bare steps, and of the usual input pipeline")
-    train.add_argument("--recipe", required=True, choices=RECIPES, help="a named, complete set of training settings")
+    train.add_argument("--recipe", default="cpu-96", choices=RECIPES, help="a named, complete set of training settings (default: cpu-96)")
     train.add_argument("--model", nargs="+", default=["all"], choices=["all", *MODELS], help="which models (default: all)")
     train.add_argument("--data", type=Path, help="folder that holds cifar-10-batches-py (default: download to data/)")
     train.add_argument("--start-weights", default="none", metavar="imagenet|none|FOLDER", help="as in train.py (default: none)")
