@@ -58,13 +58,16 @@ def rewrite(args: argparse.Namespace, world: World) -> str:
     folder = args.checkpoints / args.run.name
     paths = [folder / f"{m}.pt" for m in MODELS if m in args.model or ("all" in args.model and (folder / f"{m}.pt").exists())]
     if not paths:
-        raise UserError(f"{folder} holds no checkpoints: train them with python scripts/train.py, or name their folder with --checkpoints")
+        raise UserError(
+            f"{folder} holds no checkpoints: train them (python scripts/train.py --help), or name their folder with --checkpoints"
+        )
     checkpoints = [load_checkpoint(path) for path in paths]
     for path, checkpoint in zip(paths, checkpoints, strict=True):
         results.check_same_run(path, checkpoint["run"], checkpoints[0]["run"])
-        done, epochs = len(checkpoint["history"]), Recipe.from_dict(checkpoint["run"]["recipe"]).epochs
-        if done < epochs:
-            raise UserError(f"{path} has {done} of {epochs} epochs: finish it with python scripts/train.py --resume")
+        recipe, done = Recipe.from_dict(checkpoint["run"]["recipe"]), len(checkpoint["history"])
+        if done < recipe.epochs:
+            more = f"python scripts/train.py --recipe {recipe.name} --seed {checkpoint['run']['seed']} --resume"
+            raise UserError(f"{path} has {done} of {recipe.epochs} epochs: finish it with {more}")
     write_results(args.run, checkpoints, load_cifar10(args.data, world.device), world)
     return f"wrote {args.run}: {', '.join(path.stem for path in paths)}"
 

@@ -15,16 +15,11 @@ from core import results
 from core.config import ROOT
 
 PAGES = ("README.md", "results/README.md", ".github/CONTRIBUTING.md", ".github/SERVING.md")
-LINE = re.compile(
-    r"(?:python|torchrun --nproc-per-node \d+) scripts/(\w+)\.py((?: [\w./<>{}=-]*[\w/<>{}=])*)(?=$|[`'\"#,.:;)\]\n]|  | #| \|)", re.M
-)
-BLANKS = {
-    "seed": "1",
-    "recipe": "cpu-96",
-    "with_losses": "cpu-96",
-    "model": "fusion",
-    "other": "fusion",
-}  # what fills {…}, by what stands in it
+START = r"(?:python|torchrun --nproc-per-node \d+) scripts/(\w+)\.py"
+END = r"(?=$|[`'\"#,.:;)\]\n]|  | #| \|)"
+LINE = re.compile(START + r"((?: [\w./<>{}=-]*[\w/<>{}=])*)" + END, re.M)
+# what fills {…}, by a word in it
+BLANKS = {"seed": "1", "recipe": "cpu-96", "with": "cpu-96", "model": "fusion", "other": "fusion"}
 RUNS = re.compile(r"results/(?:RUN\b|<run>|imagenet-[\w-]+)|\{run\}|\bRUN\b")
 
 
@@ -58,7 +53,7 @@ def printed_commands() -> list[tuple[str, str, str]]:
             for match in LINE.finditer(text):
                 arguments = RUNS.sub("results/run", match[2]).strip()
                 found.setdefault((match[1], arguments), str(path.relative_to(ROOT)))
-            cut = len(re.findall(r"(?:python|torchrun --nproc-per-node \d+) scripts/\w+\.py", text)) - len(LINE.findall(text))
+            cut = len(re.findall(START, text)) - len(LINE.findall(text))
             assert cut == 0, f"{path}: put a mark after the command, so that one sees where it ends: {text}"
     return [(place, script, arguments) for (script, arguments), place in sorted(found.items())]
 
@@ -94,7 +89,7 @@ def readme_table() -> list[tuple[str, str]]:
 
 
 def test_the_commands_of_the_readme_run_as_printed(fake_cifar, trained, script, tmp_path, monkeypatch):
-    """On made-up data, with only the options that say where it lies and, for the benchmark, how little to do."""
+    """On made-up data, with only the options that say where it lies and how little to do."""
     run = shutil.copytree(trained, tmp_path / "results" / "run")
     shutil.copy(trained.parent / "test_images.parquet", tmp_path / "results")
     shutil.copytree(trained.parent.parent / "checkpoints" / "run", tmp_path / "checkpoints" / "run")
@@ -103,6 +98,7 @@ def test_the_commands_of_the_readme_run_as_printed(fake_cifar, trained, script, 
     here = {
         "evaluate": ["--data", fake_cifar, "--checkpoints", tmp_path / "checkpoints"],
         "benchmark": ["--data", fake_cifar, "--steps", 1, "--recipe", "smoke"],
+        "explain": ["--method", "saliency"],
     }
     started = {"--probe": ["--start-weights", "none"], "--features": ["--start-weights", "none"]}
     assert len(readme_table()) > 5

@@ -218,7 +218,7 @@ def test_evaluate_refuses_what_is_not_there(fake_cifar, script, trained, tmp_pat
         return finished.error.splitlines()[-1]
 
     assert refusal().endswith("error: name a run folder, or pass --images")
-    assert "holds no checkpoints: train them with python scripts/train.py" in refusal("results/none", "--checkpoints", tmp_path)
+    assert "holds no checkpoints: train them (python scripts/train.py --help)" in refusal("results/none", "--checkpoints", tmp_path)
     assert "fusion.pt does not exist" in refusal("results/none", "--checkpoints", tmp_path, "--model", "fusion")
     assert "run.json cannot be read" in refusal(tmp_path / "none", "--check")
     run = shutil.copytree(trained, tmp_path / "run")
@@ -229,7 +229,7 @@ def test_evaluate_refuses_what_is_not_there(fake_cifar, script, trained, tmp_pat
     (tmp_path / "checkpoints" / "run").mkdir(parents=True)
     torch.save(checkpoint | {"history": checkpoint["history"][:2]}, tmp_path / "checkpoints" / "run" / "resnet18.pt")
     told = refusal(tmp_path / "new" / "run", "--checkpoints", tmp_path / "checkpoints")
-    assert told.endswith("resnet18.pt has 2 of 3 epochs: finish it with python scripts/train.py --resume")
+    assert told.endswith("resnet18.pt has 2 of 3 epochs: finish it with python scripts/train.py --recipe smoke --seed 0 --resume")
     assert not (tmp_path / "new").exists()
 
 

@@ -1,5 +1,7 @@
 """Is fusion more accurate, on the test images and over seeds? Pairs are corrected together by Holm."""
 
+from itertools import count
+
 import numpy as np
 import pandas as pd
 
@@ -120,10 +122,10 @@ def load_seeds(evidence: Evidence) -> pd.DataFrame:
 def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     """Another training of the same recipe differs: only this test speaks of the method, not of one run's weights."""
     seeds = [str(run.record["seed"]) for run in evidence.seeds]
+    seed = next(n for n in count() if str(n) not in seeds)
+    more = f"run python scripts/train.py --recipe {evidence.run.recipe.name} --seed {seed}"
     if len(seeds) == 1:
-        raise UserError(
-            f"Only seed {seeds[0]} was trained and the test needs {SEEDS_TESTED}: run python scripts/train.py with --seed 1 and 2"
-        )
+        raise UserError(f"Only seed {seeds[0]} was trained and the test needs {SEEDS_TESTED}: {more}")
     accuracy = evidence.once(load_seeds)
     tests = {one: metrics.seed_test(accuracy["fusion"] - accuracy[one]) for one in PAIRS}
     test = tests[other]
@@ -131,7 +133,6 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     numbers |= {f"seed_{seed}": value for seed, value in zip(seeds, accuracy["fusion"] - accuracy[other], strict=True)}
     spread = f"{points(test['mean'])} on average over seeds {', '.join(seeds)}, standard deviation {100 * test['std']:.2f}"
     if len(seeds) < SEEDS_TESTED:
-        more = f"run python scripts/train.py --seed {len(seeds)}"
         details = f"{spread}; {len(seeds)} seeds are too few for a test, it needs {SEEDS_TESTED}: {more}."
         return Result(verdict=UNTESTED, details=details, numbers=numbers, effect=test["mean"], n=len(seeds))
     p = dict(zip(PAIRS, metrics.holm(np.array([tests[one]["p"] for one in PAIRS])), strict=True))[other]

@@ -72,9 +72,9 @@ def compare_losses(evidence: Evidence, _: str | None) -> Result:
     pairs = [(one, results.find_control(one, evidence.runs)) for one in evidence.seeds]
     control = next((other for one, other in pairs if one is run), None)
     if control is None:
-        raise UserError(
-            "It needs the same run without branch losses: run python scripts/train.py --recipe with branch_loss 0 and the same seed"
-        )
+        without = [r.name for r in RECIPES.values() if replace(r, name="") == replace(run.recipe, name="", branch_loss=0.0)]
+        more = f": run python scripts/train.py --recipe {without[0]} --seed {run.record['seed']}" if without else ""
+        raise UserError(f"It needs the same run without branch losses{more}")
     differences = {
         one.record["seed"]: test_correct(one, "fusion").mean() - test_correct(other, "fusion").mean() for one, other in pairs if other
     }
