@@ -99,11 +99,14 @@ CORRUPTIONS = {
 
 
 def describe_corruptions() -> pd.DataFrame:
-    """Each corruption beside CIFAR-10-C's: label, cifar10c (its name there), severity_1 to severity_5, means, differs."""
-    rows = []
-    for kind in CORRUPTIONS.values():
-        strengths = {f"severity_{severity}": str(value) for severity, value in zip(SEVERITIES, kind.strengths, strict=True)}
-        rows.append({"label": kind.label, "cifar10c": kind.cifar10c, **strengths, "means": kind.means, "differs": kind.differs})
+    """Each corruption beside CIFAR-10-C's: label, cifar10c (its name there), strengths (severity 1 to 5), means, differs."""
+    rows = [
+        {
+            **{"label": kind.label, "cifar10c": kind.cifar10c, "strengths": " · ".join(map(str, kind.strengths))},
+            **{"means": kind.means, "differs": kind.differs},
+        }
+        for kind in CORRUPTIONS.values()
+    ]
     return pd.DataFrame(rows)
 
 

@@ -103,4 +103,4 @@ def describe_duplicates(index: int) -> list[str]:
         return []
     found = _load_near_duplicates(results.RESULTS, data.stamp_file(path))
     words = {"exact": "the same image", "near": "nearly the same image"}
-    return [f"⧉ training image {row.train_index} is {words[row.kind]}" for row in found[found["index"] == index].itertuples()]
+    return [f"≈ training image {row.train_index} is {words[row.kind]}" for row in found[found["index"] == index].itertuples()]

@@ -132,7 +132,7 @@ def choose_more(
         text = "Fewer than three of five annotators confirm the label (Northcutt et al. 2021); marked ⚑"
         st.toggle("Doubted labels only", key="doubted", help=text)
     if answers["duplicated"].any():
-        text = "A training image is nearly the same, so a model may know it (Barz & Denzler 2020); marked ⧉"
+        text = "A training image is nearly the same, so a model may know it (Barz & Denzler 2020); marked ≈"
         kept, has = rest("duplicates"), answers["duplicated"].to_numpy()
         counts = dict(zip(filters.DUPLICATES, (int((kept & fits).sum()) for fits in (True, has, ~has)), strict=True))
         st.selectbox("Near-duplicates", filters.DUPLICATES, format_func=counted(counts), key="duplicates", help=text)

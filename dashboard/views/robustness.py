@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core.config import BASELINES, CLASSES
-from core.robustness import CORRUPTIONS, SEVERITIES, describe_corruptions
+from core.robustness import CORRUPTIONS, describe_corruptions
 from dashboard import address, components, data, diagram, figures, theme
 
 run, models = st.session_state["current"]
@@ -58,17 +58,11 @@ with components.section():
 components.show_findings([finding for finding in findings if finding.kind == "robustness"])
 
 with st.expander("How these corruptions stand beside CIFAR-10-C's"):
-    st.dataframe(
-        describe_corruptions(),
-        hide_index=True,
-        column_config={
-            "label": "here",
-            "cifar10c": "in CIFAR-10-C",
-            **{f"severity_{severity}": f"severity {severity}" for severity in SEVERITIES},
-            "means": "what the strengths are",
-            "differs": "made otherwise than there",
-        },
-    )
+    words = {
+        **{"label": "here", "cifar10c": "in CIFAR-10-C", "strengths": "strength in severity 1 to 5"},
+        **{"means": "which is", "differs": "made otherwise than there"},
+    }
+    st.table(describe_corruptions().rename(columns=words).set_index("here"))  # wraps, where a dataframe would scroll
     st.caption(
         "Seven of the eight have their counterpart and its strengths in CIFAR-10-C (Hendrycks & Dietterich 2019), which has twelve more. "
         "A corruption error of CIFAR-10-C's fifteen main kinds does not compare with this one."

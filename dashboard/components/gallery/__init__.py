@@ -37,7 +37,7 @@ def image_gallery(
             {
                 "index": index,
                 "alt": selection.say_answer(label, predicted, confidence),
-                "caption": [CLASSES[label], f"→ {CLASSES[predicted]}", f"{confidence:.2f}" + " ⚑" * doubted + " ⧉" * twin],
+                "caption": [CLASSES[label], f"→ {CLASSES[predicted]}", f"{confidence:.2f}" + " ⚑" * doubted + " ≈" * twin],
                 "heading": (headings or {}).get(index),
             }
         )
