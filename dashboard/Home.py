@@ -27,6 +27,7 @@ PAGES = {
         "evidence": "Evidence",
         "calibration": "Calibration",
         "robustness": "Robustness",
+        "runs": "All runs",
         "report": "Report",
     },
     "In class": {

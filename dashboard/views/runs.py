@@ -1,0 +1,69 @@
+"""All runs: what each was, how accurate its models are, and how far that is from the run chosen in the sidebar."""
+
+import pandas as pd
+import streamlit as st
+
+from core.config import BASELINES, ENSEMBLE, UserError
+from core.results import Run
+from dashboard import address, components, data, theme
+
+run, models = st.session_state["current"]
+MODELS = (*BASELINES, ENSEMBLE, "fusion")
+
+
+@st.cache_data(show_spinner=False, max_entries=1000, hash_funcs=data.BY_STAMP)
+def describe_run(run: Run) -> dict:
+    """A row of the table but for its differences. Raises UserError."""
+    accuracy = data.load_summary(run).set_index("model")["accuracy"]
+    recipe = run.recipe
+    return {
+        "run": run.name, "recipe": recipe.name, "size": recipe.image_size, "epochs": recipe.epochs, "seed": run.record["seed"],
+        "branch loss": recipe.branch_loss, **{model: 100 * accuracy.get(model, float("nan")) for model in MODELS},
+    }  # fmt: skip
+
+
+def open_row() -> None:
+    """The run of the row that was clicked becomes the one shown on all pages."""
+    if rows := st.session_state["runs_table"].selection.rows:
+        st.session_state["run"] = table["run"].iloc[rows[0]]
+
+
+st.title("All runs")
+names, rows, progress = data.check_runs(run.name)[0], [], st.empty()
+for position, name in enumerate(names):
+    progress.progress((position + 1) / len(names), f"Reading {name}")
+    try:
+        rows.append(describe_run(data.open_run(name)))
+    except UserError as error:
+        st.warning(str(error))
+progress.empty()
+table = pd.DataFrame(rows)
+compared = components.pick_one("Differences of", [model for model in MODELS[::-1] if table[model].notna().any()], "of", theme.label)
+chosen = table.loc[table["run"] == run.name, compared].iloc[0]
+table["difference"] = table[compared] - chosen
+table["open"] = [f"overview?run={name}" for name in table["run"]]
+percent = {
+    model: st.column_config.NumberColumn(theme.label(model), format="%.2f %%", help="accuracy on the test images") for model in MODELS
+}
+st.dataframe(
+    table,
+    key="runs_table",
+    hide_index=True,
+    on_select=open_row,
+    selection_mode="single-row",
+    column_config=percent
+    | {
+        "run": st.column_config.LinkColumn("run", display_text="run=(.*)$", help="opens in a new tab; a click left of it chooses it here"),
+        "size": st.column_config.NumberColumn("size", format="%d px", help="side of the enlarged images"),
+        "branch loss": st.column_config.NumberColumn("branch loss", format="%g", help="weight of the branches' losses; 0: plain fusion"),
+        "difference": st.column_config.NumberColumn(
+            "difference", format="%+.2f", help=f"{theme.label(compared)}: points above {run.name}, on the same test images"
+        ),
+    },
+)
+seeds = table.loc[table["run"].isin([one.name for one in data.sibling_runs(run)]), compared].dropna()
+noise = f" The {len(seeds)} trainings that differ from it by the seed alone span {seeds.max() - seeds.min():.2f} points." * (len(seeds) > 1)
+st.caption(f"Differences are to {run.name}, in points.{noise} Click the left of a row to choose its run for all pages.")
+with st.container(horizontal=True):
+    components.offer_csv(table, "runs")
+    address.link("training", "Their training curves", seeds="true")
