@@ -44,17 +44,19 @@ with left:
 logits, seconds = inference.predict_image(run, picture.seen)
 with right:
     probabilities = {model: softmax(values[None])[0] for model, values in logits.items()}
-    answers = {model: CLASSES[values.argmax()] for model, values in probabilities.items()}
-    if len(set(answers.values())) == 1:
-        st.markdown(f"### All answer **{answers[run.models[0]]}**")
+    predicted = {model: CLASSES[values.argmax()] for model, values in probabilities.items()}
+    if len(set(predicted.values())) == 1:
+        st.markdown(f"### All predict **{predicted[run.models[0]]}**")
     else:
-        st.markdown("### " + ", ".join(f"{theme.label(model)}: **{name}**" for model, name in answers.items()))
+        st.markdown("### " + ", ".join(f"{theme.label(model)}: **{name}**" for model, name in predicted.items()))
     components.show_figure(
         figures.top_classes_figure(logits, true, components.surface()),
-        "answers",
-        f"The three likeliest classes of each. Answered in {1000 * sum(seconds.values()):.0f} ms on this machine: "
+        "predictions",
+        f"The three likeliest classes of each. Predicted in {1000 * sum(seconds.values()):.0f} ms on this machine: "
         + ", ".join(f"{theme.label(model)} {1000 * time:.0f}" for model, time in seconds.items())
         + ".",
         pd.DataFrame(probabilities, index=CLASSES).rename_axis("class").reset_index(),
     )
-    st.caption("The models know ten classes and must choose one: a picture of anything else gets a wrong answer, often a confident one.")
+    st.caption(
+        "The models know ten classes and must choose one: a picture of anything else gets a wrong prediction, often a confident one."
+    )

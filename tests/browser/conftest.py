@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,18 +28,17 @@ def shown_results(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def server(shown_results, tmp_path_factory) -> Iterator[str]:
-    """The address of a dashboard on the made-up results."""
+@contextmanager
+def serve(folder: Path, log: Path) -> Iterator[str]:
+    """The address of a dashboard on the results in `folder`."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     address = f"http://localhost:{port}"
-    log = tmp_path_factory.mktemp("server") / "log"
     command = [sys.executable, "-m", "streamlit", "run", "dashboard/Home.py", "--server.headless", "true", "--server.port", str(port)]
     with open(log, "w", encoding="utf-8") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"RESULTS_DIR": str(shown_results)}
+            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"RESULTS_DIR": str(folder)}
         )
     try:
         for _ in range(300):
@@ -46,13 +46,20 @@ def server(shown_results, tmp_path_factory) -> Iterator[str]:
                 urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
                 break
             except OSError:
-                assert process.poll() is None, log.read_text()
+                assert process.poll() is None, log.read_text(encoding="utf-8")
                 time.sleep(0.1)
         yield address
     finally:
         process.terminate()
         process.wait(10)
-        assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
+        assert "Traceback" not in log.read_text(encoding="utf-8"), log.read_text(encoding="utf-8")[-3000:]
+
+
+@pytest.fixture(scope="session")
+def server(shown_results, tmp_path_factory) -> Iterator[str]:
+    """The address of a dashboard on the made-up results."""
+    with serve(shown_results, tmp_path_factory.mktemp("server") / "log") as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

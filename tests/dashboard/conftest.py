@@ -9,8 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import results
-from core.config import ROOT, TRIO
-from tests.fake_run import make_run
+from core.config import ROOT
+from tests.fake_run import make_run, ship_weights
 
 
 @pytest.fixture(scope="session")
@@ -32,21 +32,9 @@ def fake_results(made_results, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def tiny_results(made_results, tmp_path_factory) -> Path:
     """The made-up runs, seed 1 shipping weights (random ones, for 32 px), seed 0 none."""
-    import torch
-
-    from core.models import build_model
-
     folder = tmp_path_factory.mktemp("weights") / "results"
     shutil.copytree(made_results, folder)
-    run = folder / "imagenet-96-seed1"
-    record = results.load_run(run).record
-    record["recipe"] |= {"image_size": 32, "hidden": 16}
-    results.write_run(run / "run.json", record)
-    for i, model in enumerate(TRIO):
-        torch.manual_seed(i)
-        built = build_model(model, "none", 16, 0.0)
-        state = {key: value.numpy() for key, value in built.state_dict().items()}
-        results.write_weights(run / model / "weights.safetensors", state, {key for key, _ in built.named_parameters()})
+    ship_weights(folder / "imagenet-96-seed1")
     return folder
 
 

@@ -1,0 +1,84 @@
+"""A visitor's own image: why one is refused stands on the page; and who leaves long work does not keep the next visitor waiting."""
+
+import io
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import serve
+from tests.browser.test_browser import settle
+from tests.fake_run import make_run, ship_weights
+
+
+@pytest.fixture(scope="module")
+def weighted(tmp_path_factory) -> Iterator[str]:
+    """The address of a dashboard whose run ships weights."""
+    folder = tmp_path_factory.mktemp("weighted") / "results"
+    ship_weights(make_run(folder, "imagenet-96-seed0"))
+    with serve(folder, tmp_path_factory.mktemp("weighted-server") / "log") as address:
+        yield address
+
+
+@pytest.fixture
+def tab(chromium: Browser, weighted: str) -> Iterator[Page]:
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, base_url=weighted)
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()
+
+
+def png(size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (10, 200, 30)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def upload(page: Page, name: str, data: bytes) -> None:
+    page.locator("input[type=file]").first.set_input_files({"name": name, "mimeType": "image/png", "buffer": data})
+    settle(page)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("large.png", bytes(6_000_000), "File must be 5.0MB or smaller"),
+        ("notes.txt", b"no image", "files are not allowed"),
+        ("torn.png", png((40, 40))[:60], "damaged or incomplete"),
+    ],
+)
+def test_why_an_upload_is_refused_can_be_read(tab, name, data, reason):
+    """Streamlit itself shows a red icon, and tells screen readers alone."""
+    tab.goto("/try_image")
+    upload(tab, name, data)
+    said = tab.get_by_text(re.compile(reason)).last
+    expect(said).to_be_visible()
+    box = said.bounding_box()
+    assert box["width"] > 100 and box["height"] > 10
+
+
+def test_the_part_that_is_seen_is_marked(tab):
+    tab.goto("/try_image")
+    upload(tab, "mine.png", png((90, 60)))
+    whole, crop = (tab.locator(f".mine .{name}").bounding_box() for name in ("whole", "crop"))
+    assert crop["width"] == pytest.approx(crop["height"], abs=2) and crop["height"] == pytest.approx(whole["height"], abs=2)
+    assert crop["x"] - whole["x"] == pytest.approx((whole["width"] - crop["width"]) / 2, abs=2)
+
+
+def test_who_leaves_the_checks_keeps_nobody_waiting(tab, weighted):
+    tab.goto("/try_image?image=3")  # the models are loaded
+    settle(tab)
+    expect(tab.get_by_text("As the models see it")).to_be_visible()
+    leaving = tab.context.new_page()
+    leaving.goto("/attributions?image=17&methods=occlusion&checked=occlusion&check=true")
+    expect(leaving.get_by_text("1 of 4: randomising the weights")).to_be_visible()
+    leaving.close()
+    start = time.perf_counter()
+    tab.goto("/attributions?image=18&methods=occlusion&checked=occlusion&check=true")
+    expect(tab.get_by_text("2 of 4: nudging the pixels")).to_be_visible()  # its own checks go on at once, not after those left
+    tab.goto("/try_image?image=4")
+    expect(tab.get_by_text(re.compile("Predicted in"))).to_be_visible()
+    assert time.perf_counter() - start < 60
