@@ -41,12 +41,9 @@ table = pd.DataFrame(rows)
 compared = components.pick_one("Differences of", [model for model in MODELS[::-1] if table[model].notna().any()], "of", theme.label)
 chosen = table.loc[table["run"] == run.name, compared].iloc[0]
 table["difference"] = table[compared] - chosen
-table["open"] = [f"overview?run={name}" for name in table["run"]]
-percent = {
-    model: st.column_config.NumberColumn(theme.label(model), format="%.2f %%", help="accuracy on the test images") for model in MODELS
-}
+percent = {model: st.column_config.NumberColumn(theme.label(model), format="%.2f %%", help="test accuracy") for model in MODELS}
 st.dataframe(
-    table,
+    table.assign(run=[f"overview?run={name}" for name in table["run"]]),
     key="runs_table",
     hide_index=True,
     on_select=open_row,
