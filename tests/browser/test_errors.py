@@ -56,6 +56,7 @@ def test_arrows_walk_through_the_whole_selection_and_no_press_is_lost(page, answ
     open_view(page, "errors?per_page=50&sort=index")
     wrong = answers[~answers["fusion_correct"]]["index"].tolist()
     thumbnails(page).nth(46).click()
+    expect(lightbox(page)).to_have_attribute("data-index", str(wrong[46]))
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     expect(lightbox(page)).to_have_attribute("data-index", str(wrong[49]))
@@ -114,7 +115,7 @@ def test_the_lightbox_opens_and_steps_without_waiting_for_the_server(page):
     """Within the click's own turn of the browser's loop, so in no measurable time however slow the server."""
     open_view(page, "errors")
     first, second = index_of(thumbnails(page).nth(0)), index_of(thumbnails(page).nth(1))
-    settle(page)
+    expect(page.locator("dialog[data-ready]")).to_be_attached()
     shown = page.evaluate(
         """() => {
             const roots = [...document.querySelectorAll('*')].flatMap((one) => one.shadowRoot ?? [])
@@ -122,7 +123,7 @@ def test_the_lightbox_opens_and_steps_without_waiting_for_the_server(page):
             const shown = []
             roots.map((root) => root.querySelector('button[data-index]')).find(Boolean).click()
             shown.push([dialog.open, dialog.dataset.index, dialog.querySelector('.large').style.backgroundImage.length > 100])
-            dialog.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', bubbles: true }))
+            dialog.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', bubbles: true, composed: true }))
             shown.push([dialog.open, dialog.dataset.index, dialog.querySelector('.said').textContent.length > 0])
             return shown
         }"""

@@ -232,6 +232,7 @@ export default function({ data, parentElement, setTriggerValue }) {
   const first = !kept.lightbox
   kept.lightbox ??= new Lightbox(parentElement)
   kept.lightbox.update(data, setTriggerValue)
+  kept.lightbox.dialog.dataset.ready = 'true'
   if (first) for (const call of ['gallery-call', 'tags-call']) document.dispatchEvent(new CustomEvent(call))
   return () => {
     window.removeEventListener('keydown', kept.lightbox.press, true)
