@@ -126,15 +126,13 @@ class Lightbox {
     const request = (look) => {
       this.trigger('asked', { index, ahead: ahead.filter((other) => !this.details.has(other)), look, number: this.sent })
     }
-    const look = () => {
+    this.look = () => {
       const looks = this.details.get(index)?.looks
-      if (looks && !looks.again) return
-      request(true)
-      this.waiting = setTimeout(look, AGAIN)
+      if (index === this.current && (!looks || looks.again)) request(true)
     }
     this.waiting = setTimeout(() => {
       request(false)
-      this.waiting = setTimeout(look, SETTLED)
+      this.waiting = setTimeout(this.look, SETTLED)
     }, this.details.has(index) ? 120 : 0)
   }
 
@@ -156,6 +154,7 @@ class Lightbox {
     if (this.run !== data.run) this.details.clear()
     this.run = data.run
     for (const one of data.details) this.details.set(one.index, { ...this.details.get(one.index), ...one })
+    if (data.details.some((one) => one.index === this.current && one.looks?.again)) this.waiting = setTimeout(this.look, AGAIN)
     if (data.number >= this.sent && data.open !== this.current) {
       if (data.open === null) this.dialog.close()
       else this.open(data.open)
