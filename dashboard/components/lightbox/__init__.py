@@ -41,9 +41,10 @@ def image_detail(run: Run, answers: pd.DataFrame, models: list[str] | None = Non
         if asked["look"]:
             details[0]["looks"] = find_looks(run, index)
     lightbox = st.components.v2.component("lightbox", **ASSETS)
+    # The time it was asked at goes back with the answer: the browser hears of no answer that equals the last one.
     lightbox(
         key="lightbox",
-        data={"run": run.name, "number": asked["number"], "open": index, "details": details},
+        data={"run": run.name, "number": asked["number"], "time": asked.get("time"), "open": index, "details": details},
         on_asked_change=ask,
     )
     address.write()

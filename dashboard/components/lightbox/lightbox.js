@@ -2,7 +2,7 @@
 // Galleries tell what they show ("gallery" events); the server is asked for an image and its two neighbours ahead of time.
 
 const SETTLED = 250  // milliseconds on one image before the models are asked where they look
-const AGAIN = 400  // milliseconds until they are asked again for what was not computed yet
+const AGAIN = 700  // milliseconds until they are asked again for what was not computed yet
 
 function element(tag, className, text, ...children) {
   const made = document.createElement(tag)
@@ -124,7 +124,7 @@ class Lightbox {
     const position = items.findIndex((item) => item.index === index)
     const ahead = [items[position + 1], items[position - 1]].filter((item) => item && position >= 0).map((item) => item.index)
     const request = (look) => {
-      this.trigger('asked', { index, ahead: ahead.filter((other) => !this.details.has(other)), look, number: this.sent })
+      this.trigger('asked', { index, ahead: ahead.filter((other) => !this.details.has(other)), look, number: this.sent, time: Date.now() })
     }
     this.look = () => {
       const looks = this.details.get(index)?.looks
@@ -144,7 +144,7 @@ class Lightbox {
     this.current = null
     this.turned = null
     this.sent = (this.sent ?? 0) + 1
-    this.trigger('asked', { index: null, ahead: [], look: false, number: this.sent })
+    this.trigger('asked', { index: null, ahead: [], look: false, number: this.sent, time: Date.now() })
     list?.focus(index)
   }
 
