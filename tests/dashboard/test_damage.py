@@ -1,6 +1,7 @@
 """Optional files missing or damaged, and runs of any size: every page stands, and says what it lacks."""
 
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def visit_all() -> Iterator[tuple[str, AppTest]]:
 
 
 def read_all(app: AppTest) -> str:
-    return "\n".join(str(block.value) for kind in SHOWN for block in app.get(kind))
+    drawn = [block.proto.body for block in app.get("html")]
+    return "\n".join([*(str(block.value) for kind in SHOWN for block in app.get(kind)), *map(unescape, drawn)])
 
 
 @pytest.fixture

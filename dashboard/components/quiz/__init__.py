@@ -9,6 +9,7 @@ import streamlit as st
 from core.config import CLASSES
 from dashboard import data, selection, theme, thumbnails
 from dashboard.components.choices import available_models
+from dashboard.components.section import section
 from dashboard.data import Run
 
 ASSETS = {kind: (Path(__file__).parent / f"quiz.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
@@ -36,8 +37,9 @@ def draw_images(answers: pd.DataFrame, difficulty: str, true: list[str], model: 
 
 def play_quiz(run: Run, chosen: np.ndarray, asked: str | None, name: str) -> None:
     """The game on the images `chosen`; `asked`: the model whose predictions are voted on, None to pick the class. `name` starts it anew."""
-    answers, votes = data.load_answers(run), data.load_human_votes()
-    items = []
+    answers, votes, items = data.load_answers(run), None, []
+    with section():
+        votes = data.load_human_votes()
     for position in chosen:
         row = answers.iloc[position]
         models = {
