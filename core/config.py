@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def exit_on_user_error():
+def exit_on_user_error() -> Iterator[None]:
     """What a script does with a UserError: print its line to standard error and exit with code 2."""
     for stream in (sys.stdout, sys.stderr):  # a console that lacks a character shows another, and no script fails for it
         if isinstance(stream, io.TextIOWrapper):
@@ -108,7 +109,7 @@ class Recipe:
     branch_loss: float = 0.0  # weight of a fusion's branch heads in the loss; 0: the fused head alone
     image_sizes: tuple[int, ...] | None = None  # pixels a side while training, one an epoch
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.branch_loss < float("inf"):
             raise UserError(f"recipe {self.name}: branch_loss is {self.branch_loss}: a weight is 0 or more")
         if self.image_sizes is not None:

@@ -6,6 +6,7 @@ import platform
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -55,15 +56,13 @@ class World:
 
 
 @contextmanager
-def open_world(device: str | None = None):
+def open_world(place: str | None = None) -> Iterator[World]:
     """Yield this process's World; joins torchrun's process group (nccl on GPU, gloo on CPU) and leaves it at the end.
 
     Raises UserError where another process of the group is lost.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if device is None:
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    device = torch.device(device)
+    device = torch.device(place or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True

@@ -1,5 +1,7 @@
 """What the fusion's branches are worth: replaced by their mean, and, with branch losses, each with a head of its own."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from core import metrics, results
@@ -72,7 +74,9 @@ def compare_with_heads(evidence: Evidence, _: str | None) -> Result:
     )
 
 
-def _compare_with_parts(whole: np.ndarray, parts: dict[str, np.ndarray], words: tuple[str, str, str], call, remark: str) -> Result:
+def _compare_with_parts(
+    whole: np.ndarray, parts: dict[str, np.ndarray], words: tuple[str, str, str], call: Callable[[str], str], remark: str
+) -> Result:
     p = dict(zip(parts, metrics.holm(np.array([metrics.mcnemar(whole, one) for one in parts.values()])), strict=True))
     differences = {branch: metrics.accuracy_difference(whole, one) for branch, one in parts.items()}
     verdicts = [judge(differences[branch][0], p[branch]) for branch in parts]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Result:
     neutral: float = 0.0
     n: int = 0  # images, or seeds
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.numbers.items()}
         object.__setattr__(self, "numbers", plain)
         object.__setattr__(self, "effect", None if self.effect is None else float(self.effect))
@@ -72,13 +72,14 @@ class Claim:
     id: str
     kind: str
     claim: str  # {other} stands for the model it is against
-    evaluate: Callable[["Evidence", str | None], Result]  # of the model it is against; a UserError says why it cannot be tested
+    evaluate: Callable[["Evidence", Any], Result]  # of the model it is against; a UserError says why it cannot be tested
     against: str | None = None  # a model, BETTER or OTHER
     needs: tuple[Need, ...] = ()
 
     def test(self, evidence: "Evidence") -> Finding:
         """Never raises for what a run may lack: the claim is then untested, and says why."""
-        against = {BETTER: evidence.better, OTHER: evidence.other}.get(self.against, self.against)
+        sides: dict[str | None, str | None] = {BETTER: evidence.better, OTHER: evidence.other}
+        against = sides.get(self.against, self.against)
         claim = self.claim.format(other=name(against) if against else "")
         try:
             for need in self.needs:

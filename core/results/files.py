@@ -22,7 +22,7 @@ class MissingFile(UserError):
     """There is no such file: no fault where the file is optional."""
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, flush it to disk and rename it. Raises UserError; `path` is then untouched."""
     aside = path.with_name(f".{path.name}.partial")
     try:
