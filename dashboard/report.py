@@ -83,8 +83,8 @@ class Report:
 
     @property
     def better(self) -> str | None:
-        """The baseline that is right more often."""
-        accuracy = self.summary.set_index("model")["accuracy"]
+        """The baseline that is better on validation: the test images are there to report, not to choose."""
+        accuracy = self.summary.set_index("model")["val_accuracy"]
         return max((b for b in BASELINES if b in self.run.models), key=accuracy.get, default=None)
 
     @property

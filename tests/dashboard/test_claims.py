@@ -5,12 +5,13 @@ from dataclasses import replace
 from html import unescape
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from core import combine, results
 from core.config import ROOT
 from core.findings import CLAIMS, CONTRADICTED, OPEN, UNTESTED, Finding, find_findings
-from dashboard import claim_table, claims, data, theme
+from dashboard import claim_table, claims, data, report, theme
 from dashboard.theme import LIGHT
 
 
@@ -138,6 +139,13 @@ def test_evidence_says_the_answer_then_its_numbers_then_every_claim(visit, findi
     for finding in findings:
         assert finding.claim in html
     assert [header.value for header in app.subheader][:2] == ["Every way to combine the two networks", "What may be claimed"]
+
+
+def test_the_report_too_chooses_the_better_baseline_on_validation(run):
+    summary = pd.DataFrame(
+        {"model": ["resnet18", "mobilenet_v2", "fusion"], "accuracy": [0.95, 0.94, 0.96], "val_accuracy": [0.93, 0.94, 0.9]}
+    )
+    assert report.Report(run, None, None, [], None, summary).better == "mobilenet_v2"
 
 
 def test_class_by_class_says_what_could_have_been_seen(visit):
