@@ -13,7 +13,7 @@ CSS = """<style>
 [data-testid=stFileChips] > div, .stFileChip[aria-invalid=true] { max-width: none; width: auto; height: auto; flex-wrap: wrap; }
 .stFileChip [role=alert] { position: static; width: auto; height: auto; margin: 0; clip: auto; clip-path: none; white-space: normal;
   overflow: visible; flex-basis: 100%; color: var(--st-text-color); font-size: 14px; }
-.mine { display: flex; flex-wrap: wrap; gap: 16px; align-items: flex-end; } .mine figure { margin: 0; flex: 0 1 190px; }
+.mine { display: flex; flex-wrap: wrap; gap: 16px; align-items: flex-end; } .mine figure { margin: 0; flex: 0 1 190px; font-size: 14px; }
 .mine img { display: block; width: 100%; border-radius: 6px; } .mine .seen { image-rendering: pixelated; }
 .mine .whole { position: relative; overflow: hidden; border-radius: 6px; }
 .mine .crop { position: absolute; outline: 2px solid #fff; box-shadow: 0 0 0 9999px #0008; }

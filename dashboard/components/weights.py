@@ -76,7 +76,7 @@ def show_branches(run: Run, answers: pd.DataFrame, index: int | None) -> None:
     by = pick_one("Over the whole test set, by", ["class", "outcome"], "carried")
     table = selection.share_branches(answers, branches["contribution"], by)
     show_figure(
-        figures.branch_shares_figure(table, "Which branch carries the fusion's answers?"),
+        figures.branch_shares_figure(table, "Which branch carries the fusion's predictions?"),
         "branch_shares",
         "Mean logits a branch adds for the predicted class, from the mean features on. Rescued, broken: against both baselines.",
         table,
