@@ -6,6 +6,7 @@ Seven tell the story; the rest, an appendix, has every claim with its chart. Wha
 import json
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from dashboard import claims, data, diagram, figures, report, selection, theme, 
 from dashboard.theme import Surface
 
 CARDS = 7  # images in a row
+UNTESTED_LINES = 4  # on a slide
 GRADES = "Intervals are of 95 %. Points are percentage points."
 
 
@@ -52,8 +54,11 @@ def bare_chart(figure: go.Figure, surface: Surface) -> dict:
         font={"family": report.FONT, "color": surface.text, "size": 13}, height=None,
         margin={"l": 8, "r": 12, "t": 40 if named else 12, "b": 8}, legend={"font": {"size": 13}, "x": 0, "y": 1.01, "yanchor": "bottom"},
     )  # fmt: skip
-    figure.update_xaxes(title_font_size=14)
-    figure.update_yaxes(title_font_size=14)
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        axis.title.font.size = 14
+        axis.title.text = (
+            "<br>".join(wrap((axis.title.text or "").replace(" %", "\u00a0%"), 44)) or None
+        )  # beside long names an axis is short
     drawn = json.loads(figure.to_json())
     del drawn["layout"]["template"]  # the same for all: see load_template
     return drawn
@@ -216,9 +221,10 @@ def show_claims(run: Run, findings: list[Finding], surface: Surface) -> list[Sli
         notes = " ".join(f"{one.statement}: {one.details} ({one.test}; n = {one.n:,})." for one in shown)
         slides.append(Slide(f"claim-{shown[0].id}", title, said, "beside" if figure else "text", chart=figure, notes=notes))
     untested = [one for one in findings if one.verdict == UNTESTED]
-    if untested:
-        lines = report.list_html(f"{one.claim}: {one.details}" for one in untested)
-        slides.append(Slide("untested", "Not tested yet", lines, "text", notes="Each line names the command that makes what is missing."))
+    for first in range(0, len(untested), UNTESTED_LINES):
+        lines = report.list_html(f"{one.claim}: {one.details}" for one in untested[first : first + UNTESTED_LINES])
+        name = "untested" if first == 0 else f"untested-{first // UNTESTED_LINES + 1}"
+        slides.append(Slide(name, "Not tested yet", lines, "text", notes="Each line names the command that makes what is missing."))
     return slides
 
 

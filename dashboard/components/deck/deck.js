@@ -225,6 +225,7 @@ class Deck {
       for (const [name, [most, least]] of Object.entries(TEXT)) face.style.setProperty(`--${name}`, `${least + share * (most - least)}px`)
       if (!over()) break
     }
+    face.classList.toggle('over', over()) // a slide of the visitor's own may be too long for any size: it scrolls
   }
 
   loadPlotly() {
