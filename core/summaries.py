@@ -83,3 +83,22 @@ def _sum_up_training(run: Run, model: str) -> dict[str, float]:
         "training_minutes": history["time_seconds"].sum() / 60,
         "images_per_second": history["images_per_second"][history["phase"] == "finetune"].median(),
     }
+
+
+def calibration(run: Run) -> pd.DataFrame:
+    """A row a model, the ensemble included: temperature, calibration error and NLL before and after, Brier, AURC. Raises UserError."""
+    _, labels, logits = results.load_logits(run)
+    _, val_labels, val_logits = results.load_logits(run, "val")
+    rows = {}
+    for model, values in logits.items():
+        temperature = metrics.fit_temperature(val_labels, val_logits[model])
+        correct = values.argmax(axis=1) == labels
+        row = {"temperature": temperature}
+        for when, scaled in (("", values), (" with temperature", values / temperature)):
+            confidence = metrics.softmax(scaled).max(axis=1)
+            row[f"calibration error{when}"] = metrics.calibration_error(confidence, correct)
+            row[f"NLL{when}"] = metrics.cross_entropy(labels, scaled).mean()
+        row["Brier"] = metrics.brier_scores(labels, values).mean()
+        row["AURC"] = metrics.risk_coverage(metrics.softmax(values).max(axis=1), correct)[1].mean()
+        rows[model] = row
+    return pd.DataFrame(rows).T

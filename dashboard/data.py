@@ -199,22 +199,8 @@ def load_logits(run: Run, model: str) -> np.ndarray:
 
 @st.cache_data(show_spinner="Fitting temperatures …", hash_funcs=BY_STAMP)
 def load_calibration(run: Run) -> pd.DataFrame:
-    """A row a model, the ensemble included: temperature, calibration error and NLL before and after, Brier, AURC."""
-    _, labels, logits = results.load_logits(run)
-    _, val_labels, val_logits = results.load_logits(run, "val")
-    rows = {}
-    for model, values in logits.items():
-        temperature = metrics.fit_temperature(val_labels, val_logits[model])
-        correct = values.argmax(axis=1) == labels
-        row = {"temperature": temperature}
-        for when, scaled in (("", values), (" with temperature", values / temperature)):
-            confidence = metrics.softmax(scaled).max(axis=1)
-            row[f"calibration error{when}"] = metrics.calibration_error(confidence, correct)
-            row[f"NLL{when}"] = metrics.cross_entropy(labels, scaled).mean()
-        row["Brier"] = metrics.brier_scores(labels, values).mean()
-        row["AURC"] = metrics.risk_coverage(metrics.softmax(values).max(axis=1), correct)[1].mean()
-        rows[model] = row
-    return pd.DataFrame(rows).T
+    """core.summaries.calibration."""
+    return summaries.calibration(run)
 
 
 @st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=BY_STAMP)

@@ -130,7 +130,7 @@ def help_and_hurt(run: Run, findings: list[Finding], surface: Surface) -> Slide:
 
 
 def fixed_and_broken(run: Run, answers: pd.DataFrame) -> Slide:
-    images, rows = data.load_images(), report.pick_images(answers, run.models, CARDS)
+    images, rows = data.load_images(), selection.pick_images(answers, run.models, CARDS)
     kinds = [title for title in rows if title.startswith(("Rescued", "Broken"))]
     shown = "".join(f"<h3>{escape(kind)}</h3>" + cards_html(rows[kind], run, images) for kind in kinds)
     notes = "Let the class name each picture first. Those shown are the ones the fusion was surest of; the quiz has many more."
@@ -237,7 +237,7 @@ def make_slides(run: Run, surface: Surface) -> list[Slide]:
         main += [help_and_hurt(run, findings, surface), fixed_and_broken(run, answers), look(run, answers, findings)]
     main.append(limit(run, findings, len(answers)))
     costs = Slide("costs", "What does each model cost?", "", "below", shown=diagram.costs_html(data.load_summary(run)), notes=GRADES)
-    hardest = report.pick_images(answers, run.models, 3 * CARDS)
+    hardest = selection.pick_images(answers, run.models, 3 * CARDS)
     title, rows = next((title, rows) for title, rows in hardest.items() if title.startswith("Hardest"))
     worst = Slide("hardest", title, "", "below", shown=cards_html(rows, run, data.load_images()), notes="Some of these labels are doubted.")
     return [slide for slide in (*main, costs, *show_claims(run, findings, surface), worst) if slide]

@@ -20,11 +20,9 @@ from core.images import pixels_uri
 from core.results import Run, TestImages
 from core.robustness import CORRUPTIONS, group_conditions, list_conditions
 from dashboard import diagram, figures, selection, theme
-from dashboard.diagram import cards_html  # noqa: F401 (present.py)
 from dashboard.theme import DARK, LIGHT, Surface
 
 QUESTION = "Does fusing two CNN backbones beat either alone?"
-CARDS_CSS = ""  # cards_html brings its own
 IMAGES = 24  # of each kind
 EXPLAINED = 8  # images whose maps are shown
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
@@ -116,26 +114,6 @@ def build_report(run: Run, images: TestImages, headline: Headline, findings: lis
     )
 
 
-def pick_subject(models: list[str]) -> str:
-    """The model a run is about."""
-    return "fusion" if "fusion" in models else models[-1]
-
-
-def pick_images(answers: pd.DataFrame, models: list[str], n: int) -> dict[str, pd.DataFrame]:
-    """Images that tell most, at most `n` of a kind: title -> rows of the answers. A run without the three compared has only errors."""
-    model = pick_subject(models)
-    wrong = answers[~answers[f"{model}_correct"]]
-    picked = {f"Hardest: where {theme.label(model)} is most wrong": wrong.nlargest(n, f"{model}_loss")}
-    if set(TRIO) <= set(models):
-        right, baselines = answers["fusion_correct"], answers[[f"{baseline}_correct" for baseline in BASELINES]]
-        kinds = {
-            "Rescued: both baselines wrong, fusion right": right & ~baselines.any(axis=1),
-            "Broken: both baselines right, fusion wrong": ~right & baselines.all(axis=1),
-        }
-        picked |= {title: answers[mine].nlargest(n, "fusion_confidence") for title, mine in kinds.items()}
-    return picked
-
-
 def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     """What the run's numbers cannot say."""
     seeds = max([1, *(finding.n for finding in findings if finding.kind == "seeds")])
@@ -219,7 +197,7 @@ def _claim(report: Report) -> list[Part]:
 
 def _training(report: Report) -> list[Part]:
     run = report.run
-    histories, subject = {model: [results.load_history(run, model)] for model in run.models}, pick_subject(run.models)
+    histories, subject = {model: [results.load_history(run, model)] for model in run.models}, selection.pick_subject(run.models)
     captions = {
         "loss": f"Label smoothing: {run.recipe.label_smoothing}. Training images are augmented, so harder.",
         "accuracy": "Training: on augmented images while the weights still move. Validation: at the epoch's end.",
@@ -273,19 +251,15 @@ def _classes(report: Report) -> list[Part]:
 
 def _calibrate(report: Report) -> list[Part]:
     _, labels, logits = results.load_logits(report.run)
-    _, val_labels, val_logits = results.load_logits(report.run, "val")
-    diagrams, curves, rows = {"as trained": {}, "with a fitted temperature": {}}, {}, []
+    table = summaries.calibration(report.run)
+    diagrams, curves = {"as trained": {}, "with a fitted temperature": {}}, {}
     for model, values in logits.items():
-        temperature = metrics.fit_temperature(val_labels, val_logits[model])
-        correct, errors = values.argmax(axis=1) == labels, []
-        for when, scaled in zip(diagrams, (values, values / temperature), strict=True):
-            confidence = metrics.softmax(scaled).max(axis=1)
-            diagrams[when][model] = metrics.reliability(confidence, correct)
-            errors += [f"{metrics.calibration_error(confidence, correct):.4f}", f"{metrics.cross_entropy(labels, scaled).mean():.4f}"]
+        correct = values.argmax(axis=1) == labels
+        for when, scaled in zip(diagrams, (values, values / table.loc[model, "temperature"]), strict=True):
+            diagrams[when][model] = metrics.reliability(metrics.softmax(scaled).max(axis=1), correct)
         curves[model] = metrics.risk_coverage(metrics.softmax(values).max(axis=1), correct)
-        brier = metrics.brier_scores(labels, values).mean()
-        rows.append([theme.label(model), f"{temperature:.2f}", *errors, f"{brier:.4f}", f"{curves[model][1].mean():.4f}"])
-    head = ["model", "temperature", "calibration error", "NLL", "calibration error, scaled", "NLL, scaled", "Brier", "AURC"]
+    rows = [[theme.label(model), f"{row.iloc[0]:.2f}", *(f"{value:.4f}" for value in row.iloc[1:])] for model, row in table.iterrows()]
+    head = ["model", *table.columns]
     note = (
         "Calibration error: expected |correct − confident| over 15 bins. The temperature is fitted on validation and applied to test; "
         "below 1 the model was too modest. NLL in nats; Brier from 0 (best) to 2; AURC: the area under the last chart's curve."
@@ -349,7 +323,7 @@ def _rescue(report: Report) -> list[Part]:
 
         captions = ("Images by what was correct before and after. Shares are of a row.", "Largest net gain on top; intervals: bootstrap.")
         parts.append(Part(charts=[*map(report.charts.add, (draw_transitions, draw_classes), captions)]))
-    for title, rows in pick_images(answers, report.run.models, IMAGES).items():
+    for title, rows in selection.pick_images(answers, report.run.models, IMAGES).items():
         cards = diagram.describe_cards(rows, report.run.models, report.images)
         parts.append(Part(title=title, cards=cards, note="" if cards else "There is none."))
     return parts
@@ -357,7 +331,7 @@ def _rescue(report: Report) -> list[Part]:
 
 def _explain(report: Report) -> list[Part]:
     run, answers, parts = report.run, report.answers, []
-    model = pick_subject(run.models)
+    model = selection.pick_subject(run.models)
     stored = results.load_attributions(run, model)
     surest = answers.loc[stored.index, f"{model}_confidence"].nlargest(EXPLAINED).index
     for i in np.flatnonzero(np.isin(stored.index, surest)):

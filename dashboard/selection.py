@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from core.config import BASELINES, CLASSES, UserError
+from core.config import BASELINES, CLASSES, TRIO, UserError, label
 
 OUTCOMES = {  # what the models made of an image -> which rows of the answers
     "everything": lambda a, model: np.ones(len(a), bool),
@@ -122,3 +122,23 @@ def unpack_images(text: str, n: int) -> np.ndarray:
     if len(packed) != length:
         raise UserError("The address names no selection of images that this run knows: choose one anew.")
     return np.flatnonzero(np.unpackbits(np.frombuffer(packed, np.uint8), count=n))
+
+
+def pick_subject(models: list[str]) -> str:
+    """The model a run is about."""
+    return "fusion" if "fusion" in models else models[-1]
+
+
+def pick_images(answers: pd.DataFrame, models: list[str], n: int) -> dict[str, pd.DataFrame]:
+    """Images that tell most, at most `n` of a kind: title -> rows of the answers. A run without the three compared has only errors."""
+    model = pick_subject(models)
+    wrong = answers[~answers[f"{model}_correct"]]
+    picked = {f"Hardest: where {label(model)} is most wrong": wrong.nlargest(n, f"{model}_loss")}
+    if set(TRIO) <= set(models):
+        right, baselines = answers["fusion_correct"], answers[[f"{baseline}_correct" for baseline in BASELINES]]
+        kinds = {
+            "Rescued: both baselines wrong, fusion right": right & ~baselines.any(axis=1),
+            "Broken: both baselines right, fusion wrong": ~right & baselines.all(axis=1),
+        }
+        picked |= {title: answers[mine].nlargest(n, "fusion_confidence") for title, mine in kinds.items()}
+    return picked

@@ -83,9 +83,9 @@ def test_commands_are_found_wherever_they_stand():
 
 
 def readme_table() -> list[tuple[str, str]]:
-    """The script and arguments of each command in the README's tables, but for those that serve the dashboard for minutes."""
+    """The script and arguments of each command in the README's tables, but for benchmark.py (see test_scripts.py)."""
     rows = re.findall(r"^\| `python scripts/(\w+)\.py ?([^`]*)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
-    return [(script, arguments) for script, arguments in rows if arguments not in ("dashboard", "load")]
+    return [(script, arguments) for script, arguments in rows if script != "benchmark"]
 
 
 def test_the_commands_of_the_readme_run_as_printed(fake_cifar, trained, script, tmp_path, monkeypatch):
@@ -96,9 +96,10 @@ def test_the_commands_of_the_readme_run_as_printed(fake_cifar, trained, script, 
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     monkeypatch.setitem(results.SPLIT_SIZES, "test", 300)
     here = {
-        "evaluate": ["--data", fake_cifar, "--checkpoints", tmp_path / "checkpoints"],
-        "benchmark": ["--data", fake_cifar, "--steps", 1, "--recipe", "smoke"],
+        "evaluate": ["--data", fake_cifar, "--checkpoints", tmp_path / "checkpoints", "--model", "resnet18"],
         "explain": ["--method", "saliency"],
+        "duplicates": ["--data", fake_cifar],
+        "robustness": ["--images", 10],
     }
     started = {"--probe": ["--start-weights", "none"], "--features": ["--start-weights", "none"]}
     assert len(readme_table()) > 5
