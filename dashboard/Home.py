@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import streamlit as st
 from starlette.responses import FileResponse
 from starlette.routing import Route
-from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import StopException
 
 from dashboard import process
@@ -72,7 +71,6 @@ def main() -> None:
     page = st.navigation(pages, position="hidden")
     name = page.url_path or START
     address.start(name)
-    links = st.sidebar.container()
     try:
         run = components.pick_run()
         st.set_page_config(page_title=f"{titles[name]} · {run.name if run else 'no results'}", page_icon="🔬", layout="wide")
@@ -84,7 +82,8 @@ def main() -> None:
             )
         else:
             st.session_state["current"] = run, components.pick_models(run)
-            show_links(links)
+            show_links()
+            components.close_sidebar(name)
             address.offer_return(titles)
             components.explain_words()
             page.run()
@@ -100,14 +99,14 @@ def main() -> None:
         process.tidy()
 
 
-def show_links(place: DeltaGenerator) -> None:
+def show_links() -> None:
     """The pages, in groups; a link takes along which run and which models are shown, also into a new tab."""
     from dashboard import address
 
     for group, titles in PAGES.items():
-        place.caption(group)
+        st.sidebar.caption(group)
         for name, title in titles.items():
-            place.page_link(f"views/{name}.py", label=title, query_params=address.parameters(back=False))
+            st.sidebar.page_link(f"views/{name}.py", label=title, query_params=address.parameters(back=False))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dashboard.components.picture import pick_picture, picture_html
 from dashboard.components.quiz import ROUNDS, draw_images, play_quiz
 from dashboard.components.section import section
 from dashboard.components.share import share_images
+from dashboard.components.sidebar import close_sidebar
 from dashboard.components.tags import tagged_images
 from dashboard.components.weak_slices import show_weak_slices
 from dashboard.components.weights import can_compute, require_weights, say_blank_maps, show_branches, show_stored_maps
@@ -23,6 +24,7 @@ __all__ = [
     "can_compute",
     "change_filter",
     "choose_images",
+    "close_sidebar",
     "draw_images",
     "explain_words",
     "filter_images",

@@ -42,7 +42,7 @@ def transition_figure(
             hovertemplate="%{hovertext}<extra></extra>",
             unselected={"marker": {"opacity": 1}},
         )  # fmt: skip
-    layout(figure, title, 130 + 62 * len(counts), barmode="overlay", dragmode=False, clickmode="event+select")
+    layout(figure, title, 130 + max(62 * len(counts), 200), barmode="overlay", dragmode=False, clickmode="event+select")
     ends = [f"right: {counts[:, 0].sum():,}", f"wrong: {counts[:, 1].sum():,}"]
     starts = ["<br>".join(wrap(f"{state}: {n:,}", 18)) for state, n in zip(states, counts.sum(axis=1), strict=True)]
     bare = {"fixedrange": True, "showgrid": False, "zeroline": False}

@@ -41,7 +41,7 @@ def copy_click(key: str, name: str) -> None:
 
 def show_matrix(figure, key: str, name: str, counts: np.ndarray, colour: str) -> None:
     """A matrix whose cells choose images; the chosen one has a frame."""
-    if (true := st.session_state.get("true")) and (predicted := st.session_state.get("predicted")):
+    if true and predicted:
         x, y = (order.index(CLASSES.index(one)) for one in (predicted, true))
         figure.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"width": 3, "color": surface.text})
     table = pd.DataFrame(counts, columns=CLASSES).assign(true=CLASSES)[["true", *CLASSES]]
@@ -64,13 +64,19 @@ def show_confusion(name: str, title: str) -> None:
 
 
 if compare == "side by side":
-    for column, name in zip(st.columns(2), (model, other), strict=True):
+    places, images = st.columns(2), st.container()
+else:
+    *places, images = st.columns([1.25, 1])
+with images, st.container(horizontal=True, vertical_alignment="bottom"):  # before the matrices, which frame the cell
+    true = address.pick(st.selectbox, "True class", CLASSES, key="true", placeholder="click a cell", width=160)
+    predicted = address.pick(st.selectbox, "Predicted class", CLASSES, key="predicted", placeholder="click a cell", width=160)
+
+if compare == "side by side":
+    for column, name in zip(places, (model, other), strict=True):
         with column:
             show_confusion(name, f"{theme.label(name)} ({unit})")
-    images = st.container()
 else:
-    matrix, images = st.columns([1.25, 1])
-    with matrix:
+    with places[0]:
         if compare == "one model":
             show_confusion(model, f"What does {theme.label(model)} take for what? ({unit})")
         else:
@@ -81,9 +87,6 @@ else:
             show_matrix(figure, "confusion_difference", model, counts - other_counts, colour)
 
 with images:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        true = address.pick(st.selectbox, "True class", CLASSES, key="true", placeholder="click a cell", width=160)
-        predicted = address.pick(st.selectbox, "Predicted class", CLASSES, key="predicted", placeholder="click a cell", width=160)
     whose = components.pick_one("Images of", [model, other], "of", theme.label) if compare != "one model" else model
     if true and predicted:
         cell = selection.select_images(answers, whose, [true], [predicted], sort="most confident first")

@@ -167,3 +167,12 @@ def test_one_choice_costs_one_history_entry_and_back_comes_back_to_it(page, answ
     settle(page)
     wanted = answers[answers["label"].isin([3, 5]) & ~answers["fusion_correct"]]
     expect(page.get_by_text(f"{len(wanted):,} of {len(answers):,} test images").first).to_be_visible()
+
+
+def test_on_a_telephone_the_sidebar_closes_when_another_page_opens(page):
+    page.set_viewport_size({"width": 400, "height": 900})
+    open_view(page, "errors")
+    page.get_by_test_id("stExpandSidebarButton").click()
+    page.get_by_role("link", name="Confusion").click()
+    expect(page.locator("h1").first).to_have_text("Confusion")
+    expect(page.get_by_test_id("stSidebar")).to_have_attribute("data-collapsed", "true")
