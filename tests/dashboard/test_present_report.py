@@ -151,7 +151,7 @@ def test_the_report_page_offers_the_file(visit):
 
 def read_deck(app) -> dict[str, dict]:
     """The slides as the browser gets them, by id."""
-    (deck,) = app.get("bidi_component")
+    (deck,) = (one for one in app.get("bidi_component") if one.proto.component_name == "deck")
     slides = json.loads(deck.proto.json)["slides"]
     assert len({slide["id"] for slide in slides}) == len(slides)
     return {slide["id"]: slide for slide in slides}
