@@ -64,7 +64,7 @@ def test_an_embedding_keeps_clusters_apart_and_repeats_itself():
 @torch.no_grad()
 def test_a_run_holds_what_its_checkpoint_predicts(name, trained, data):
     checkpoint = checkpoint_of(trained, name)
-    model = build_model(name, hidden=RECIPES["smoke"].hidden).eval()
+    model = build_model(name, hidden=RECIPES["smoke"].hidden, branch_heads=RECIPES["smoke"].branch_loss > 0).eval()
     parameters = {key for key, _ in model.named_parameters()}
     model.load_state_dict({key: value.half() if key in parameters else value for key, value in checkpoint["model"].items()})
     run = results.load_run(trained)
@@ -121,7 +121,7 @@ def test_missing_and_damaged_weights_name_the_command(trained, tmp_path):
     path = results.find_weights(run, "resnet18")
     with open(path, "r+b") as file:
         file.truncate(10_000)
-    with pytest.raises(UserError, match=r"weights\.safetensors cannot be read as weights .*: run python scripts/evaluate\.py results/run"):
+    with pytest.raises(UserError, match=r"weights\.safetensors cannot be read as weights .*: run python scripts/evaluate\.py /\S+/results/run"):
         load_shipped_model(run, "resnet18")
     path.unlink()
     with pytest.raises(UserError, match=r"weights\.safetensors is missing: run python scripts/evaluate\.py results/run"):
