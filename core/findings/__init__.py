@@ -144,7 +144,11 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
         CONTRADICTED: "simply averaging their predictions does better",
     }[ensemble.verdict]
     link = "but" if baseline.verdict == SUPPORTED and ensemble.verdict != SUPPORTED else "and"
-    numbers = "; ".join(f"minus {name(one.against)} {points(one.effect)} {bracket(one.interval)}" for one in (baseline, ensemble))
+    numbers = "; ".join(
+        f"minus {name(one.against)} {points(one.effect)} {bracket(one.interval)}"
+        for one in (baseline, ensemble)
+        if one.against and one.effect is not None and one.interval  # both were tested
+    )
     tested = f"{baseline.n} seeds" if over_seeds else f"{baseline.n:,} test images, seed {run.record['seed']} only"
     return Headline(f"{beats}, {link} {beside}.", f"Accuracy of fusion {numbers}; 95 % intervals over {tested}.")
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,13 +25,14 @@ class Evidence:
     logits: dict[str, np.ndarray]  # (N, 10) a model, the ensemble included
     val_labels: np.ndarray
     val_logits: dict[str, np.ndarray]
-    _kept: dict[Callable, object] = field(default_factory=dict)
+    _kept: dict[Callable, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, run: Run, runs: Sequence[Run] = ()) -> "Evidence":
         """Raises UserError."""
-        _, *val = results.load_logits(run, "val")
-        return cls(run, runs, *results.load_logits(run), *val)
+        _, val_labels, val_logits = results.load_logits(run, "val")
+        index, labels, logits = results.load_logits(run)
+        return cls(run, runs, index, labels, logits, val_labels, val_logits)
 
     def correct(self, model: str) -> np.ndarray:
         """(N,) bool: is the test image predicted correctly?"""
@@ -58,7 +59,8 @@ class Evidence:
         """compute(self), the first time it is asked for: what several claims share."""
         if compute not in self._kept:
             self._kept[compute] = compute(self)
-        return self._kept[compute]
+        kept: T = self._kept[compute]
+        return kept
 
     def predict(self, model: str, split: str = "test", file: str = "predictions") -> results.Predictions:
         """Another file with the columns of predictions.parquet. Raises UserError."""
