@@ -157,12 +157,6 @@ def leave_to_browser(key: str) -> None:
     kept.entries.pop(key, None)
 
 
-def pick_page(pages: int, *, key: str, **settings) -> int:
-    """A page from 1 to `pages`."""
-    _bind(key, 1, lambda texts: int(texts[-1]), lambda value: 1 <= value <= pages)
-    return _note(key, st.pagination(pages, key=key, **settings), 1, lambda one: [str(one)])
-
-
 def slide(label: str, low: float, high: float, default: Any, step: float, *, key: str, **settings) -> Any:
     """A value, or where `default` is a pair a range, from `low` to `high`."""
 

@@ -161,3 +161,12 @@ def test_every_text_file_is_read_and_written_with_an_encoding(place):
                 binary = any("b" in a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
                 text = getattr(node.func, "id", "") == "open" and not binary
             assert not text or any(k.arg == "encoding" for k in node.keywords), f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_no_file_is_long():
+    long = {
+        str(path.relative_to(ROOT)): n
+        for path in [*sources("core"), *sources("dashboard")]
+        if (n := len(path.read_bytes().splitlines())) > 400
+    }
+    assert long == {}

@@ -35,11 +35,6 @@ def test_the_ensemble_averages_probabilities():
     assert np.isfinite(metrics.ensemble_logits(certain, certain)).all()
 
 
-def test_the_oracle_is_right_where_any_is():
-    logits = [np.eye(3)[answers] for answers in ([0, 0, 2, 1], [1, 1, 2, 1])]
-    assert metrics.oracle_correct(np.array([0, 1, 0, 1]), *logits).tolist() == [True, True, False, True]
-
-
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (9_312, 10_000), (1, 3)])
 @pytest.mark.parametrize("confidence", [0.95, 0.5])
 def test_wilson_interval_is_statsmodels(right, n, confidence):
