@@ -199,6 +199,7 @@ class Deck {
       slide.node.querySelector('input').checked = chosen
       if (this.showing && !printing && Math.abs(this.chosen.indexOf(slide) - this.at) > 1) continue // the neighbours are made ready
       const face = slide.node.querySelector('.face')
+      face.inert = !this.showing && !printing // a small picture of the slide, which the button on it names
       let size = [1920, 1080]
       let scale = printing ? 1 : slide.node.querySelector('.frame').clientWidth / 1920
       if (this.showing && !printing) {
