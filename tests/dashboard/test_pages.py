@@ -256,8 +256,8 @@ def test_missing_test_images_are_named_with_the_command(made_results, tmp_path, 
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run()
     assert not app.exception
-    assert "test_images.parquet" in app.error[0].value
-    assert "scripts/evaluate.py --images" in app.error[0].value
+    assert "test_images.parquet" in app.info[0].value
+    assert "scripts/evaluate.py --images" in app.info[0].value
 
 
 def test_the_pages_open_without_torch(made_results):
