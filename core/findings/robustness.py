@@ -3,7 +3,7 @@
 import numpy as np
 
 from core import metrics, results
-from core.config import ENSEMBLE, TRIO
+from core.config import ENSEMBLE, TRIO, UserError
 from core.findings.evidence import Evidence
 from core.findings.finding import Need, Result, choose, judge_interval, name, percent
 from core.robustness import group_conditions
@@ -50,10 +50,13 @@ def compare_drops(evidence: Evidence, other: str) -> Result:
     correct = {model: results.load_robustness(evidence.run, model) for model in ("fusion", other)}
     lost = {model: rows[0] - rows[1:].mean(axis=0) for model, rows in correct.items()}  # (N,) a model
     clean = {model: rows[0] for model, rows in correct.items()}
+    if none := [model for model in correct if not clean[model].any()]:
+        raise UserError(f"{name(none[0])} is correct on no clean image, so it has no accuracy to lose")
     drop = {model: float(lost[model].mean() / clean[model].mean()) for model in correct}
     n, generator, draws = len(lost["fusion"]), np.random.default_rng(0), []
     for _ in range(20):  # 50 resamples at a time: all at once would take 160 MB
         drawn = generator.integers(0, n, (50, n))
+        drawn = drawn[np.all([clean[model][drawn].any(axis=1) for model in correct], axis=0)]  # of few images, some draws have none
         share = {model: lost[model][drawn].sum(axis=1) / clean[model][drawn].sum(axis=1) for model in correct}
         draws.append(share[other] - share["fusion"])
     smaller, interval = drop[other] - drop["fusion"], metrics.percentile_interval(np.concatenate(draws))
