@@ -14,8 +14,9 @@ from core.config import ROOT
 VIEWS = sorted(path.stem for path in (ROOT / "dashboard" / "views").glob("*.py"))
 VISIT = """
 import json, sys
-for name in ("torch", "torchvision", "captum", "tqdm"):
-    sys.modules[name] = None  # importing it raises ImportError
+from importlib.machinery import PathFinder
+find, absent = PathFinder.find_spec, ("torch", "torchvision", "captum", "tqdm")  # as if they were not installed
+PathFinder.find_spec = lambda name, *places: None if name.partition(".")[0] in absent else find(name, *places)
 from pathlib import Path
 from streamlit.testing.v1 import AppTest
 from core import results
