@@ -97,7 +97,7 @@ def test_the_selection_downloads_as_csv(page, answers):
         page.get_by_role("button", name="CSV of this selection").click()
     table = pd.read_csv(io.BytesIO(download.value.path().read_bytes()))
     wanted = answers[(answers["label"] == 2) & ~answers["mobilenet_v2_correct"]]
-    assert set(table["index"]) == set(wanted["index"])
+    assert set(table["test_image"]) == set(wanted["index"]) and set(table["true_class"]) == {"bird"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
