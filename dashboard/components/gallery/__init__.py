@@ -24,7 +24,7 @@ def image_gallery(
     """Thumbnails of answers; a click, or Enter, opens the lightbox (components.image_detail), which steps through them.
 
     `place`: page, pages, images a page, and images in all; by default these rows are all. `headings`: index -> text above that image.
-    `turn` is called when the lightbox leaves the page.
+    `turn` is called when the lightbox leaves the page, with the page it goes to as `turned`.
     """
     if rows.empty:
         st.info("No image fits these choices. Widen them: clear a class, or allow another outcome.")
@@ -71,6 +71,6 @@ def paged_gallery(
         page = address.pick_number(f"Page of {pages}", 1, pages, key=page_key, default=1, width=130)
 
     def turn() -> None:
-        st.session_state[page_key] = min(max(page + int(st.session_state[key].turned), 1), pages)
+        st.session_state[page_key] = min(max(int(st.session_state[key].turned), 1), pages)
 
     image_gallery(answers.loc[chosen[(page - 1) * size : page * size]], model, key, (page, pages, size, len(chosen)), headings, turn)

@@ -75,7 +75,7 @@ export default function({ data, parentElement, setTriggerValue }) {
   const send = (open) => {
     const told = {
       key: data.key, items: data.items, sheet: grid.style.getPropertyValue('--sheet'), columns: data.columns, page: data.page,
-      pages: data.pages, first: data.first, total: data.total, open, turn: (by) => setTriggerValue('turned', by),
+      pages: data.pages, first: data.first, total: data.total, open, turn: (page) => setTriggerValue('turned', page),
       focus: (index) => grid.querySelector(`[data-index="${index}"]`)?.focus(),
     }
     document.dispatchEvent(new CustomEvent('gallery', { detail: told }))

@@ -3,6 +3,7 @@
 
 const SETTLED = 250  // milliseconds on one image before the models are asked where they look
 const AGAIN = 700  // milliseconds until they are asked again for what was not computed yet
+const TURN = 2000  // milliseconds until the next page is asked for again
 
 function element(tag, className, text, ...children) {
   const made = document.createElement(tag)
@@ -113,8 +114,14 @@ class Lightbox {
     else if (list.page + by >= 1 && list.page + by <= list.pages && !this.turned) {
       clearTimeout(this.waiting)
       this.turned = { key: list.key, page: list.page, by }
-      list.turn(by)
+      this.turn()
     }
+  }
+
+  turn() {  // said again until the page is there: what is said while the server draws may go unheard
+    if (!this.turned) return
+    this.lists.get(this.turned.key)?.turn(this.turned.page + this.turned.by)
+    setTimeout(() => this.turn(), TURN)
   }
 
   ask() {
