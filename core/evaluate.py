@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from core import results
-from core.config import BACKBONES, BASELINES, ENSEMBLE, Recipe, UserError
+from core.config import BASELINES, ENSEMBLE, Recipe, UserError
 from core.data import Cifar10, Split, to_input
 from core.metrics import ensemble_logits
 from core.models import Classifier, build_model, count_costs, load_weights
@@ -59,10 +59,9 @@ def predict(
 
 @torch.inference_mode()
 def apply_branch_heads(model: Classifier, features: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Features of the backbones (N, D) -> the logits (N, 10) of each branch head; of none where the model has none."""
+    """Classifier.forward_branch_heads in eval mode."""
     model.eval()
-    parts = split_branches(model, features)
-    return {name: head(parts[name]) for name, head in model.branch_heads.items()}
+    return model.forward_branch_heads(features)
 
 
 def score(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> tuple[float, float]:
@@ -134,11 +133,6 @@ def measure_latency(model: Classifier, image_size: int, repeats: int = 50) -> fl
     return 1000 * float(np.median(seconds))
 
 
-def split_branches(model: Classifier, features: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Features of the backbones (N, D), side by side -> each one's own."""
-    return dict(zip(model.backbones, features.split([BACKBONES[name].width for name in model.backbones], dim=1), strict=True))
-
-
 def pick_splits(data: Cifar10, n: int | None) -> dict[str, Split]:
     """What is predicted: validation and test images, and a stratified sample of the training images; of each split's first n."""
     train = data.train.first(n)
@@ -152,7 +146,7 @@ def write_features(folder: Path, model: Classifier, index: np.ndarray, features:
     components = reduce_features(hidden.cpu().numpy())
     results.write_features(folder / "features.parquet", index, components)
     if len(model.backbones) > 1:
-        for name, part in split_branches(model, features).items():
+        for name, part in model.split_features(features).items():
             results.write_features(folder / f"features_{name}.parquet", index, reduce_features(part.cpu().numpy()))
     return components
 

@@ -68,15 +68,16 @@ class Classifier(nn.Module):
         features = self.forward_features(x)
         if not branches:
             return self.head(features)
-        parts = dict(zip(self.backbones, features.split([BACKBONES[name].width for name in self.backbones], dim=1), strict=True))
-        return torch.stack([self.head(features), *(head(parts[name]) for name, head in self.branch_heads.items())])
+        return torch.stack([self.head(features), *self.forward_branch_heads(features).values()])
 
-    def forward_branches(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) -> the logits of the head and of each branch head, (1 + branches, N, 10)."""
-        features = self.forward_features(x)
-        widths = [BACKBONES[name].width for name in self.backbones]
-        branches = dict(zip(self.backbones, features.split(widths, dim=1), strict=True))
-        return torch.stack([self.head(features), *(head(branches[name]) for name, head in self.branch_heads.items())])
+    def split_features(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Features side by side (N, D) -> each backbone's own."""
+        return dict(zip(self.backbones, features.split([BACKBONES[name].width for name in self.backbones], dim=1), strict=True))
+
+    def forward_branch_heads(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Features side by side (N, D) -> the logits (N, 10) of each branch head; of none where the model has none."""
+        parts = self.split_features(features)
+        return {name: head(parts[name]) for name, head in self.branch_heads.items()}
 
     def freeze(self, frozen: bool) -> None:
         """Freeze the backbones, BatchNorm statistics included, or unfreeze them."""
