@@ -172,6 +172,9 @@ def write_model(folder: Path, checkpoint: dict, data: Cifar10, world: World) -> 
             results.write_predictions(folder / f"branch_{branch}.parquet", {split_name: own[split_name] for split_name in splits})
         correct = {one: [row["correct"].numpy() for row in checkpoint["epoch_correct"] if row["split"] == one] for one in splits}
         results.write_epoch_correct(folder / "epoch_correct.csv", correct)
+        predicted = [row["predicted"].numpy() for row in checkpoint["epoch_correct"] if row["split"] == "val" and "predicted" in row]
+        if len(predicted) == recipe.epochs:  # checkpoints of earlier versions kept no classes
+            results.write_epoch_predicted(folder / "epoch_predicted.csv", {"val": predicted})
         state = {key: value.cpu().numpy() for key, value in model.state_dict().items()}
         results.write_weights(folder / "weights.safetensors", state, {key for key, _ in model.named_parameters()})
         tqdm.write(f"{name}: embedding {len(hidden):,} test images (PCA, t-SNE)")

@@ -232,7 +232,9 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
         row["time_seconds"] = time.perf_counter() - start
         test_logits, _ = predict(model, test.images, recipe.image_size, world, dtype, f"{title}: test images, for the record")
         for name, split, values in (("val", val, logits), ("test", test, test_logits)):
-            epoch_correct.append({"epoch": epoch + 1, "split": name, "correct": (values.argmax(1) == split.labels).cpu()})
+            predicted = values.argmax(1)
+            bits, classes = (predicted == split.labels).cpu(), predicted.to(torch.uint8).cpu()
+            epoch_correct.append({"epoch": epoch + 1, "split": name, "correct": bits, "predicted": classes})
         history.append(row)
         done = Progress()
         save(done)

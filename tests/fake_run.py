@@ -103,7 +103,7 @@ def make_test_images(results_folder: Path, n: int = 10_000) -> np.ndarray:
 
 
 def write_optional_tables(folder: Path, model: str, splits: dict, epochs: int, seed: int) -> None:
-    """Write what a run may add for a model: train_sample, features, epoch_correct, and the fusion's branches.
+    """Write what a run may add for a model: train_sample, features, epoch_correct, epoch_predicted, and the fusion's branches.
 
     `splits` are those of predictions.parquet: {split: (index, labels, logits)}.
     """
@@ -122,6 +122,9 @@ def write_optional_tables(folder: Path, model: str, splits: dict, epochs: int, s
         left, luck = 1 - np.arange(1, epochs + 1)[:, None] / epochs, generator.random(len(truth))
         correct[split] = np.where(values.argmax(axis=1) == truth, luck > 0.2 * left, luck < 0.1 * left)
     results.write_epoch_correct(folder / "epoch_correct.csv", correct)
+    (_, truth, values), bits = splits["val"], correct["val"]
+    second = np.where(np.arange(10) == truth[:, None], -np.inf, values).argmax(axis=1)  # the likeliest other class
+    results.write_epoch_predicted(folder / "epoch_predicted.csv", {"val": np.where(bits, truth, second)})
     for i, branch in enumerate(BASELINES if model == "fusion" else ()):
         heads = {}
         for split, (*keys, values) in splits.items():

@@ -42,9 +42,9 @@ def test_a_training_leaves_a_whole_run(trained):
     assert sorted(p.name for p in trained.parent.iterdir()) == ["run", "test_images.parquet"]
     assert sorted(p.name for p in trained.iterdir()) == sorted([*TRIO, "run.json"])
     for model in TRIO:
-        files = ["embedding.parquet", "epoch_correct.csv", "features.parquet", "history.csv", "predictions.parquet"]
+        files = ["embedding.parquet", "epoch_correct.csv", "epoch_predicted.csv", "features.parquet", "history.csv"]
         files += [f"{kind}_{branch}.parquet" for kind in ("branch", "features") for branch in BASELINES if model == "fusion"]
-        files += ["train_sample.parquet", "weights.safetensors"]
+        files += ["predictions.parquet", "train_sample.parquet", "weights.safetensors"]
         assert sorted(p.name for p in (trained / model).iterdir()) == sorted(files)
 
 

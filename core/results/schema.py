@@ -35,6 +35,7 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
     "features.parquet": {"index": INTEGER, **dict.fromkeys(COMPONENTS, pa.float16())},
     "robustness.csv": {"corruption": TEXT, "severity": INTEGER, "images": INTEGER, "accuracy": NUMBER, "right": TEXT},
     "epoch_correct.csv": {"epoch": INTEGER, "split": TEXT, "images": INTEGER, "accuracy": NUMBER, "correct": TEXT},
+    "epoch_predicted.csv": {"epoch": INTEGER, "split": TEXT, "images": INTEGER, "predicted": TEXT},
     "test_images.parquet": {"index": INTEGER, "label": INTEGER, "image": BYTES},
     "human_votes.parquet": dict.fromkeys(("index", *CLASSES), INTEGER),
     "label_errors.parquet": dict.fromkeys(

@@ -24,7 +24,8 @@ def remake_commands(run: Path, model: str) -> dict[str, str]:
         **{"robustness.csv": command("robustness.py", run), "attributions.npz": explain},
         **dict.fromkeys(("train_sample.parquet", "features.parquet", "linear_head.parquet"), rebuild_command(run, "--features")),
         **{f"features_{baseline}.parquet": rebuild_command(run, "--features") for baseline in BASELINES},
-        **dict.fromkeys(("epoch_correct.csv", "weights.safetensors", "embedding.parquet", "history.csv"), rebuild_command(run)),
+        **dict.fromkeys(("epoch_correct.csv", "epoch_predicted.csv"), rebuild_command(run)),
+        **dict.fromkeys(("weights.safetensors", "embedding.parquet", "history.csv"), rebuild_command(run)),
         **{f"branch_{baseline}.parquet": rebuild_command(run) for baseline in BASELINES},
     }
 

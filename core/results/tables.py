@@ -1,5 +1,6 @@
 """The tables in a model's folder. Each write stands beside its read; results/README.md explains every column."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -154,7 +155,7 @@ def _read_test_rows(run: Run, model: str, name: str, kind: str | None = None) ->
     return frame
 
 
-# --- which images are predicted correctly: robustness.csv, epoch_correct.csv -----------------------------------------
+# --- condition by condition, epoch by epoch: robustness.csv, epoch_correct.csv, epoch_predicted.csv ----------------------
 
 
 def pack_bits(correct: np.ndarray) -> str:
@@ -205,15 +206,41 @@ def load_epoch_correct(run: Run, model: str) -> dict[str, np.ndarray]:
     """epoch_correct.csv: which images are predicted correctly after each epoch, {split: bool (epochs, N)} for those of `val` and
     `test` that it holds, images in the order of predictions.parquet. Raises MissingFile, UserError.
     """
-    path, repair = run.path / model / "epoch_correct.csv", rebuild_command(run.path)
-    correct = {}
+    rows = _read_epochs(run, model, "epoch_correct.csv")
+    return {split: _unpack_rows(path, frame, "correct", rebuild_command(run.path)) for path, split, frame in rows}
+
+
+def write_epoch_predicted(path: Path, predicted: dict[str, np.ndarray]) -> None:
+    """epoch_predicted.csv from {split: whole numbers (epochs, N), the classes}."""
+    rows = [
+        {"epoch": epoch, "split": split, "images": len(one), "predicted": "".join(map(str, one.tolist()))}
+        for split, epochs in predicted.items()
+        for epoch, one in enumerate(epochs, 1)
+    ]
+    write_table(path, pd.DataFrame(rows), "epoch_predicted.csv")
+
+
+def load_epoch_predicted(run: Run, model: str) -> dict[str, np.ndarray]:
+    """epoch_predicted.csv: the class predicted after each epoch, {split: int64 (epochs, N)} for those of `val` and `test` that it
+    holds, images in the order of predictions.parquet. Raises MissingFile, UserError.
+    """
+    predicted = {}
+    for path, split, frame in _read_epochs(run, model, "epoch_predicted.csv"):
+        if not (frame["predicted"].str.fullmatch("[0-9]*") & (frame["predicted"].str.len() == frame["images"])).all():
+            raise UserError(f"{path}: its column predicted is not a digit an image: run {rebuild_command(run.path)}")
+        predicted[split] = np.array([list(map(int, text)) for text in frame["predicted"]])
+    return predicted
+
+
+def _read_epochs(run: Run, model: str, name: str) -> Iterator[tuple[Path, str, pd.DataFrame]]:
+    """The file's path, a split and its rows, one an epoch in their order, for each split there is. Raises MissingFile, UserError."""
+    path, repair = run.path / model / name, rebuild_command(run.path)
     for split, frame in read_table(path, repair).sort_values("epoch").groupby("split"):
         if split not in ("val", "test"):
             raise UserError(f"{path}: column split holds {split}: it should hold val or test: run {repair}")
         if list(frame["epoch"]) != list(range(1, run.recipe.epochs + 1)) or (frame["images"] != split_size(run, split)).any():
             raise UserError(f"{path} does not hold epochs 1 to {run.recipe.epochs} of all {split} images: run {repair}")
-        correct[split] = _unpack_rows(path, frame, "correct", repair)
-    return correct
+        yield path, split, frame
 
 
 def _unpack_rows(path: Path, frame: pd.DataFrame, column: str, repair: str) -> np.ndarray:

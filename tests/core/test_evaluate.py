@@ -11,10 +11,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from core import evaluate as core_evaluate
 from core import results
 from core.config import BASELINES, RECIPES, TRIO, UserError
 from core.data import Split, to_input
-from core.evaluate import embed, fit_probe, load_shipped_model, pick_splits, predict, reduce_features, score, shipped_agreement
+from core.evaluate import embed, fit_probe, load_shipped_model, pick_splits, predict, reduce_features, score, shipped_agreement, write_model
 from core.models import build_model, count_costs
 from core.train import load_checkpoint
 
@@ -78,8 +79,20 @@ def test_a_run_holds_what_its_checkpoint_predicts(name, trained, data):
     predictions = results.load_predictions(run, name, "val")
     assert history["val_accuracy"].iloc[-1] == pytest.approx((predictions.logits.argmax(1) == predictions.labels).mean(), abs=0.011)
     assert len(results.load_embedding(run, name)) == 200
+    classes, correct = results.load_epoch_predicted(run, name)["val"], results.load_epoch_correct(run, name)["val"]
+    assert classes.shape == (3, 200) and np.array_equal(classes == predictions.labels, correct)
+    assert correct.mean(axis=1) == pytest.approx(history["val_accuracy"])
     costs, model.branch_heads = run.record["models"][name], torch.nn.ModuleDict()  # which are not shipped
     assert costs.pop("latency_ms") > 0 and costs == count_costs(model, 32)
+
+
+def test_a_checkpoint_that_kept_no_classes_of_an_epoch_gives_no_file_of_them(trained, data, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(core_evaluate, "embed", lambda components: components[:, :2])  # the slow part
+    checkpoint = checkpoint_of(trained, "resnet18")
+    del checkpoint["epoch_correct"][0]["predicted"]  # its first epoch was trained by an earlier version
+    write_model(tmp_path, checkpoint, data, world)
+    assert (tmp_path / "epoch_correct.csv").read_bytes() == (trained / "resnet18" / "epoch_correct.csv").read_bytes()
+    assert not (tmp_path / "epoch_predicted.csv").exists()
 
 
 def test_the_record_tells_how_the_run_was_made(trained):

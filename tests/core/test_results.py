@@ -199,6 +199,9 @@ def test_optional_tables_come_back(run):
     results.write_epoch_correct(run / MODEL / "epoch_correct.csv", correct)
     got = results.load_epoch_correct(loaded, MODEL)
     assert got.keys() == correct.keys() and all(np.array_equal(got[split], correct[split]) for split in correct)
+    predicted = {"val": np.arange(5 * 200).reshape(5, 200) ** 2 % 10}  # 0 comes first: digits are no number
+    results.write_epoch_predicted(run / MODEL / "epoch_predicted.csv", predicted)
+    assert np.array_equal(results.load_epoch_predicted(loaded, MODEL)["val"], predicted["val"])
     pairs = pd.DataFrame({"index": [7, 3], "train_index": [1, 49_999], "similarity": [0.5, 1 / 3], "kind": ["near", "exact"]})
     results.write_near_duplicates(run.parent / "near_duplicates.parquet", pairs)
     pd.testing.assert_frame_equal(results.load_near_duplicates(run.parent), pairs.iloc[::-1].reset_index(drop=True))
@@ -209,6 +212,7 @@ def test_optional_tables_come_back(run):
     [
         ("fusion/features.parquet", lambda run: results.load_features(run, "fusion")),
         ("fusion/epoch_correct.csv", lambda run: results.load_epoch_correct(run, "fusion")),
+        ("fusion/epoch_predicted.csv", lambda run: results.load_epoch_predicted(run, "fusion")),
         ("fusion/branch_resnet18.parquet", lambda run: load_predictions(run, "fusion", name="branch_resnet18")),
         ("fusion/robustness.csv", lambda run: results.load_robustness(run, "fusion")),
         ("fusion/attributions.npz", lambda run: results.load_attributions(run, "fusion")),
@@ -221,6 +225,15 @@ def test_a_file_that_is_not_there_can_be_told_from_a_damaged_one(run, path, load
     (run / path).unlink(missing_ok=True)
     with pytest.raises(MissingFile, match="run python scripts/"):
         load(load_run(run))
+
+
+@pytest.mark.parametrize("spoil", [lambda text: text[:-1], lambda text: text[:-1] + "x", lambda text: text[:-1] + "²"])
+def test_predicted_classes_are_a_digit_an_image(run, spoil):
+    path = run / MODEL / "epoch_predicted.csv"
+    frame = pd.read_csv(path, dtype={"predicted": str})
+    frame.assign(predicted=frame["predicted"].map(spoil)).to_csv(path, index=False)
+    with pytest.raises(UserError, match="predicted is not a digit an image: run python"):
+        results.load_epoch_predicted(load_run(run), MODEL)
 
 
 def test_a_copy_is_not_another_seed(tmp_path):
@@ -530,7 +543,12 @@ def test_other_weights_remove_what_they_make_untrue_and_say_so(tmp_path):
     change_logits(staged / "fusion")
     lines = publish(staged, run)
     gone = {f"fusion/{name}" for name in ("attributions.npz", "robustness.csv", "train_sample.parquet", "features.parquet")}
-    gone |= {"fusion/epoch_correct.csv", "fusion/branch_resnet18.parquet", "fusion/branch_mobilenet_v2.parquet"}
+    gone |= {
+        "fusion/epoch_correct.csv",
+        "fusion/epoch_predicted.csv",
+        "fusion/branch_resnet18.parquet",
+        "fusion/branch_mobilenet_v2.parquet",
+    }
     assert before - files(run) == gone and "fusion/probe.parquet" in files(
         run
     )  # mobilenet_v2's weights, and so the ensemble's, are the same

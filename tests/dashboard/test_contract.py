@@ -132,13 +132,14 @@ TABLES = {
     "history.csv": lambda run: results.load_history(run, "fusion"),
     "robustness.csv": lambda run: {"correct": results.load_robustness(run, "fusion")},
     "epoch_correct.csv": lambda run: results.load_epoch_correct(run, "fusion"),
+    "epoch_predicted.csv": lambda run: results.load_epoch_predicted(run, "fusion"),
     "../../test_images.parquet": lambda run: {"labels": results.load_test_images(run.path.parent).labels},
     "../../near_duplicates.parquet": lambda run: results.load_near_duplicates(run.path.parent),
 }
 
 
 def read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"right": str, "correct": str}) if path.suffix == ".csv" else pd.read_parquet(path)
+    return pd.read_csv(path, dtype={"right": str, "correct": str, "predicted": str}) if path.suffix == ".csv" else pd.read_parquet(path)
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.fake_run import make_run
 VIEWS = [view for group in PAGES.values() for view in group]
 OPTIONAL = [  # of a run named run, or beside it
     *("run/fusion/robustness.csv", "run/fusion/attributions.npz", "run/fusion/probe.parquet", "run/fusion/embedding.parquet"),
-    *("run/fusion/features.parquet", "run/fusion/train_sample.parquet", "run/fusion/epoch_correct.csv"),
+    *("run/fusion/features.parquet", "run/fusion/train_sample.parquet", "run/fusion/epoch_correct.csv", "run/fusion/epoch_predicted.csv"),
     *("run/fusion/branch_resnet18.parquet", "human_votes.parquet", "label_errors.parquet", "near_duplicates.parquet"),
 ]
 SHOWN = ("markdown", "caption", "info", "warning", "error")
