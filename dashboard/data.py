@@ -4,6 +4,7 @@ Large tables are cached as resources: all visitors share one and none may change
 """
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from core import combine, findings, metrics, results, summaries
 from core.config import BASELINES, CLASSES, UserError
 from core.findings import Finding, Headline
 from core.results import Run
+from core.results.files import stamp_file
 from core.robustness import group_conditions, list_conditions
 from dashboard.selection import name_flows
 
@@ -39,15 +41,6 @@ def stamp(folder: Path) -> tuple:
                     else:
                         found.append((entry.path, *stamp_file(Path(entry.path))))
     return tuple(sorted(found))
-
-
-def stamp_file(path: Path) -> tuple[int, int, int]:
-    """Changes when the file does; zeros where there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return 0, 0, 0
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def stamp_run(run: Run) -> tuple:
@@ -103,11 +96,15 @@ def check_runs(wanted: str | None = None) -> tuple[list[str], dict[str, str]]:
     return whole, damaged
 
 
+def related_runs(run: Run) -> list[Run]:
+    """core.results.find_related: what a page about one run need not read again when other runs change."""
+    return results.find_related(run, [open_run(name) for name in check_runs(run.name)[0]])
+
+
 def sibling_runs(run: Run) -> list[Run]:
     """All whole runs that differ from this one in nothing but the seed, itself included, in order of their seeds."""
-    others = [open_run(name) for name in check_runs(run.name)[0] if name != run.name]
-    alike = [other for other in others if other.recipe == run.recipe and not find_fault(other)]
-    return results.find_seeds(run, alike)
+    alike = [one for one in related_runs(run) if one.recipe == run.recipe and one.name != run.name]
+    return results.find_seeds(run, [one for one in alike if not find_fault(one)])
 
 
 @st.cache_resource(show_spinner=False, max_entries=2 * len(SHARED))
@@ -243,31 +240,43 @@ def count_transitions(run: Run, before: list[str]) -> pd.DataFrame:
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
-def _find_findings(run: Run, runs: tuple[Run, ...]) -> tuple[Headline, list[Finding]]:
-    found = findings.find_findings(run, runs)
-    return findings.write_headline(run, found), found
+def _find_findings(run: Run, runs: list[Run], ids: tuple[str, ...] | None) -> list[Finding]:
+    return findings.find_findings(run, runs, ids)
 
 
-def load_findings(run: Run) -> tuple[Headline, list[Finding]]:
-    """The headline, and every claim tested on a run, with the whole runs beside it as its seeds and controls."""
-    return _find_findings(run, tuple(open_run(name) for name in check_runs()[0]))
+def load_findings(run: Run, ids: Iterable[str] | None = None) -> list[Finding]:
+    """Claims tested on a run, all or those with these ids, with the runs beside it as its seeds and controls. Raises UserError."""
+    return _find_findings(run, related_runs(run), None if ids is None else tuple(ids))
+
+
+def load_headline(run: Run) -> Headline:
+    """core.findings.write_headline. Raises UserError."""
+    return findings.write_headline(run, load_findings(run, findings.HEADLINE))
+
+
+@st.cache_data(show_spinner=False, max_entries=1000, hash_funcs=BY_STAMP)
+def _list_ways(run: Run, others: list[Run], control: Run | None) -> pd.DataFrame:
+    return combine.list_ways(combine.find_ways(run, others, control))
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
-def _list_ways(run: Run, runs: tuple[Run, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    seeds, tables = results.find_seeds(run, runs), {}
-    for one in seeds:
-        others = [other for other in seeds if other is not one]
-        tables[one.record["seed"]] = combine.list_ways(combine.find_ways(one, others, results.find_control(one, runs)))
-    table = tables[run.record["seed"]]
-    per_seed = pd.DataFrame({seed: of_seed.set_index("name")["difference"] for seed, of_seed in tables.items()}).reindex(table["name"])
-    table["seeds"] = [row.dropna().tolist() if len(seeds) > 1 else [] for _, row in per_seed.iterrows()]
-    return table, combine.list_pairs(run, [one for one in seeds if one is not run])
+def _list_pairs(run: Run, others: list[Run]) -> pd.DataFrame:
+    return combine.list_pairs(run, others)
 
 
 def list_ways(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """core.combine.list_ways, with the difference in every seed (`seeds`), and core.combine.list_pairs. Raises UserError."""
-    return _list_ways(run, tuple(open_run(name) for name in check_runs()[0]))
+    related = related_runs(run)
+    seeds = results.find_seeds(run, related)
+    others = {one.name: [other for other in seeds if other is not one][:1] for one in seeds}
+    tables = {one.name: _list_ways(one, others[one.name], results.find_control(one, related)) for one in seeds}
+    table = tables[run.name]
+    per_seed = pd.DataFrame({name: of_seed.set_index("name")["difference"] for name, of_seed in tables.items()}).reindex(table["name"])
+    table["seeds"] = [row.dropna().tolist() if len(seeds) > 1 else [] for _, row in per_seed.iterrows()]
+    return table, _list_pairs(run, others[run.name])
+
+
+OVERVIEW = ("accuracy-better", "accuracy-ensemble", "comparable", "late", "twice", "matched", "classes", "branch-heads", "robustness")
 
 
 def read_ahead() -> None:
@@ -277,7 +286,8 @@ def read_ahead() -> None:
             run = open_run(name)
             load_summary(run)
             load_answers(run)
-            load_findings(run)
+            load_headline(run)
+            load_findings(run, OVERVIEW)
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)

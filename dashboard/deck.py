@@ -230,7 +230,7 @@ def show_claims(run: Run, findings: list[Finding], surface: Surface) -> list[Sli
 
 def make_slides(run: Run, surface: Surface) -> list[Slide]:
     """The usual deck, then the appendix. Raises UserError."""
-    answers, (headline, findings) = data.load_answers(run), data.load_findings(run)
+    answers, headline, findings = data.load_answers(run), data.load_headline(run), data.load_findings(run)
     whole = set(report.TRIO) <= set(run.models)
     main = [ask(run, answers), compare_recipes(run), answer(run, headline, findings)]
     if whole:

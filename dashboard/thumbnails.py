@@ -8,7 +8,8 @@ from PIL import Image
 
 from core import results
 from core.results import TestImages
-from dashboard.data import load_images, stamp_file
+from core.results.files import stamp_file
+from dashboard.data import load_images
 
 
 @st.cache_data(show_spinner=False, max_entries=64, hash_funcs={TestImages: lambda _: stamp_file(results.RESULTS / "test_images.parquet")})

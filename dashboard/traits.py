@@ -12,6 +12,7 @@ import streamlit as st
 from core import results, slices
 from core.config import UserError
 from core.results import Run
+from core.results.files import stamp_file
 from dashboard import data
 from dashboard.filters import Trait
 
@@ -26,7 +27,7 @@ def _measure_images(root: Path, stamp: tuple) -> pd.DataFrame:
 
 def measure_images() -> pd.DataFrame:
     """core.slices.measure_pixels of the test images."""
-    return _measure_images(results.RESULTS, data.stamp_file(results.RESULTS / "test_images.parquet"))
+    return _measure_images(results.RESULTS, stamp_file(results.RESULTS / "test_images.parquet"))
 
 
 @st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=data.BY_STAMP)
@@ -101,6 +102,6 @@ def describe_duplicates(index: int) -> list[str]:
     path = results.RESULTS / "near_duplicates.parquet"
     if not path.exists():
         return []
-    found = _load_near_duplicates(results.RESULTS, data.stamp_file(path))
+    found = _load_near_duplicates(results.RESULTS, stamp_file(path))
     words = {"exact": "the same image", "near": "nearly the same image"}
     return [f"≈ training image {row.train_index} is {words[row.kind]}" for row in found[found["index"] == index].itertuples()]

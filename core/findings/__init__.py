@@ -8,7 +8,7 @@ corrected for being several within a claim's family (pairs, classes, branches), 
 To add a claim, write a function of (Evidence, the model it is against) -> Result and a row in CLAIMS.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from core.config import ENSEMBLE, TRIO, label
@@ -40,6 +40,7 @@ __all__ = [
     "BETTER",
     "CLAIMS",
     "CONTRADICTED",
+    "HEADLINE",
     "OPEN",
     "OTHER",
     "SUPPORTED",
@@ -103,8 +104,11 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def find_findings(run: Run, runs: Sequence[Run] = ()) -> list[Finding]:
-    """Every claim tested on a run, the headline's first; none unless the run holds all three models.
+HEADLINE = tuple(f"{kind}-{against}" for kind in ("accuracy", "seeds") for against in ("better", "ensemble"))  # claims it rests on
+
+
+def find_findings(run: Run, runs: Sequence[Run] = (), ids: Collection[str] | None = None) -> list[Finding]:
+    """Claims tested on a run, the headline's first: all, or those with these ids; none unless the run holds all three models.
 
     `runs`: all at hand, from which the claims pick the other seeds and the controls. Raises UserError where the predictions of
     `run` itself cannot be read; whatever else is missing or damaged leaves a claim untested.
@@ -112,7 +116,7 @@ def find_findings(run: Run, runs: Sequence[Run] = ()) -> list[Finding]:
     if not set(TRIO) <= set(run.models):
         return []
     evidence = Evidence.load(run, runs)
-    found = [claim.test(evidence) for claim in CLAIMS]
+    found = [claim.test(evidence) for claim in CLAIMS if ids is None or claim.id in ids]
     if any(finding.kind == "seeds" and finding.verdict != UNTESTED for finding in found):
         found.sort(key=lambda finding: finding.kind != "seeds")  # the method's test goes before the tests of one run's weights
     return found
@@ -126,7 +130,10 @@ class Headline(NamedTuple):
 
 
 def write_headline(run: Run, findings: list[Finding]) -> Headline:
-    """Fusion against the better baseline and the ensemble; over seeds where that was tested, else on the images."""
+    """Fusion against the better baseline and the ensemble; over seeds where that was tested, else on the images.
+
+    Takes the findings of HEADLINE, others may be among them.
+    """
     by_id = {finding.id: finding for finding in findings}
     if not by_id:
         missing = ", ".join(label(model) for model in TRIO if model not in run.models)

@@ -1,6 +1,8 @@
 """Is fusion more accurate, on the test images and over seeds? Pairs are corrected together by Holm."""
 
+from functools import lru_cache
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -108,11 +110,14 @@ def compare_within_margin(evidence: Evidence, other: str) -> Result:
 
 def seed_accuracies(runs: list[Run]) -> pd.DataFrame:
     """Test accuracy, a row a run, a column a model, the ensemble included. Raises UserError."""
-    rows = []
-    for run in runs:
-        _, labels, logits = results.load_logits(run)
-        rows.append({model: float((values.argmax(axis=1) == labels).mean()) for model, values in logits.items()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame([measure_accuracy(run.path, results.stamp_predictions(run)) for run in runs])
+
+
+@lru_cache(maxsize=4096)
+def measure_accuracy(path: Path, stamp: tuple) -> dict[str, float]:
+    """Of one run, measured again when its stamp says that predictions changed: there may be hundreds of seeds. Raises UserError."""
+    _, labels, logits = results.load_logits(results.load_run(path))
+    return {model: float((values.argmax(axis=1) == labels).mean()) for model, values in logits.items()}
 
 
 def load_seeds(evidence: Evidence) -> pd.DataFrame:
@@ -131,7 +136,8 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     test = tests[other]
     numbers = {"mean": test["mean"], "std": test["std"], "fusion": accuracy["fusion"].mean(), other: accuracy[other].mean()}
     numbers |= {f"seed_{seed}": value for seed, value in zip(seeds, accuracy["fusion"] - accuracy[other], strict=True)}
-    spread = f"{points(test['mean'])} on average over seeds {', '.join(seeds)}, standard deviation {100 * test['std']:.2f}"
+    listed = f"seeds {', '.join(seeds)}" if len(seeds) <= 10 else f"{len(seeds)} seeds"
+    spread = f"{points(test['mean'])} on average over {listed}, standard deviation {100 * test['std']:.2f}"
     if len(seeds) < SEEDS_TESTED:
         details = f"{spread}; {len(seeds)} seeds are too few for a test, it needs {SEEDS_TESTED}: {more}."
         return Result(verdict=UNTESTED, details=details, numbers=numbers, effect=test["mean"], n=len(seeds))

@@ -73,6 +73,15 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def stamp_file(path: Path) -> tuple[int, int, int]:
+    """Changes when the file does; zeros where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
 def say_why(error: Exception) -> str:
     """An error in one line, without the number and the path that an OSError adds."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())

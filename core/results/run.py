@@ -4,10 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from core.config import BASELINES, MODELS, Recipe, UserError
-from core.results.files import LARGEST, RESULTS, MissingFile, command, write_text
+from core.results.files import LARGEST, RESULTS, MissingFile, command, stamp_file, write_text
 from core.results.schema import read_record
 
 IDENTITY = ("recipe", "seed", "start_weights", "precision", "data_md5")  # what two models of one run must share
@@ -105,13 +106,29 @@ def fingerprint(run: Run) -> str:
         path = run.path / model / "predictions.parquet"
         if not path.is_file():
             raise MissingFile(f"{path} is missing: run {rebuild_command(run.path)}")
-        total.update(path.read_bytes())
+        total.update(_hash_file(path, stamp_file(path)))
     return total.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _hash_file(path: Path, stamp: tuple[int, int, int]) -> bytes:
+    """Hashed again when its stamp says it changed."""
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def find_starts(run: Run) -> dict[str, dict | None]:
     """What the two networks that are fused started from; a control's start weights make no run another."""
     return {model: run.record["start_weights"].get(model) for model in BASELINES}
+
+
+def find_related(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """Those of `runs` that claims on `run` may speak of: its seeds, itself and its copies included, with branch losses and without."""
+
+    def settings(one: Run) -> tuple[Recipe, dict]:
+        return replace(one.recipe, name="", branch_loss=0.0), find_starts(one)
+
+    wanted = settings(run)
+    return [other for other in runs if settings(other) == wanted]
 
 
 def find_control(run: Run, runs: Iterable[Run]) -> Run | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from core import metrics
 from core.config import BASELINES, CLASSES, UserError
-from core.results.files import command
+from core.results.files import command, stamp_file
 from core.results.run import Run, rebuild_command, split_size
 from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LOGITS, read_table, write_table
 from core.robustness import list_conditions
@@ -69,9 +69,9 @@ def write_predictions(path: Path, splits: dict[str, tuple[np.ndarray, np.ndarray
 
 
 @lru_cache(maxsize=12)
-def _read_predictions(path: Path, stamp: tuple[int, ...] | None, repair: str) -> pd.DataFrame:
+def _read_predictions(path: Path, stamp: tuple[int, int, int], repair: str) -> pd.DataFrame:
     """A table is wanted by several statements: read once, and again when its stamp says it changed."""
-    return read_table(path, repair, "predictions.parquet").sort_values(["split", "index"], ignore_index=True)
+    return read_table(path, repair, "predictions.parquet").sort_values("index", ignore_index=True)
 
 
 def load_predictions(run: Run, model: str, split: str = "test", labels: np.ndarray | None = None, name: str = "predictions") -> Predictions:
@@ -82,8 +82,7 @@ def load_predictions(run: Run, model: str, split: str = "test", labels: np.ndarr
     heads on one branch alone), or the ensemble's "linear_head" (a linear classifier on the baselines' features, fine-tuned apart).
     """
     path, repair = run.path / model / f"{name}.parquet", repair_command(run, name)
-    stat = path.stat() if path.exists() else None
-    frame = _read_predictions(path, stat and (stat.st_ino, stat.st_mtime_ns, stat.st_size), repair)
+    frame = _read_predictions(path, stamp_file(path), repair)
     frame = frame[frame["split"] == split]
     expected = max(1, len(frame)) if split == "train" else split_size(run, split)  # of training images any sample will do
     if len(frame) != expected:
@@ -97,6 +96,11 @@ def load_predictions(run: Run, model: str, split: str = "test", labels: np.ndarr
     if label.min() < 0 or label.max() >= len(CLASSES) or (labels is not None and not np.array_equal(label, labels[index])):
         raise UserError(f"{path}: its labels are not those of the images: run {repair}")
     return Predictions(index, label, frame[list(LOGITS)].to_numpy())
+
+
+def stamp_predictions(run: Run) -> tuple[tuple[int, int, int], ...]:
+    """Changes when the run's record does, or what its models predicted."""
+    return tuple(stamp_file(run.path / name) for name in ("run.json", *(f"{model}/predictions.parquet" for model in run.models)))
 
 
 def load_logits(run: Run, split: str = "test", labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

@@ -4,10 +4,11 @@ import pandas as pd
 import streamlit as st
 
 from core import metrics
+from core.findings import CLAIMS
 from dashboard import components, data, figures, glossary, theme
 
 run, models = st.session_state["current"]
-_, findings = data.load_findings(run)
+findings = data.load_findings(run, [claim.id for claim in CLAIMS if claim.kind == "calibration"])
 answers, table = data.load_answers(run), data.load_calibration(run)
 
 st.title("Calibration")
@@ -53,4 +54,4 @@ st.caption(
     "Calibration error: expected |right − confident| over 15 bins. Temperature is fitted on validation and applied to test; a temperature "
     "below 1 means that the model was too modest. NLL in nats; Brier from 0 (best) to 2."
 )
-components.show_findings([finding for finding in findings if finding.kind == "calibration"])
+components.show_findings(findings)

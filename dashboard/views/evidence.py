@@ -11,7 +11,7 @@ from dashboard import claims, components, data, figures, theme
 
 run, _ = st.session_state["current"]
 answers = data.load_answers(run)
-headline, findings = data.load_findings(run)
+headline, findings = data.load_headline(run), data.load_findings(run)
 
 st.title("Evidence")
 st.markdown(f"#### {headline.sentence}")

@@ -3,9 +3,8 @@
 import streamlit as st
 
 from core.config import BASELINES
+from core.findings import CLAIMS
 from dashboard import address, components, data, diagram, selection, theme
-
-MAIN = ("accuracy-better", "accuracy-ensemble", "comparable", "late", "twice", "matched", "classes", "branch-heads", "robustness")
 
 run, models = st.session_state["current"]
 
@@ -48,13 +47,12 @@ with st.container(horizontal=True, vertical_alignment="center"):
 st.subheader("How the fusion is built")
 st.html(diagram.architecture_html(run))
 
-text, findings = data.load_findings(run)
+text, findings = data.load_headline(run), data.load_findings(run, data.OVERVIEW)
 headline.markdown(f"#### {text.sentence}\n\n{text.numbers}")
 st.subheader("What may be claimed")
 if findings:
-    by_id = {finding.id: finding for finding in findings}
-    components.show_findings([by_id[name] for name in MAIN])
-    address.link("evidence", f"All {len(findings)} claims, each with its test")
+    components.show_findings(findings)
+    address.link("evidence", f"All {len(CLAIMS)} claims, each with its test")
 
 st.subheader("What they look at")
 st.html(diagram.sample_html(selection.sample_classes(answers, 12)))

@@ -3,11 +3,12 @@
 import streamlit as st
 
 from core.config import BASELINES, CLASSES
+from core.findings import CLAIMS
 from core.robustness import CORRUPTIONS, describe_corruptions
 from dashboard import address, components, data, diagram, figures, theme
 
 run, models = st.session_state["current"]
-_, findings = data.load_findings(run)
+findings = data.load_findings(run, [claim.id for claim in CLAIMS if claim.kind == "robustness"])
 
 st.title("Robustness")
 with components.section():
@@ -55,7 +56,7 @@ with components.section():
         "Corruption error (Hendrycks & Dietterich 2019): a model's errors "
         f"over all severities divided by {theme.label(BASELINES[0])}'s, averaged over the kinds."
     )
-components.show_findings([finding for finding in findings if finding.kind == "robustness"])
+components.show_findings(findings)
 
 with st.expander("How these corruptions stand beside CIFAR-10-C's"):
     words = {

@@ -443,6 +443,23 @@ def test_each_seed_counts_once_and_the_method_is_asked_first(folder):
     assert findings.find_findings(runs[0], runs[:2])[0].kind == "accuracy"
 
 
+def test_a_seeds_accuracy_is_measured_anew_when_its_predictions_change(folder, tmp_path):
+    shutil.copytree(folder / "seed0", tmp_path / "run")
+    run = results.load_run(tmp_path / "run")
+    before = accuracy.seed_accuracies([run])
+    shutil.copy(folder / "seed1" / "fusion" / "predictions.parquet", tmp_path / "run" / "fusion")
+    after = accuracy.seed_accuracies([run])
+    assert after["resnet18"].equals(before["resnet18"])
+    assert after["fusion"].equals(accuracy.seed_accuracies(open_seeds(folder, 2)[1:])["fusion"])
+
+
+def test_a_page_may_ask_for_some_of_the_claims(folder):
+    runs = open_seeds(folder, 3)
+    whole, some = findings.find_findings(runs[0], runs), findings.find_findings(runs[0], runs, findings.HEADLINE)
+    assert [one.id for one in some] == ["seeds-better", "seeds-ensemble", "accuracy-better", "accuracy-ensemble"]
+    assert findings.write_headline(runs[0], some) == findings.write_headline(runs[0], whole)
+
+
 # --- controls --------------------------------------------------------------------------------------------------------
 
 

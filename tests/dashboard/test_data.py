@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import results, summaries
+from core import findings, results, summaries
 from core.config import UserError
 from dashboard import data, thumbnails
 from tests.fake_run import make_run
@@ -33,6 +33,13 @@ def reads(monkeypatch) -> Counter:
 
     monkeypatch.setattr(results, "load_predictions", count)
     return counted
+
+
+def add_other_recipe(runs: Path) -> None:
+    """A run that no claim compares with the others."""
+    shutil.copytree(runs / "run1", runs / "other")
+    record = results.load_run(runs / "other").record
+    results.write_run(runs / "other" / "run.json", record | {"recipe": record["recipe"] | {"name": "other", "weight_decay": 0.01}})
 
 
 def write_people(folder: Path, labels: np.ndarray, doubted: int) -> None:
@@ -72,9 +79,7 @@ def test_thumbnails_follow_the_images(runs):
 
 
 def test_a_hidden_or_stray_file_costs_nothing_and_a_new_run_only_itself(runs, reads):
-    shutil.copytree(runs / "run1", runs / "other")
-    record = results.load_run(runs / "other").record
-    results.write_run(runs / "other" / "run.json", record | {"recipe": record["recipe"] | {"name": "other", "weight_decay": 0.01}})
+    add_other_recipe(runs)
 
     def look() -> dict[str, int]:
         reads.clear()
@@ -90,6 +95,22 @@ def test_a_hidden_or_stray_file_costs_nothing_and_a_new_run_only_itself(runs, re
     assert look() == {}
     (runs / "run1" / "fusion" / "embedding.parquet").unlink()
     assert set(look()) == {"run1"}
+
+
+def test_claims_are_tested_anew_only_when_a_run_changes_that_they_rest_on(runs, monkeypatch):
+    tested, test = [], findings.find_findings
+    monkeypatch.setattr(findings, "find_findings", lambda *args: tested.append(args[0].name) or test(*args))
+
+    def look() -> list[str]:
+        tested.clear()
+        data.load_headline(data.open_run("run0"))
+        return list(tested)
+
+    assert look() == ["run0"] and look() == []
+    add_other_recipe(runs)
+    assert look() == []
+    make_run(runs, "run2", n_test=60, seed=2)
+    assert look() == ["run0"]
 
 
 def test_of_runs_that_nobody_opens_only_the_record_is_read(runs, reads):
