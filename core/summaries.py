@@ -6,6 +6,7 @@ import pandas as pd
 from core import metrics, results
 from core.config import BASELINES, CLASSES, ENSEMBLE, ORACLE
 from core.results import Run
+from core.robustness import CORRUPTIONS, group_conditions, list_conditions
 
 COSTS = ("parameters", "macs", "latency_ms")
 TRAINING = ("val_accuracy", "training_minutes", "images_per_second")
@@ -102,3 +103,40 @@ def calibration(run: Run) -> pd.DataFrame:
         row["AURC"] = metrics.risk_coverage(metrics.softmax(values).max(axis=1), correct)[1].mean()
         rows[model] = row
     return pd.DataFrame(rows).T
+
+
+def _load_robustness(run: Run) -> dict[str, np.ndarray]:
+    models = [*run.models, *([ENSEMBLE] if set(BASELINES) <= set(run.models) else [])]
+    return {model: results.load_robustness(run, model) for model in models}
+
+
+def robustness(run: Run) -> pd.DataFrame:
+    """A row a model, the ensemble included, and condition: corruption, severity, model, accuracy, images. Raises UserError."""
+    conditions = pd.DataFrame(list_conditions(), columns=["corruption", "severity"])
+    correct = _load_robustness(run).items()
+    return pd.concat(conditions.assign(model=model, accuracy=rows.mean(axis=1), images=rows.shape[1]) for model, rows in correct)
+
+
+def by_severity(conditions: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `robustness`, averaged over the corruptions: model, severity (0: clean), accuracy."""
+    return conditions.groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
+
+
+def by_corruption(conditions: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `robustness`, averaged over the severities, the clean condition aside: model, corruption, accuracy, label."""
+    corrupted = conditions[conditions["severity"] > 0]
+    kinds = corrupted.groupby(["model", "corruption"], as_index=False, sort=False)["accuracy"].mean()
+    return kinds.assign(label=[CORRUPTIONS[name].label for name in kinds["corruption"]])
+
+
+def corruption_errors(run: Run) -> pd.DataFrame:
+    """A row a model, the ensemble included: accuracy clean and corrupted (means over images and conditions), and, where BASELINES[0]
+    is there to compare with, the mean corruption error relative to it (mce) with its interval (low, high). Raises UserError.
+    """
+    correct = _load_robustness(run)
+    errors = pd.DataFrame({"model": list(correct), "clean": [rows[0].mean() for rows in correct.values()]})
+    errors["corrupted"] = [rows[1:].mean() for rows in correct.values()]
+    if (reference := BASELINES[0]) in correct:
+        relative = [metrics.corruption_error(group_conditions(rows), group_conditions(correct[reference])) for rows in correct.values()]
+        errors["mce"], errors["low"], errors["high"] = zip(*((value, *interval) for value, interval in relative), strict=True)
+    return errors

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from core import combine, metrics
+from core import combine, metrics, summaries
 from core.config import BASELINES, CLASSES
 from core.findings import UNTESTED, Finding
 from core.findings.controls import MATCHED
@@ -181,8 +181,7 @@ def draw_branches(asked: Asked) -> go.Figure:
 
 
 def draw_robustness(asked: Asked) -> go.Figure:
-    curve = data.load_robustness(asked.run).groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
-    return figures.robustness_figure(curve, "How does accuracy fall with severity?")
+    return figures.robustness_figure(summaries.by_severity(data.load_robustness(asked.run)), "How does accuracy fall with severity?")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ import pandas as pd
 import streamlit as st
 
 from core import combine, findings, metrics, results, summaries
-from core.config import BASELINES, CLASSES, UserError
+from core.config import CLASSES, UserError
 from core.findings import Finding, Headline
 from core.results import Run
 from core.results.files import stamp_file
-from core.robustness import group_conditions, list_conditions
 from dashboard.selection import name_flows
 
 SHARED = {  # files beside the runs -> what reads them
@@ -48,7 +47,10 @@ def stamp_run(run: Run) -> tuple:
     return str(run.path), stamp(run.path), *(stamp_file(results.RESULTS / name) for name in SHARED)
 
 
-BY_STAMP = {Run: stamp_run}  # how Streamlit's caches tell whether a run is still the one they know
+BY_STAMP = {  # how Streamlit's caches tell whether a run, or the test images, are still those they know
+    Run: stamp_run,
+    results.TestImages: lambda _: (str(results.RESULTS), stamp_file(results.RESULTS / "test_images.parquet")),
+}
 
 
 @st.cache_resource(show_spinner=False, max_entries=1000)
@@ -215,14 +217,6 @@ def rank_votes(index: int) -> list[tuple[str, float]]:
     return [(CLASSES[i], float(votes[i] / votes.sum())) for i in np.argsort(-votes, kind="stable") if votes[i]]
 
 
-def nearest_images(run: Run, model: str, index: int, n: int = 6) -> np.ndarray:
-    """Positions (n,) of the test images nearest to image `index` on a model's 2-D embedding map."""
-    xy = load_embedding(run, model)[["x", "y"]].to_numpy()
-    distance = ((xy - xy[index]) ** 2).sum(axis=1)
-    distance[index] = np.inf
-    return np.argsort(distance)[:n]
-
-
 @st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=BY_STAMP)
 def load_transitions(run: Run, before: list[str]) -> pd.DataFrame:
     """The run's answers with `flow` (one of name_flows) and `gain` (core.metrics.transitions) of fusion against `before`."""
@@ -291,29 +285,15 @@ def read_ahead() -> None:
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
-def _read_robustness(run: Run) -> dict[str, np.ndarray]:
-    names = [*run.models, *(["ensemble"] if set(BASELINES) <= set(run.models) else [])]
-    return {model: results.load_robustness(run, model) for model in names}
-
-
-@st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
 def load_robustness(run: Run) -> pd.DataFrame:
-    """A row a model, the ensemble included, and condition: corruption, severity, model, accuracy, images. Raises UserError."""
-    conditions = pd.DataFrame(list_conditions(), columns=["corruption", "severity"])
-    correct = _read_robustness(run).items()
-    return pd.concat(conditions.assign(model=model, accuracy=rows.mean(axis=1), images=rows.shape[1]) for model, rows in correct)
+    """core.summaries.robustness."""
+    return summaries.robustness(run)
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
 def load_corruption_errors(run: Run) -> pd.DataFrame:
-    """A row a model: accuracy clean and corrupted, mean corruption error relative to BASELINES[0] (mce) with its interval (low, high)."""
-    correct = _read_robustness(run)
-    errors = pd.DataFrame({"model": list(correct), "clean": [rows[0].mean() for rows in correct.values()]})
-    errors["corrupted"] = [rows[1:].mean() for rows in correct.values()]
-    if (reference := BASELINES[0]) in correct:
-        relative = [metrics.corruption_error(group_conditions(rows), group_conditions(correct[reference])) for rows in correct.values()]
-        errors["mce"], errors["low"], errors["high"] = zip(*((value, *interval) for value, interval in relative), strict=True)
-    return errors
+    """core.summaries.corruption_errors."""
+    return summaries.corruption_errors(run)
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)

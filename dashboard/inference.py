@@ -10,18 +10,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from core import metrics, results
+from core import metrics
 from core.config import BASELINES, ENSEMBLE
 from core.explain import METHODS
 from core.results import Run
-from dashboard.data import stamp
+from dashboard.data import BY_STAMP, stamp
+
+if TYPE_CHECKING:
+    from core.models import Classifier
 
 # A thread for each kind of work, so that short work never waits for long; more of a kind would take memory and be done no sooner.
 SHORT, MAPS, CHECKS = (ThreadPoolExecutor(1, name) for name in ("short", "maps", "checks"))
@@ -134,16 +136,12 @@ def wait_for(key: Hashable, compute: Callable, lane: ThreadPoolExecutor, text: s
     return answer
 
 
-@st.cache_resource(show_spinner=False, max_entries=6)
-def _load_model(path: Path, model: str, stamp: tuple):
+@st.cache_resource(show_spinner=False, max_entries=6, hash_funcs=BY_STAMP)
+def load_model(run: Run, model: str) -> "Classifier":
+    """A model with the run's shipped weights, on the CPU, shared by all visitors. Raises UserError."""
     from core.evaluate import load_shipped_model
 
-    return load_shipped_model(results.load_run(path), model)
-
-
-def load_model(run: Run, model: str):
-    """A model (core.models.Classifier) with the run's shipped weights, on the CPU, shared by all visitors. Raises UserError."""
-    return _load_model(run.path, model, stamp(run.path / model))
+    return load_shipped_model(run, model)
 
 
 def predict_image(run: Run, image: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:

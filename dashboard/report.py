@@ -14,11 +14,10 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from core import metrics, results, summaries
-from core.config import BASELINES, CLASSES, ENSEMBLE, TRIO, UserError
+from core.config import BASELINES, CLASSES, TRIO, UserError
 from core.findings import UNTESTED, Finding, Headline, describe_scope
 from core.images import pixels_uri
 from core.results import Run, TestImages
-from core.robustness import CORRUPTIONS, group_conditions, list_conditions
 from dashboard import diagram, figures, selection, theme
 from dashboard.theme import DARK, LIGHT, Surface
 
@@ -277,29 +276,22 @@ def _calibrate(report: Report) -> list[Part]:
 
 
 def _corrupt(report: Report) -> list[Part]:
-    run = report.run
-    models = [model for model in report.shown if model in (*run.models, ENSEMBLE)]
-    correct = {model: results.load_robustness(run, model) for model in models}
-    conditions = pd.DataFrame(list_conditions(), columns=["corruption", "severity"])
-    table = pd.concat([conditions.assign(model=model, accuracy=rows.mean(axis=1)) for model, rows in correct.items()])
-    curve = table.groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
-    kinds = table[table["severity"] > 0].groupby(["model", "corruption"], as_index=False, sort=False)["accuracy"].mean()
-    kinds = kinds.assign(label=[CORRUPTIONS[name].label for name in kinds["corruption"]])
-    reference = BASELINES[0]
-    rows = [[theme.label(model), f"{one[0].mean():.2%}", f"{one[1:].mean():.2%}"] for model, one in correct.items()]
+    conditions, errors = summaries.robustness(report.run), summaries.corruption_errors(report.run)
+    rows = [[theme.label(row.model), f"{row.clean:.2%}", f"{row.corrupted:.2%}"] for row in errors.itertuples()]
     head = ["model", "clean accuracy", "accuracy on corrupted images"]
-    note = f"On {correct[models[0]].shape[1]:,} test images, equally many a class, 8 corruptions in 5 severities."
-    if reference in correct:
-        head += [f"corruption error relative to {theme.label(reference)} [95 %]"]
-        for row, one in zip(rows, correct.values(), strict=True):
-            error, interval = metrics.corruption_error(group_conditions(one), group_conditions(correct[reference]))
-            row.append(f"{error:.1%} [{interval[0]:.1%}, {interval[1]:.1%}]")
+    if "mce" in errors:
+        head.append(f"corruption error relative to {theme.label(BASELINES[0])} [95 %]")
+        for row, one in zip(rows, errors.itertuples(), strict=True):
+            row.append(f"{one.mce:.1%} [{one.low:.1%}, {one.high:.1%}]")
+    severities, kinds = summaries.by_severity(conditions), summaries.by_corruption(conditions)
     drawn = [
         report.charts.add(
-            lambda surface: figures.robustness_figure(curve, "How does accuracy fall with severity?"), "Mean of all corruptions; 0: clean."
+            lambda surface: figures.robustness_figure(severities, "How does accuracy fall with severity?"),
+            "Mean of all corruptions; 0: clean.",
         ),
         report.charts.add(lambda surface: figures.corruptions_figure(kinds), "Mean over the five severities."),
     ]
+    note = f"On {conditions['images'].iloc[0]:,} test images, equally many a class, 8 corruptions in 5 severities."
     return [Part(charts=drawn), Part(head=head, rows=rows, note=note)]
 
 

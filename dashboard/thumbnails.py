@@ -6,13 +6,11 @@ import io
 import streamlit as st
 from PIL import Image
 
-from core import results
 from core.results import TestImages
-from core.results.files import stamp_file
-from dashboard.data import load_images
+from dashboard.data import BY_STAMP, load_images
 
 
-@st.cache_data(show_spinner=False, max_entries=64, hash_funcs={TestImages: lambda _: stamp_file(results.RESULTS / "test_images.parquet")})
+@st.cache_data(show_spinner=False, max_entries=64, hash_funcs=BY_STAMP)
 def _draw_sprite(images: TestImages, indices: tuple[int, ...], columns: int) -> str:
     sheet = Image.new("RGB", (32 * columns, 32 * -(-len(indices) // columns)))
     for position, index in enumerate(indices):

@@ -3,31 +3,23 @@
 Each is computed when first asked for: not every run holds the files, and not every visitor asks.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from core import results, slices
 from core.config import UserError
-from core.results import Run
-from core.results.files import stamp_file
+from core.results import Run, TestImages
 from dashboard import data
 from dashboard.filters import Trait
 
 NAMES = ("seeds", "learned", "forgotten", *slices.BINS)
 
 
-@st.cache_resource(show_spinner="Measuring the images …", max_entries=2)
-def _measure_images(root: Path, stamp: tuple) -> pd.DataFrame:
-    images = data.load_images()
-    return slices.measure_pixels(np.stack([images.decode(i) for i in range(len(images.png))]))
-
-
-def measure_images() -> pd.DataFrame:
+@st.cache_resource(show_spinner="Measuring the images …", max_entries=2, hash_funcs=data.BY_STAMP)
+def measure_images(images: TestImages) -> pd.DataFrame:
     """core.slices.measure_pixels of the test images."""
-    return _measure_images(results.RESULTS, stamp_file(results.RESULTS / "test_images.parquet"))
+    return slices.measure_pixels(np.stack([images.decode(i) for i in range(len(images.png))]))
 
 
 @st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=data.BY_STAMP)
@@ -61,7 +53,7 @@ def load_trait(run: Run, model: str, name: str) -> np.ndarray:
     if name == "class":
         return data.load_answers(run)["label"].to_numpy()
     if name in slices.PIXELS:
-        return slices.cut_fifths(measure_images()[name].to_numpy())
+        return slices.cut_fifths(measure_images(data.load_images())[name].to_numpy())
     if name == "people":
         return slices.cut_people(data.load_answers(run)["people"].to_numpy())
     if name == "cluster":
@@ -92,16 +84,9 @@ def nearest_images(run: Run, model: str, index: int, n: int = 6) -> tuple[np.nda
     return np.argsort(distance)[:n], by
 
 
-@st.cache_resource(show_spinner=False, max_entries=1)
-def _load_near_duplicates(root: Path, stamp: tuple) -> pd.DataFrame:
-    return results.load_near_duplicates(root)
-
-
 def describe_duplicates(index: int) -> list[str]:
     """A line for each training image that is nearly a test image; none where nobody looked for them. Raises UserError."""
-    path = results.RESULTS / "near_duplicates.parquet"
-    if not path.exists():
+    if (found := data.load_near_duplicates()) is None:
         return []
-    found = _load_near_duplicates(results.RESULTS, stamp_file(path))
     words = {"exact": "the same image", "near": "nearly the same image"}
     return [f"≈ training image {row.train_index} is {words[row.kind]}" for row in found[found["index"] == index].itertuples()]

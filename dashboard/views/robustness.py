@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from core import summaries
 from core.config import BASELINES, CLASSES
 from core.findings import CLAIMS
 from core.robustness import CORRUPTIONS, describe_corruptions
@@ -20,9 +21,7 @@ with components.section():
 
     left, right = st.columns(2)
     with left:
-        curve = (
-            shown[shown["corruption"].isin(["none", *kinds])].groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
-        )
+        curve = summaries.by_severity(shown[shown["corruption"].isin(["none", *kinds])])
         components.show_figure(
             figures.robustness_figure(curve, "How does accuracy fall with severity?"),
             "robustness",
@@ -30,13 +29,8 @@ with components.section():
             curve,
         )
     with right:
-        by_kind = shown[shown["severity"] > 0].groupby(["model", "corruption"], as_index=False, sort=False)["accuracy"].mean()
-        components.show_figure(
-            figures.corruptions_figure(by_kind.assign(label=[CORRUPTIONS[name].label for name in by_kind["corruption"]])),
-            "corruptions",
-            "Mean over the five severities.",
-            by_kind,
-        )
+        by_kind = summaries.by_corruption(shown)
+        components.show_figure(figures.corruptions_figure(by_kind), "corruptions", "Mean over the five severities.", by_kind)
     errors = data.load_corruption_errors(run)
     st.dataframe(
         errors[errors["model"].isin(models)].set_index("model").mul(100).rename(theme.label).reset_index(),
