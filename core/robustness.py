@@ -120,6 +120,18 @@ def group_conditions(correct: np.ndarray) -> np.ndarray:
     return ~correct[1:].reshape(len(CORRUPTIONS), len(SEVERITIES), -1)
 
 
+def by_severity(conditions: pd.DataFrame) -> pd.DataFrame:
+    """Rows of core.summaries.robustness, averaged over the corruptions: model, severity (0: clean), accuracy."""
+    return conditions.groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
+
+
+def by_corruption(conditions: pd.DataFrame) -> pd.DataFrame:
+    """Rows of core.summaries.robustness, averaged over the severities, the clean condition aside: model, corruption, accuracy, label."""
+    corrupted = conditions[conditions["severity"] > 0]
+    kinds = corrupted.groupby(["model", "corruption"], as_index=False, sort=False)["accuracy"].mean()
+    return kinds.assign(label=[CORRUPTIONS[name].label for name in kinds["corruption"]])
+
+
 def corrupt_images(images: np.ndarray, index: np.ndarray, corruption: str, severity: int) -> np.ndarray:
     """uint8 images (N, 32, 32, 3) -> the same, corrupted. What is random depends on the image's `index` and the condition alone."""
     if (corruption, severity) == CLEAN:

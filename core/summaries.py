@@ -6,7 +6,7 @@ import pandas as pd
 from core import metrics, results
 from core.config import BASELINES, CLASSES, ENSEMBLE, ORACLE
 from core.results import Run
-from core.robustness import CORRUPTIONS, group_conditions, list_conditions
+from core.robustness import group_conditions, list_conditions
 
 COSTS = ("parameters", "macs", "latency_ms")
 TRAINING = ("val_accuracy", "training_minutes", "images_per_second")
@@ -115,18 +115,6 @@ def robustness(run: Run) -> pd.DataFrame:
     conditions = pd.DataFrame(list_conditions(), columns=["corruption", "severity"])
     correct = _load_robustness(run).items()
     return pd.concat(conditions.assign(model=model, accuracy=rows.mean(axis=1), images=rows.shape[1]) for model, rows in correct)
-
-
-def by_severity(conditions: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `robustness`, averaged over the corruptions: model, severity (0: clean), accuracy."""
-    return conditions.groupby(["model", "severity"], as_index=False, sort=False)["accuracy"].mean()
-
-
-def by_corruption(conditions: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `robustness`, averaged over the severities, the clean condition aside: model, corruption, accuracy, label."""
-    corrupted = conditions[conditions["severity"] > 0]
-    kinds = corrupted.groupby(["model", "corruption"], as_index=False, sort=False)["accuracy"].mean()
-    return kinds.assign(label=[CORRUPTIONS[name].label for name in kinds["corruption"]])
 
 
 def corruption_errors(run: Run) -> pd.DataFrame:

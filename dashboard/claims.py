@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from core import combine, metrics, summaries
+from core import combine, metrics
 from core.config import BASELINES, CLASSES
 from core.findings import UNTESTED, Finding
 from core.findings.controls import MATCHED
 from core.results import Run
+from core.robustness import by_severity
 from dashboard import data, figures, selection, theme
 from dashboard.theme import Surface
 
@@ -181,7 +182,7 @@ def draw_branches(asked: Asked) -> go.Figure:
 
 
 def draw_robustness(asked: Asked) -> go.Figure:
-    return figures.robustness_figure(summaries.by_severity(data.load_robustness(asked.run)), "How does accuracy fall with severity?")
+    return figures.robustness_figure(by_severity(data.load_robustness(asked.run)), "How does accuracy fall with severity?")
 
 
 @dataclass(frozen=True)

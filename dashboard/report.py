@@ -18,6 +18,7 @@ from core.config import BASELINES, CLASSES, TRIO, UserError
 from core.findings import UNTESTED, Finding, Headline, describe_scope
 from core.images import pixels_uri
 from core.results import Run, TestImages
+from core.robustness import by_corruption, by_severity
 from dashboard import diagram, figures, selection, theme
 from dashboard.theme import DARK, LIGHT, Surface
 
@@ -124,8 +125,11 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
         else f"One seed ({run.record['seed']}) was trained: how much another training would differ is not known.",
         f"Start weights: {starts}. From others, fusion may gain more or less.",
         f"The images have 32×32 pixels, enlarged to {size}×{size}: photographs in full detail may behave differently.",
-        "One data set, two backbones, one way to fuse them: other pairs and other fusions were not tried.",
+        "One data set, two backbones: other pairs were not tried.",
+        "Trained together, the two share a head on their concatenated features: other ways to join them in training were not tried.",
     ]
+    if ways := next((finding.numbers.get("ways") for finding in findings if finding.id == "late"), None):
+        limits[-1] += f" Trained apart, they were combined in {ways} ways."
     if tested < results.SPLIT_SIZES["test"]:
         limits.append(f"Only the first {tested:,} of {results.SPLIT_SIZES['test']:,} test images were answered.")
     doubted = next((finding.numbers.get("left_out") for finding in findings if finding.id == "relabelled"), None)
@@ -283,7 +287,7 @@ def _corrupt(report: Report) -> list[Part]:
         head.append(f"corruption error relative to {theme.label(BASELINES[0])} [95 %]")
         for row, one in zip(rows, errors.itertuples(), strict=True):
             row.append(f"{one.mce:.1%} [{one.low:.1%}, {one.high:.1%}]")
-    severities, kinds = summaries.by_severity(conditions), summaries.by_corruption(conditions)
+    severities, kinds = by_severity(conditions), by_corruption(conditions)
     drawn = [
         report.charts.add(
             lambda surface: figures.robustness_figure(severities, "How does accuracy fall with severity?"),

@@ -208,4 +208,4 @@ def compare_with_late(evidence: Evidence, _: str | None) -> Result:
     tried = sum(way.group == combine.LATE for way in ways.values())
     remark = f"Of {tried} ways to combine the two networks after training, the best on validation."
     words = f"the two networks combined after training ({best.label[0].lower()}{best.label[1:]})"
-    return compare_pair(evidence.correct("fusion"), best.correct, ("Fusion", words), remark)
+    return compare_pair(evidence.correct("fusion"), best.correct, ("Fusion", words), remark).extend("", {"ways": tried})

@@ -2,10 +2,9 @@
 
 import streamlit as st
 
-from core import summaries
 from core.config import BASELINES, CLASSES
 from core.findings import CLAIMS
-from core.robustness import CORRUPTIONS, describe_corruptions
+from core.robustness import CORRUPTIONS, by_corruption, by_severity, describe_corruptions
 from dashboard import address, components, data, diagram, figures, theme
 
 run, models = st.session_state["current"]
@@ -21,7 +20,7 @@ with components.section():
 
     left, right = st.columns(2)
     with left:
-        curve = summaries.by_severity(shown[shown["corruption"].isin(["none", *kinds])])
+        curve = by_severity(shown[shown["corruption"].isin(["none", *kinds])])
         components.show_figure(
             figures.robustness_figure(curve, "How does accuracy fall with severity?"),
             "robustness",
@@ -29,7 +28,7 @@ with components.section():
             curve,
         )
     with right:
-        by_kind = summaries.by_corruption(shown)
+        by_kind = by_corruption(shown)
         components.show_figure(figures.corruptions_figure(by_kind), "corruptions", "Mean over the five severities.", by_kind)
     errors = data.load_corruption_errors(run)
     st.dataframe(

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import results, summaries
+from core import combine, results, summaries
 from core.config import CLASSES, ROOT
 from core.findings import UNTESTED, Headline, find_findings, write_headline
 from dashboard import figures, report
@@ -140,6 +140,13 @@ def test_limits_name_the_seeds_and_start_weights(run, findings):
     alone = " ".join(report.list_limits(run, find_findings(run), 10_000))
     assert "One seed (0) was trained" in alone and "ResNet18, made up" in alone and "96×96" in alone
     assert "2 seeds were trained" in " ".join(report.list_limits(run, findings, 10_000))
+
+
+def test_limits_name_the_fusions_that_were_compared(run, findings):
+    """Nothing is said to be untried that the claims compare."""
+    compared = sum(way.group == combine.LATE for way in combine.find_ways(run).values())
+    assert f"combined in {compared} ways" in " ".join(report.list_limits(run, findings, 10_000))
+    assert "Trained apart" not in " ".join(report.list_limits(run, [], 10_000))
 
 
 def test_the_report_page_offers_the_file(visit):
