@@ -58,6 +58,8 @@ def imports(path: Path, everywhere: bool = True) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: write whole module names"
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif not everywhere and isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            pass  # read by type checkers alone
         elif everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             for child in ast.iter_child_nodes(node):
                 visit(child)
