@@ -159,6 +159,9 @@ RECIPES = {
         Recipe("cpu-96", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128),  # plain concatenation: the control
         Recipe("cpu-96-branch", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128, branch_loss=1.0),
         Recipe(
+            "cpu-224", image_size=224, frozen_epochs=1, finetune_epochs=3, batch_size=64, branch_loss=1.0, image_sizes=(128, 128, 176, 224)
+        ),
+        Recipe(
             "smoke",
             image_size=32,
             frozen_epochs=1,

@@ -3,15 +3,17 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from core.config import BASELINES, MODELS, Recipe, UserError
-from core.results.files import LARGEST, RESULTS, MissingFile, command, stamp_file, write_text
+from core.results.files import LARGEST, RESULTS, MissingFile, command, read_text, stamp_file, write_text
 from core.results.schema import read_record
 
 IDENTITY = ("recipe", "seed", "start_weights", "precision", "data_md5")  # what two models of one run must share
+IMPORTED = "imported"  # the recipe's name in a run that was trained elsewhere
 SPLIT_SIZES = {"val": 5_000, "test": 10_000}
 
 
@@ -40,7 +42,11 @@ class Run:
 
 
 def rebuild_command(run: Path, *options: str) -> str:
-    """The command that writes a run's files anew."""
+    """The command that writes a run's files anew: from its checkpoints, or, of a run that was imported, from anyone's logits."""
+    record = run / "run.json"
+    with suppress(OSError, ValueError, LookupError, TypeError):  # whatever else is wrong with the record
+        if record.stat().st_size < 2**20 and json.loads(read_text(record))["recipe"]["name"] == IMPORTED:
+            return command("import.py", run, "--logits", "MODEL=FILE")
     return command("evaluate.py", run, *options)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from core import results, summaries
+from core.config import UserError
 from tests.fake_run import make_logits, make_test_images
 
 N = 120
@@ -60,6 +61,10 @@ def test_arrays_and_tables_give_the_same_run(folder, given, tmp_path, script):
 
     finished = script("import.py", run, "--logits", files[2], "--seed", 3)  # once more: nothing of the others is lost
     assert finished.code == 0 and results.load_run(run).models == ["resnet18", "mobilenet_v2", "fusion"]
+
+    (run / "fusion" / "predictions.parquet").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"run python scripts/import\.py .*mine --logits MODEL=FILE$"):
+        results.load_predictions(loaded, "fusion")
 
 
 @pytest.mark.parametrize(
