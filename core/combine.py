@@ -140,8 +140,8 @@ class Way:
 def find_ways(run: Run, others: Sequence[Run] = (), control: Run | None = None) -> dict[str, Way]:
     """Every way there is, the baselines first. Raises UserError.
 
-    `others` are runs of the same recipe with other seeds, `control` the same run without branch losses; ways that need what is
-    not there are left out.
+    `others` trained the baselines with other seeds, `control` is the same run without branch losses; ways that need what is not
+    there are left out.
     """
     _, val_labels, val = results.load_logits(run, "val")
     _, labels, test = results.load_logits(run)

@@ -262,7 +262,7 @@ def list_ways(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """core.combine.list_ways, with the difference in every seed (`seeds`), and core.combine.list_pairs. Raises UserError."""
     related = related_runs(run)
     seeds = results.find_seeds(run, related)
-    others = {one.name: [other for other in seeds if other is not one][:1] for one in seeds}
+    others = {one.name: results.find_retrainings(one, related)[:1] for one in seeds}
     tables = {one.name: _list_ways(one, others[one.name], results.find_control(one, related)) for one in seeds}
     table = tables[run.name]
     per_seed = pd.DataFrame({name: of_seed.set_index("name")["difference"] for name, of_seed in tables.items()}).reindex(table["name"])

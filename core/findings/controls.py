@@ -140,8 +140,7 @@ def compare_matched(evidence: Evidence, other: str) -> Result:
 
 def find_ways(evidence: Evidence) -> dict[str, combine.Way]:
     """Every way to have one prediction of two networks. Raises UserError."""
-    others = [run for run in evidence.seeds if run is not evidence.run]
-    return combine.find_ways(evidence.run, others, results.find_control(evidence.run, evidence.runs))
+    return combine.find_ways(evidence.run, evidence.retrainings, results.find_control(evidence.run, evidence.runs))
 
 
 def find_twice(evidence: Evidence) -> tuple[str, np.ndarray]:
@@ -168,11 +167,10 @@ def compare_architectures(evidence: Evidence, _: str | None) -> Result:
 
 def compare_disagreement(evidence: Evidence, other: str) -> Result:
     """Do two architectures err on different images more than two trainings of the better one? Else they have no more to gain."""
-    again = [run for run in evidence.seeds if run is not evidence.run]
-    if not again:
+    if not evidence.retrainings:
         find_twice(evidence)  # says what is missing
     architectures = [evidence.correct(model) for model in BASELINES]
-    trainings = [evidence.correct(other), test_correct(again[0], other)]
+    trainings = [evidence.correct(other), test_correct(evidence.retrainings[0], other)]
     apart = [first != second for first, second in (architectures, trainings)]
     measures = {"architectures": combine.measure_pair(*architectures), "trainings": combine.measure_pair(*trainings)}
     difference, interval = metrics.accuracy_difference(*apart)

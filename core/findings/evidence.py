@@ -55,6 +55,11 @@ class Evidence:
         """This run and the whole ones that differ from it by the seed alone. Raises UserError."""
         return results.find_seeds(self.run, [run for run in self.runs if set(TRIO) <= set(run.models)])
 
+    @cached_property
+    def retrainings(self) -> list[Run]:
+        """Runs with other seeds of the two baselines. Raises UserError."""
+        return results.find_retrainings(self.run, self.runs)
+
     def once(self, compute: Callable[["Evidence"], T]) -> T:
         """compute(self), the first time it is asked for: what several claims share."""
         if compute not in self._kept:

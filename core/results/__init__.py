@@ -42,6 +42,7 @@ from core.results.run import (
     check_same_run,
     find_control,
     find_related,
+    find_retrainings,
     find_runs,
     find_seeds,
     load_run,

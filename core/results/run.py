@@ -105,10 +105,10 @@ def find_runs(results: Path = RESULTS) -> list[str]:
     return [path.name for path in sorted(runs, key=lambda p: (not any(p.glob("*/weights.safetensors")), p.name))]
 
 
-def fingerprint(run: Run) -> str:
-    """A hash of what the run's models predicted: the same for a copy, whatever its folder is called."""
+def fingerprint(run: Run, models: Iterable[str]) -> str:
+    """A hash of what these of the run's models predicted: the same for a copy, whatever its folder is called."""
     total = hashlib.sha256()
-    for model in run.models:
+    for model in models:
         path = run.path / model / "predictions.parquet"
         if not path.is_file():
             raise MissingFile(f"{path} is missing: run {rebuild_command(run.path)}")
@@ -153,12 +153,25 @@ def find_seeds(run: Run, runs: Iterable[Run]) -> list[Run]:
 
     A copied folder is no second measurement, even with another seed written into its record: it predicted the same.
     """
+    alike = [other for other in runs if other.recipe == run.recipe and find_starts(other) == find_starts(run)]
+    return _keep_one_a_seed(run, alike, run.models)
+
+
+def find_retrainings(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """Those of `runs` that trained the baselines as `run` did, with another seed, by seed; one a seed, and no copies. Raises UserError.
+
+    Branch losses, which are a fusion's, make no difference to them.
+    """
+    alike = [other for other in find_related(run, runs) if set(BASELINES) <= set(other.models)]
+    return [one for one in _keep_one_a_seed(run, alike, BASELINES) if one is not run]
+
+
+def _keep_one_a_seed(run: Run, alike: Iterable[Run], models: Iterable[str]) -> list[Run]:
+    """`run` and those `alike` of other seeds whose `models` predict anything else, by seed."""
     kept = {run.record["seed"]: run}
-    seen = {fingerprint(run)}
-    for other in runs:
-        seed = other.record["seed"]
-        alike = other.recipe == run.recipe and find_starts(other) == find_starts(run)
-        if alike and seed not in kept and (own := fingerprint(other)) not in seen:
+    seen = {fingerprint(run, models)}
+    for other in alike:
+        if (seed := other.record["seed"]) not in kept and (own := fingerprint(other, models)) not in seen:
             kept[seed] = other
             seen.add(own)
     return [kept[seed] for seed in sorted(kept)]

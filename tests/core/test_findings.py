@@ -513,6 +513,17 @@ def test_a_second_network_of_the_same_kind_is_a_control(folder):
         controls.compare_with_twice(Evidence.load(runs[0], runs[:1]), None)
 
 
+def test_the_baselines_of_a_run_without_branch_losses_are_trainings_like_any_other(tmp_path):
+    """Branch losses are a fusion's: its baselines' second seed may lie in a run without."""
+    first, second = (make_run(tmp_path, f"plain{seed}", n_test=400, seed=seed, labels=LABELS[:400]) for seed in (0, 1))
+    with_losses = copy_run(tmp_path, "plain0", "branch0", name="cpu-96-branch", branch_loss=1.0)
+    runs = [results.load_run(first), results.load_run(second), with_losses]
+    found = controls.compare_architectures(Evidence.load(with_losses, runs), None)
+    assert found.effect == controls.compare_architectures(Evidence.load(runs[0], runs), None).effect
+    with pytest.raises(UserError, match="needs a second seed"):  # a copy of the same seed is none
+        controls.compare_with_twice(Evidence.load(with_losses, [runs[0], with_losses]), None)
+
+
 def test_two_architectures_disagree_more_than_two_trainings(folder):
     runs = open_seeds(folder, 2)
     evidence = Evidence.load(runs[0], runs)
