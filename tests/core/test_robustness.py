@@ -177,6 +177,17 @@ def test_the_script_repeats_the_predictions_on_clean_images(trained, data, scrip
         assert np.array_equal(clean, values[subset].argmax(axis=1) == known[subset]), model
         assert any(not np.array_equal(one, clean) for one in corrupted) or clean.mean() < 0.2
 
+    whole = {name: results.load_robustness(run, name) for name in (*TRIO, "ensemble")}
+    finished = script("robustness.py", run.path, "--images", "40", "--model", "fusion")
+    assert finished.out.splitlines()[-1] == f"wrote {run.path}: 40 images in 41 conditions, fusion"
+    assert results.load_robustness(run, "fusion").shape == (41, 40)
+    assert all(np.array_equal(results.load_robustness(run, name), whole[name]) for name in (*TRIO[:2], "ensemble"))
+
+
+def test_the_script_refuses_a_model_the_run_lacks(run, script):
+    finished = script("robustness.py", run.path, "--model", "resnet34")
+    assert finished.code == 2 and finished.error.strip() == f"error: {run.path} has no resnet34: choose from {', '.join(TRIO)}"
+
 
 def test_the_script_refuses_a_number_it_does_not_have(run, script):
     finished = script("robustness.py", run.path, "--images", "201")
