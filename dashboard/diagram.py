@@ -31,14 +31,13 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
     """The fusion network from left to right: stages of boxes, each with its colour, title and lines; numbers from the run."""
     recipe, costs, fusion = run.recipe, run.record["models"], STYLES["fusion"].color
     size, width = recipe.image_size, sum(BACKBONES[name].width for name in BASELINES)
-    branches = [
-        (
-            STYLES[name].color,
-            f"{label(name)} without its classifier",
-            [f"starts from {run.record['start_weights'][name]['name']}", f"global average pooling → {BACKBONES[name].width:,} features"],
-        )
-        for name in BASELINES
-    ]
+    branches = []
+    for name in BASELINES:
+        wide = BACKBONES[name].width
+        lines = [f"starts from {run.record['start_weights'][name]['name']}", f"global average pooling → {wide:,} features"]
+        if recipe.branch_loss:
+            lines.append(f"in training alone: linear {wide:,} → {len(CLASSES)}, its loss weighs {recipe.branch_loss:g}")
+        branches.append((STYLES[name].color, f"{label(name)} without its classifier", lines))
     parameters = costs.get("fusion", {}).get("parameters")
     total = "parameters unknown" if parameters is None else f"{parameters / 1e6:.1f} M parameters in all"
     total = total if "fusion" in costs else "not part of this run"

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core import results
 from core.config import CLASSES
-from dashboard import figures, theme
+from dashboard import diagram, figures, theme
+from tests.fake_run import make_run
 
 
 def luminance(color: str) -> float:
@@ -89,3 +91,11 @@ def test_every_chart_asks_a_question_and_names_its_axes(quantity):
     figure = figures.training_figure({"resnet18": [history]}, quantity, frozen_epochs=1)
     assert figure.layout.title.text.endswith("?")
     assert figure.layout.xaxis.title.text == "epoch" and figure.layout.yaxis.title.text
+
+
+def test_the_network_shows_branch_losses_only_where_it_was_trained_with_them(tmp_path):
+    run = results.load_run(make_run(tmp_path, "plain", n_test=20))
+    assert "in training alone" not in diagram.architecture_html(run)
+    run.record["recipe"]["branch_loss"] = 0.5
+    drawn = diagram.architecture_html(run)
+    assert "linear 512 → 10, its loss weighs 0.5" in drawn and "linear 1,280 → 10, its loss weighs 0.5" in drawn
