@@ -145,12 +145,12 @@ def find_ways(run: Run, others: Sequence[Run] = (), control: Run | None = None) 
     """
     _, val_labels, val = results.load_logits(run, "val")
     _, labels, test = results.load_logits(run)
-    ways = {}
+    ways: dict[str, Way] = {}
 
     def add(name: str, text: str, group: str, logits: Sequence[np.ndarray], models: Sequence[str], fitted: str = "") -> None:
-        correct = [values.argmax(axis=1) == truth for values, truth in zip(logits, (val_labels, labels), strict=True)]
-        costs = [sum(run.record["models"][model].get(key, np.nan) for model in models) for key in ("parameters", "macs")]
-        ways[name] = Way(text, group, *correct, len(models), *costs, fitted)
+        val_correct, correct = (values.argmax(axis=1) == truth for values, truth in zip(logits, (val_labels, labels), strict=True))
+        parameters, macs = (sum(run.record["models"][model].get(key, np.nan) for model in models) for key in ("parameters", "macs"))
+        ways[name] = Way(text, group, val_correct, correct, len(models), parameters, macs, fitted)
 
     def load(of: Run, model: str, file: str = "predictions") -> list[np.ndarray]:
         return [results.load_predictions(of, model, split, name=file).logits for split in ("val", "test")]
@@ -227,7 +227,7 @@ def list_pairs(run: Run, others: Sequence[Run] = ()) -> pd.DataFrame:
 
     def add(name: str, text: str, logits: Logits, features: list[tuple[str, str | None]]) -> None:
         correct = [one.argmax(axis=1) == labels for one in logits]
-        row = {"pair": name, "label": text}
+        row: dict[str, str | float] = {"pair": name, "label": text}
         if logits:
             right = metrics.ensemble_logits(*logits).argmax(axis=1) == labels
             row |= {**measure_pair(*correct), "ensemble": right.mean(), "oracle": np.logical_or(*correct).mean()}

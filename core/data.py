@@ -4,6 +4,7 @@ The whole set is 180 MB, so it lives on the device; augmentation is drawn per im
 are images resized. No worker processes, nothing for the device to wait for.
 """
 
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -65,15 +66,12 @@ def open_cifar10(folder: Path | None = None, train: bool = True) -> CIFAR10:
                 raise UserError(f"{path} is damaged (its md5 is not CIFAR-10's): fetch it again")
         return CIFAR10(folder, train=train)
 
-    class Mirror(CIFAR10):
-        pass
-
     failures = []
     for url in MIRRORS:
-        Mirror.url = url
+        mirror = type("Mirror", (CIFAR10,), {"url": url})
         try:
             with redirect_stdout(StringIO()):
-                return Mirror(ROOT / "data", train=train, download=True)
+                return mirror(ROOT / "data", train=train, download=True)
         except (OSError, RuntimeError) as error:
             failures.append(f"{url.split('/')[2]}: {str(error) or type(error).__name__}")
     raise UserError(
@@ -86,13 +84,9 @@ def load_cifar10(folder: Path | None, device: torch.device) -> Cifar10:
     sets = [open_cifar10(folder, train) for train in (True, False)]
     images, test_images = (torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous() for s in sets)  # (N, 3, 32, 32)
     labels, test_labels = (torch.tensor(s.targets) for s in sets)
-    train, val = split_indices(labels.numpy())
-    files = (*CIFAR10.train_list, *CIFAR10.test_list)
-    return Cifar10(
-        *(Split(i.to(device), images[i].to(device), labels[i].to(device)) for i in (train, val)),
-        test=Split(torch.arange(len(test_labels), device=device), test_images.to(device), test_labels.to(device)),
-        md5=dict(files),  # checked while opening
-    )
+    train, val = (Split(i.to(device), images[i].to(device), labels[i].to(device)) for i in split_indices(labels.numpy()))
+    test = Split(torch.arange(len(test_labels), device=device), test_images.to(device), test_labels.to(device))
+    return Cifar10(train, val, test, md5=dict([*CIFAR10.train_list, *CIFAR10.test_list]))  # checked while opening
 
 
 def split_indices(labels: np.ndarray, validation: int = VALIDATION_IMAGES) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,7 +143,9 @@ def to_input(images: torch.Tensor, size: int) -> torch.Tensor:
     return x
 
 
-def train_batches(split: Split, batch_size: int, padding: int, jitter: float, seed: int, rank: int = 0, world: int = 1, first: int = 0):
+def train_batches(
+    split: Split, batch_size: int, padding: int, jitter: float, seed: int, rank: int = 0, world: int = 1, first: int = 0
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield one epoch of augmented (images, labels), shuffled by `seed`, from step `first` on; a last, incomplete batch is left out.
 
     Every process draws for the whole batch and takes its rows [rank::world], so the images of a step and what happens

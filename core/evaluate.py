@@ -155,7 +155,8 @@ def write_model(folder: Path, checkpoint: dict, data: Cifar10, world: World) -> 
     """Write one model's folder by the results contract; return its parameters, MACs and latency for run.json."""
     recipe, name = Recipe.from_dict(checkpoint["run"]["recipe"]), checkpoint["model_name"]
     model = load_checkpoint_model(checkpoint).to(world.device)
-    splits, branches = {}, {branch: {} for branch in model.branch_heads}
+    splits: dict[str, results.Rows] = {}
+    branches: dict[str, dict[str, results.Rows]] = {branch: {} for branch in model.branch_heads}
     for split_name, split in pick_splits(data, recipe.images_per_split).items():
         features = extract_features(model, split.images, recipe.image_size, world, label=f"{name}: {split_name} predictions")
         logits, hidden = apply_head(model, features)
@@ -198,8 +199,8 @@ def write_from_weights(run: results.Run, data: Cifar10, world: World) -> None:
         }
         logits, _ = apply_head(model, parts["train"])
         if world.is_main:
-            sample = tuple(t.cpu().numpy() for t in (splits["train"].index, splits["train"].labels, logits))
-            results.write_predictions(run.path / name / "train_sample.parquet", {"train": sample})
+            index, labels, values = (t.cpu().numpy() for t in (splits["train"].index, splits["train"].labels, logits))
+            results.write_predictions(run.path / name / "train_sample.parquet", {"train": (index, labels, values)})
             index, (_, hidden) = splits["test"].index.cpu().numpy(), apply_head(model, parts["test"])
             write_features(run.path / name, model, index, parts["test"], hidden)
         if both and name in BASELINES:  # as the heads saw them in training, but for the augmentation
@@ -207,10 +208,10 @@ def write_from_weights(run: results.Run, data: Cifar10, world: World) -> None:
             of_baselines[name] = {split: values.cpu().numpy() for split, values in parts.items()}
     if both and world.is_main:
         splits["train"] = train
-        labels = {split: one.labels.cpu().numpy() for split, one in splits.items()}
+        truth = {split: one.labels.cpu().numpy() for split, one in splits.items()}
         tqdm.write(f"fitting a linear classifier to both baselines' features of {len(train):,} images")
-        logits = fit_probe({split: np.hstack([of_baselines[name][split] for name in BASELINES]) for split in splits}, labels)
-        tables = {split: (splits[split].index.cpu().numpy(), labels[split], logits[split]) for split in logits}
+        fitted = fit_probe({split: np.hstack([of_baselines[name][split] for name in BASELINES]) for split in splits}, truth)
+        tables = {split: (splits[split].index.cpu().numpy(), truth[split], values) for split, values in fitted.items()}
         results.write_predictions(run.path / ENSEMBLE / "linear_head.parquet", tables)
 
 
@@ -253,13 +254,15 @@ def write_probes(run: results.Run, start_weights: str, data: Cifar10, world: Wor
         results.write_predictions(run.path / name / "probe.parquet", tables)
 
 
-def measure_robustness(models: dict[str, Classifier], images: np.ndarray, labels: np.ndarray, n: int, image_size: int, world: World):
-    """Which of a subset of n test images each model answers right under every condition: {model: bool (41, n)}.
+def measure_robustness(
+    models: dict[str, Classifier], images: np.ndarray, labels: np.ndarray, n: int, image_size: int, world: World
+) -> dict[str, np.ndarray]:
+    """Which of a subset of n test images each model predicts correctly under every condition: {model: bool (41, n)}.
 
     Images are uint8 (N, 32, 32, 3), labels (N,). With both baselines comes their `ensemble`.
     """
     index = pick_subset(labels, n)
-    correct = {}
+    correct: dict[str, list[np.ndarray]] = {}
     for corruption, severity in tqdm(list_conditions(), "conditions", disable=not world.is_main, leave=False):
         corrupted = torch.from_numpy(corrupt_images(images[index], index, corruption, severity)).permute(0, 3, 1, 2).to(world.device)
         logits = {name: predict(model, corrupted, image_size, world)[0].cpu().numpy() for name, model in models.items()}

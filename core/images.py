@@ -65,7 +65,7 @@ def decode_picture(data: bytes, crop: Crop = MIDDLE) -> Picture:
     if len(data) > MAX_BYTES:
         raise UserError(f"The file has {len(data) / 2**20:.1f} MB: choose one of at most {MAX_BYTES // 2**20} MB.")
     try:
-        image = Image.open(io.BytesIO(drop_text(data)), formats=FORMATS)  # reads no further than the header
+        image: Image.Image = Image.open(io.BytesIO(drop_text(data)), formats=FORMATS)  # reads no further than the header
         too_large = image.width * image.height > MAX_PIXELS
     except Image.DecompressionBombError:
         too_large = True

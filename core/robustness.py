@@ -7,6 +7,7 @@ their strengths for 32x32 images where the corruption is theirs. Haze is their f
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -71,17 +72,20 @@ def to_image(values: np.ndarray) -> Image.Image:
     return Image.fromarray(np.round(255 * np.clip(values, 0, 1)).astype(np.uint8))
 
 
+Strength = TypeVar("Strength")  # what a corruption takes: a number, or several
+
+
 @dataclass(frozen=True)
-class Corruption:
+class Corruption(Generic[Strength]):
     label: str
-    apply: Callable[[Image.Image, float, np.random.Generator], Image.Image]
-    strengths: tuple  # one a severity
+    apply: Callable[[Image.Image, Strength, np.random.Generator], Image.Image]
+    strengths: tuple[Strength, ...]  # one a severity
     means: str  # what a strength is
     cifar10c: str  # the same corruption's name in CIFAR-10-C, whose strengths these are; empty where it has none
     differs: str = ""  # how it is made otherwise than there
 
 
-CORRUPTIONS = {
+CORRUPTIONS: dict[str, Corruption[Any]] = {
     "gaussian_noise": Corruption("Noise", add_noise, (0.04, 0.06, 0.08, 0.09, 0.10), "standard deviation, of 1", "gaussian_noise"),
     "gaussian_blur": Corruption("Blur", blur, (0.4, 0.6, 0.7, 0.8, 1.0), "standard deviation in pixels", "gaussian_blur", "Pillow's blur"),
     "brightness": Corruption("Brightness", brighten, (0.05, 0.1, 0.15, 0.2, 0.3), "added to the HSV value, of 1", "brightness"),
@@ -91,8 +95,12 @@ CORRUPTIONS = {
     "jpeg": Corruption("JPEG", compress, (80, 65, 58, 50, 40), "quality, of 100", "jpeg_compression"),
     "pixelate": Corruption("Pixelation", pixelate, (0.95, 0.9, 0.85, 0.75, 0.65), "share of the pixels a side", "pixelate"),
     "haze": Corruption(
-        *("Haze", add_haze, ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)), "how much, how smooth"),
-        *("fog", "a cloud of random grids, not of midpoints displaced"),
+        "Haze",
+        add_haze,
+        ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+        "how much, how smooth",
+        "fog",
+        "a cloud of random grids, not of midpoints displaced",
     ),
     "rotation": Corruption("Rotation", rotate, (5, 10, 15, 20, 30), "degrees to either side", "", "no part of CIFAR-10-C"),
 }

@@ -68,6 +68,7 @@ def find_slices(bins: dict[str, np.ndarray], wrong: np.ndarray, least: int = 50,
     "attribute:bin"), images, errors, error_rate, and low and high, the interval that holds for all slices together.
     """
     sizes = {name: int(codes.max()) + 1 for name, codes in bins.items()}
+    found: list[tuple[tuple[str, ...], np.ndarray, tuple[int, ...]]]  # attributes, a bin an image, bins an attribute
     found = [((name,), codes, (sizes[name],)) for name, codes in bins.items()]
     for (a, first), (b, second) in combinations(bins.items(), 2):
         both = np.where((first < 0) | (second < 0), -1, first * sizes[b] + second)

@@ -39,7 +39,7 @@ Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 class Kind:
     """One way to train: a step and where its batches come from."""
 
-    step: Callable[[torch.Tensor, torch.Tensor], None]
+    step: Callable[[torch.Tensor, torch.Tensor], object]  # what it returns is not used
     batches: Batches
     ready: int = 0  # batches that lie ready when a block begins, made while others were timed
 
@@ -53,9 +53,11 @@ def real_batches(data: Cifar10, recipe: Recipe) -> Batches:
 
 def loader_batches(dataset: Dataset, recipe: Recipe, device: torch.device, memory_format: torch.memory_format) -> Batches:
     """A DataLoader over `dataset`, epoch after epoch."""
-    options = {"num_workers": WORKERS, "prefetch_factor": PREFETCH, "shuffle": True, "drop_last": True}
+    pinned = device.type == "cuda"
     while True:
-        for images, labels in DataLoader(dataset, recipe.batch_size, pin_memory=device.type == "cuda", **options):
+        for images, labels in DataLoader(
+            dataset, recipe.batch_size, shuffle=True, drop_last=True, num_workers=WORKERS, prefetch_factor=PREFETCH, pin_memory=pinned
+        ):
             yield images.to(device, non_blocking=True, memory_format=memory_format), labels.to(device, non_blocking=True)
 
 
@@ -156,7 +158,7 @@ def measure_training(name: str, recipe: Recipe, steps: int, start_weights: str, 
         measured = {"peak_memory_gib": peak_memory()} if sys.platform != "win32" else {}  # before the loops that it is compared with
         if device.type == "cuda":
             measured["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
-        plain = build_model(name, start_weights, recipe.hidden, recipe.dropout).to(device, memory_format=torch.contiguous_format).train()
+        plain = build_model(name, start_weights, recipe.hidden, recipe.dropout).to(device).to(memory_format=torch.contiguous_format).train()
         loaders = (
             (usual_dataset(folder, recipe), torch.channels_last, step),
             (

@@ -211,14 +211,14 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
     train, val, test = (split.first(recipe.images_per_split) for split in (data.train, data.val, data.test))
     if recipe.compile:
         model.compile()
-    trained = model
+    trained: nn.Module = model  # as the processes share it
     for epoch in range(len(history), recipe.epochs):
         frozen = epoch < recipe.frozen_epochs
         if trained is model or frozen != model.frozen:
             model.freeze(frozen)
             trained = DistributedDataParallel(model) if world.size > 1 else model
         title = f"{model_name} {epoch + 1}/{recipe.epochs}"
-        row = {"epoch": epoch + 1, "phase": "frozen" if frozen else "finetune"}
+        row: dict[str, int | float | str] = {"epoch": epoch + 1, "phase": "frozen" if frozen else "finetune"}
         start = time.perf_counter() - done.seconds
         row |= train_epoch(trained, optimizer, train, recipe, seed, epoch, world, title, done, save)
         if len(set(recipe.training_sizes)) > 1 and not frozen:

@@ -3,8 +3,12 @@
 To add one: its description in METHODS (core/explain/__init__.py), its function here, named alike.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
+from operator import add
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +24,7 @@ TOLERANCE = 0.01  # share of what a branch adds by which its map of Integrated G
 FLOOR = 0.02  # logits that it may miss in any case: 1 % of next to nothing would take steps without end
 
 Maps = dict[str, torch.Tensor]
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 
 def attribute(question: Question, method: str, progress: Progress | None = None, **parameters: float) -> dict[str, np.ndarray]:
@@ -51,9 +56,9 @@ def compute_maps(question: Question, method: str, progress: Progress | None = No
     return maps
 
 
-def whole(maps: dict[str, np.ndarray]) -> np.ndarray:
+def whole(maps: dict[str, Array]) -> Array:
     """One map (N, 32, 32) of an attribution's parts: their sum."""
-    return sum(maps.values())
+    return reduce(add, maps.values())
 
 
 def saliency(score: Score, question: Question) -> Maps:
@@ -176,13 +181,13 @@ def integrate(score: Score, pixels: torch.Tensor, weights: torch.Tensor, batch: 
                 pieces[image].append(Piece(start, end, maps, change))
         pending = []
         for image, own in enumerate(pieces):
-            missed, change = (abs(sum(values)) for values in ([p.gap for p in own], [p.change for p in own]))
+            missed, change = (abs(reduce(add, values)) for values in ([p.gap for p in own], [p.change for p in own]))
             if (missed > np.maximum(TOLERANCE * change, FLOOR)).any() and spent[image] + 2 * PIECE <= max_steps:
                 worst = own.pop(max(range(len(own)), key=lambda k: abs(own[k].gap).max()))
                 middle = (worst.start + worst.end) / 2
                 pending += [(image, worst.start, middle), (image, middle, worst.end)]
                 spent[image] += 2 * PIECE
-    return torch.stack([sum(piece.maps for piece in own) for own in pieces])
+    return torch.stack([reduce(add, (piece.maps for piece in own)) for own in pieces])
 
 
 def integrate_pieces(
@@ -216,7 +221,8 @@ def branch_changes(score: Score, low: torch.Tensor, high: torch.Tensor, weights:
             previous, value = value, (score.model.head(torch.cat(features, dim=1)) * weights).sum(1)
             added[branch] = value - previous
         changes.append(torch.stack(added, dim=1))
-    return (sum(changes) / 2).cpu().numpy()
+    return torch.stack(changes).mean(dim=0).cpu().numpy()
 
 
-COMPUTE = {f.__name__: f for f in (saliency, integrated_gradients, grad_cam, grad_cam_signed, smoothgrad, occlusion, guided_backprop)}
+FUNCTIONS = (saliency, integrated_gradients, grad_cam, grad_cam_signed, smoothgrad, occlusion, guided_backprop)
+COMPUTE: dict[str, Callable[..., Maps]] = {function.__name__: function for function in FUNCTIONS}

@@ -69,7 +69,8 @@ class Question:
 
     def rows(self, size: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Pixels and weights of at most `size` images at a time; by default, of `batch`."""
-        return in_batches(size or self.batch, self.pixels, self.weights)
+        size = size or self.batch
+        return zip(self.pixels.split(size), self.weights.split(size), strict=True)
 
 
 def share_weights(model: Classifier) -> Classifier:

@@ -33,7 +33,8 @@ def randomize(question: Question, method: str, seed: int = 0, progress: Progress
     Seven stages: trained, head, then the backbones' STAGES. New weights and BatchNorm statistics are a training's first
     (He et al. 2015, so that signals keep their size). Takes seven times as long as `attribute`. Raises UserError.
     """
-    fresh, mixed, stages = draw_weights(question.model, seed), share_weights(question.model), []
+    fresh, mixed = draw_weights(question.model, seed), share_weights(question.model)
+    stages: list[Randomization] = []
     paths = [["head"], *([f"backbones.{n}.{path}" for n in fresh.backbones for path in BACKBONES[n].stages[i]] for i in range(len(STAGES)))]
     for i, (stage, replaced) in enumerate(zip(("trained", "head", *STAGES), [[], *paths], strict=True)):
         for path in replaced:
@@ -51,8 +52,8 @@ def draw_weights(model: Classifier, seed: int) -> Classifier:
     fresh = copy.deepcopy(model)
     with global_seed(seed):
         for module in fresh.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     return fresh

@@ -54,6 +54,7 @@ from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LABEL_ERROR_COLUMNS
 from core.results.staging import publish
 from core.results.tables import (
     Predictions,
+    Rows,
     load_embedding,
     load_epoch_correct,
     load_epoch_predicted,

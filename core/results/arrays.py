@@ -63,7 +63,7 @@ def write_attributions(
 
     def write(aside: Path) -> None:
         with open(aside, "wb") as file:  # NumPy would append .npz to a name
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     write_whole(path, write)
 
@@ -81,7 +81,7 @@ def load_attributions(run: Run, model: str) -> Attributions:
         record = json.loads(str(arrays.pop("record")))
         if not isinstance(record, dict):
             raise ValueError("its record is not an object")
-        found = {"map": {}, "branch": {}}
+        found: dict[str, dict[str, dict[str, np.ndarray]]] = {"map": {}, "branch": {}}
         for key, values in arrays.items():
             kind, name, part = key.split("/")
             found[kind].setdefault(name, {})[part] = values.astype(np.float32)

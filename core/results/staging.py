@@ -43,7 +43,8 @@ def publish(staged: Path, run: Path) -> list[str]:
             return []
         added = read_record(staged / "run.json", rebuild_command(run))
         record, lines = _merge_records(run, added)
-        removed, undo = defaultdict(list), []
+        removed: defaultdict[str, list[str]] = defaultdict(list)  # command -> the files it makes anew
+        undo: list[tuple[Path, Path]] = []
         changed = [model for model in added["models"] if _carry_over(run, staged, model, removed)]
         try:
             for model in added["models"]:
@@ -109,8 +110,8 @@ def _remove_untrue(run: Path, model: str, folder: Path, removed: dict[str, list[
 
 def _same_weights(old: Path, new: Path) -> bool:
     """Are two folders of one model of the same weights? Then the files agree, or what was predicted with them does."""
-    pairs = [(folder / "weights.safetensors") for folder in (old, new)]
-    if all(path.is_file() for path in pairs) and filecmp.cmp(*pairs, shallow=False):
+    before, after = (folder / "weights.safetensors" for folder in (old, new))
+    if before.is_file() and after.is_file() and filecmp.cmp(before, after, shallow=False):
         return True
     try:
         a, b = (read_table(folder / "predictions.parquet", "").sort_values(["split", "index"]) for folder in (old, new))

@@ -1,6 +1,6 @@
 """The tables in a model's folder. Each write stands beside its read; results/README.md explains every column."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -59,8 +59,11 @@ class Predictions:
     logits: np.ndarray  # (N, 10) float32
 
 
-def write_predictions(path: Path, splits: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
-    """predictions.parquet from {split: (index (N,), label (N,), logits (N, 10))}."""
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # index (N,), label (N,), logits (N, 10)
+
+
+def write_predictions(path: Path, splits: Mapping[str, Rows]) -> None:
+    """predictions.parquet from the rows of each split."""
     frames = []
     for split, (index, label, logits) in splits.items():
         frame = pd.DataFrame(np.asarray(logits, np.float32), columns=LOGITS)
@@ -196,7 +199,7 @@ def load_robustness(run: Run, model: str) -> np.ndarray:
     return _unpack_rows(path, frame.loc[list_conditions()], "right", repair)
 
 
-def write_epoch_correct(path: Path, correct: dict[str, np.ndarray]) -> None:
+def write_epoch_correct(path: Path, correct: Mapping[str, Iterable[np.ndarray]]) -> None:
     """epoch_correct.csv from {split: bool (epochs, N)}."""
     rows = [
         {"epoch": epoch, "split": split, "images": len(one), "accuracy": one.mean(), "correct": pack_bits(one)}
@@ -214,7 +217,7 @@ def load_epoch_correct(run: Run, model: str) -> dict[str, np.ndarray]:
     return {split: _unpack_rows(path, frame, "correct", rebuild_command(run.path)) for path, split, frame in rows}
 
 
-def write_epoch_predicted(path: Path, predicted: dict[str, np.ndarray]) -> None:
+def write_epoch_predicted(path: Path, predicted: Mapping[str, Iterable[np.ndarray]]) -> None:
     """epoch_predicted.csv from {split: whole numbers (epochs, N), the classes}."""
     rows = [
         {"epoch": epoch, "split": split, "images": len(one), "predicted": "".join(map(str, one.tolist()))}
