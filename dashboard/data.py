@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from core import combine, findings, metrics, results, summaries
-from core.config import CLASSES, UserError
+from core.config import BASELINES, CLASSES, ENSEMBLE, UserError
 from core.findings import Finding, Headline
 from core.results import Run
 from core.results.files import stamp_file
@@ -193,7 +193,9 @@ def load_all_logits(run: Run) -> dict[str, np.ndarray]:
 
 
 def load_logits(run: Run, model: str) -> np.ndarray:
-    return load_all_logits(run)[model]
+    """Logits (N, 10) of one model of a run, or of another (RUN/MODEL), on the test images."""
+    other, _, own = model.rpartition("/")
+    return load_all_logits(open_run(other) if other else run)[own]
 
 
 @st.cache_data(show_spinner="Fitting temperatures …", hash_funcs=BY_STAMP)
@@ -217,20 +219,38 @@ def rank_votes(index: int) -> list[tuple[str, float]]:
     return [(CLASSES[i], float(votes[i] / votes.sum())) for i in np.argsort(-votes, kind="stable") if votes[i]]
 
 
-@st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=BY_STAMP)
-def load_transitions(run: Run, before: list[str]) -> pd.DataFrame:
-    """The run's answers with `flow` (one of name_flows) and `gain` (core.metrics.transitions) of fusion against `before`."""
+def models_elsewhere(run: Run) -> list[str]:
+    """The models of all other runs that predicted as many test images, ensembles included, as RUN/MODEL."""
+    others = [open_run(name) for name in check_runs(run.name)[0] if name != run.name]
+    alike = [other for other in others if results.split_size(other, "test") == results.split_size(run, "test")]
+    ensemble = {other.name: [ENSEMBLE] if set(BASELINES) <= set(other.models) else [] for other in alike}
+    return [f"{other.name}/{model}" for other in alike for model in (*other.models, *ensemble[other.name])]
+
+
+def load_answers_beside(run: Run, models: Iterable[str]) -> pd.DataFrame:
+    """load_answers with the columns of those `models` that are of other runs (RUN/MODEL), under that name. Raises UserError."""
     answers = load_answers(run)
-    *start, after = (answers[f"{model}_correct"].to_numpy() for model in (*before, "fusion"))
-    code = np.ravel_multi_index([(~one).astype(int) for one in (*start, after)], (2,) * (len(before) + 1))
-    return answers.assign(flow=np.array(name_flows(before))[code], gain=metrics.transitions(after, *start))
+    for other, _, model in (name.rpartition("/") for name in models):
+        if other:
+            if fault := find_fault(open_run(other)):
+                raise UserError(fault)
+            theirs = load_answers(open_run(other))
+            answers = answers.join(theirs[[name for name in theirs if name.startswith(f"{model}_")]].add_prefix(f"{other}/"))
+    return answers
 
 
-@st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
-def count_transitions(run: Run, before: list[str]) -> pd.DataFrame:
-    """Fusion against the models `before`, a row a class: class (name) and the columns of core.metrics.class_transitions."""
-    rows = load_transitions(run, before)
-    return pd.DataFrame({"class": CLASSES, **metrics.class_transitions(rows["label"].to_numpy(), rows["gain"].to_numpy())})
+def load_transitions(run: Run, before: list[str], after: str = "fusion") -> pd.DataFrame:
+    """load_answers_beside with `flow` (one of name_flows) and `gain` (core.metrics.transitions) of `after` against `before`."""
+    answers = load_answers_beside(run, [*before, after])
+    *start, end = (answers[f"{model}_correct"].to_numpy() for model in (*before, after))
+    code = np.ravel_multi_index([(~one).astype(int) for one in (*start, end)], (2,) * (len(before) + 1))
+    return answers.assign(flow=np.array(name_flows(before, after))[code], gain=metrics.transitions(end, *start))
+
+
+@st.cache_data(show_spinner=False, max_entries=100)
+def count_transitions(labels: np.ndarray, gain: np.ndarray) -> pd.DataFrame:
+    """From labels and gains (N,) a row a class: class (name) and the columns of core.metrics.class_transitions."""
+    return pd.DataFrame({"class": CLASSES, **metrics.class_transitions(labels, gain)})
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)

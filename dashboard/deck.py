@@ -113,7 +113,8 @@ def answer(run: Run, headline: Headline, findings: list[Finding]) -> Slide:
 def help_and_hurt(run: Run, findings: list[Finding], surface: Surface) -> Slide:
     """Images rescued and broken a class, against the better baseline."""
     against = next(one.against for one in findings if one.id == "accuracy-better")
-    table = data.count_transitions(run, [against])
+    rows = data.load_transitions(run, [against])
+    table = data.count_transitions(rows["label"].to_numpy(), rows["gain"].to_numpy())
     sums = table[["rescued", "broken", "net"]].sum()
     chart = figures.class_transitions_figure(table, set(), f"Which classes gain over {label(against)}?", surface)
     chart.update_layout(height=560)

@@ -154,13 +154,17 @@ class Filter:
             self.model,
             *("-".join([name, *values]) for name, values in self.query.items() if name not in ("model", "sort", "beside", "outcome")),
         ]
-        text = "_".join([parts[0], self.outcome, *parts[1:]]).lower()
-        return "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in text)[:120]
+        return spell_file("_".join([parts[0], self.outcome, *parts[1:]]))
 
 
 def spell(value: bool | int | float | str) -> str:
     """One value as the URL has it."""
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def spell_file(text: str) -> str:
+    """Words as part of a file's name."""
+    return "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in text.lower())[:120]
 
 
 def said(answers: pd.DataFrame, model: str, what: str) -> np.ndarray:

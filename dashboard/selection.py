@@ -75,23 +75,22 @@ def say_answer(label: int, predicted: int, confidence: float) -> str:
     return f"true {CLASSES[label]}, predicted {CLASSES[predicted]}, {confidence:.2f}"
 
 
-def available_references(answers: pd.DataFrame) -> dict[str, list[str]]:
-    """What a run can compare fusion with: name -> models; empty without fusion or without a baseline."""
-    baselines = [b for b in BASELINES if f"{b}_correct" in answers]
-    if not baselines or "fusion_correct" not in answers:
-        return {}
-    if len(baselines) == 1:
-        return {baselines[0]: baselines}
-    return {"both baselines": baselines, **{b: [b] for b in baselines}, "ensemble": ["ensemble"]}
+def available_references(after: str, others: list[str]) -> dict[str, list[str]]:
+    """What model `after` can be compared with: name -> models; the two baselines together first, where `others` holds both."""
+    both = {"both baselines": list(BASELINES)} if set(BASELINES) <= set(others) else {}
+    return both | {model: [model] for model in others if model != after}
 
 
-def name_flows(before: list[str]) -> list[str]:
-    """All the ways from the models `before` (one or two) to fusion: two for each state they can be in, from all right to all wrong."""
+def name_states(before: list[str]) -> list[str]:
+    """What the models `before` (one or two) can be, from all right to all wrong."""
     if len(before) == 1:
-        states = [f"{before[0]} right", f"{before[0]} wrong"]
-    else:
-        states = ["both right", *(f"only {model} right" for model in before), "both wrong"]
-    return [f"{state}, fusion {end}" for state in states for end in ("right", "wrong")]
+        return [f"{before[0]} right", f"{before[0]} wrong"]
+    return ["both right", *(f"only {model} right" for model in before), "both wrong"]
+
+
+def name_flows(before: list[str], after: str = "fusion") -> list[str]:
+    """All the ways from the models `before` to `after`: two for each of name_states."""
+    return [f"{state}, {after} {end}" for state in name_states(before) for end in ("right", "wrong")]
 
 
 def share_branches(answers: pd.DataFrame, contributions: dict[str, np.ndarray], by: str) -> pd.DataFrame:

@@ -6,7 +6,8 @@ The colours keep 3:1 contrast on both backgrounds and stay apart under the commo
 
 from dataclasses import dataclass
 
-from core.config import ENSEMBLE, MODELS, label
+from core.config import ENSEMBLE, MODELS
+from core.config import label as label_model
 
 SHOWN_MODELS = (*MODELS, ENSEMBLE)
 
@@ -27,7 +28,7 @@ LOOKS = {
     "ensemble": ("#8a7390", "dashdot", "x"),
     "oracle": ("#7d8683", "longdash", "cross"),
 }
-STYLES = {name: Style(label(name), *look) for name, look in LOOKS.items()}
+STYLES = {name: Style(label_model(name), *look) for name, look in LOOKS.items()}
 FOR, AGAINST = "#ff8c1a", "#2f9bff"  # evidence on a grey picture
 GOOD, BAD, NEUTRAL = "#00936c", "#c2413a", "#7d8683"
 VERDICTS = {  # of a finding -> mark, colour, and what Streamlit calls that colour
@@ -53,6 +54,12 @@ class Surface:
 
 LIGHT = Surface("#ffffff", "#0b1210", "#dfe5e2")
 DARK = Surface("#12171a", "#e7ecea", "#37413f")
+
+
+def label(model: str) -> str:
+    """A model's name in words; RUN/MODEL is of another run than the one shown."""
+    run, _, own = model.rpartition("/")
+    return f"{label_model(own)} of {run}" if run else label_model(own)
 
 
 def mix(color: str, other: str, share: float) -> str:

@@ -1,7 +1,7 @@
 """Widgets that more than one page uses; a custom component is a folder with its own .py, .js and .css."""
 
 from dashboard.components.charts import offer_csv, show_figure, show_findings, show_findings_by_theme, surface
-from dashboard.components.choices import available_models, pick_classes, pick_model, pick_models, pick_one, pick_run
+from dashboard.components.choices import available_models, other_models, pick_classes, pick_model, pick_models, pick_one, pick_run
 from dashboard.components.class_curves import show_class_curves, show_threshold
 from dashboard.components.deck import show_deck
 from dashboard.components.filter_bar import change_filter, choose_images, filter_images
@@ -31,6 +31,7 @@ __all__ = [
     "image_detail",
     "image_gallery",
     "offer_csv",
+    "other_models",
     "paged_gallery",
     "pick_classes",
     "pick_model",

@@ -33,12 +33,19 @@ def available_models(run: Run) -> list[str]:
     return [m for m in theme.SHOWN_MODELS if f"{m}_correct" in answers]
 
 
-def pick_model(run: Run, key: str = "model", label: str = "Model", default: str = "fusion", leave_out: str | None = None) -> str:
-    """A choice of one of the models shown, bound to the URL; where that leaves none, of all but `leave_out`."""
-    others = [model for model in available_models(run) if model != leave_out]
-    models = [model for model in others if model in st.session_state["current"][1]] or others
-    start = default if default in models else models[-1]
+def pick_model(run: Run, key: str = "model", label: str = "Model") -> str:
+    """A choice of one of the models shown, bound to the URL."""
+    models = [model for model in available_models(run) if model in st.session_state["current"][1]]
+    start = "fusion" if "fusion" in models else models[-1]
     return address.pick(st.segmented_control, label, models, key=key, default=start, names=theme.label, wrap=True)
+
+
+def other_models(run: Run, model: str) -> list[str]:
+    """What a model can be compared with: the others shown of its run, then those of other runs, as RUN/MODEL."""
+    own = [one for one in available_models(run) if one != model]
+    shown = st.session_state["current"][1]
+    elsewhere = data.models_elsewhere(run)
+    return [one for one in own if one in shown] + [one for one in elsewhere if one.rpartition("/")[2] in shown] or own + elsewhere
 
 
 def pick_one(label: str, options: list[str], key: str, names: Callable[[str], str] = str) -> str:

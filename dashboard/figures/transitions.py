@@ -1,4 +1,4 @@
-"""What fusion changed: images rescued and broken, in all and a class."""
+"""What a model changed: images rescued and broken, in all and a class."""
 
 from textwrap import wrap
 
@@ -13,7 +13,7 @@ from dashboard.theme import BAD, GOOD, LIGHT, NEUTRAL, Surface, mix
 def transition_figure(
     counts: np.ndarray, states: list[str], flows: list[str], chosen: set[str], names: tuple[str, str], title: str, surface: Surface = LIGHT
 ) -> go.Figure:
-    """Images by what was right before (S states, from all right to all wrong) and whether fusion is right; counts (S, 2).
+    """Images by what was right before (S states, from all right to all wrong) and whether a model is right; counts (S, 2).
 
     `flows` (2 S) are what a click on a tile selects, as customdata; those in `chosen` are outlined; `names` are the axes:
     before, after. Tiles are of one size, since the rare flows are the ones to click; words say what colour grades.
@@ -37,7 +37,7 @@ def transition_figure(
             orientation="h", x=np.full(len(counts), 0.98), base=column, y=list(range(len(counts))), width=0.94,
             marker={"color": colors, "line": {"color": surface.text, "width": [3 * (flow in chosen) for flow in flows[column::2]]}},
             text=texts, textposition="inside", insidetextanchor="middle", textangle=0, textfont={"size": 13, "color": surface.text},
-            constraintext="none", customdata=np.array(flows).reshape(-1, 2)[:, [column]], name=f"fusion {end}", showlegend=False,
+            constraintext="none", customdata=np.array(flows).reshape(-1, 2)[:, [column]], name=f"{names[1]} {end}", showlegend=False,
             hovertext=[f"{states[i]}, {names[1]} {end}: {n:,} images, {n / total:.2%} of all" for i, n in enumerate(counts[:, column])],
             hovertemplate="%{hovertext}<extra></extra>",
             unselected={"marker": {"opacity": 1}},

@@ -1,4 +1,7 @@
-"""Confusion: which classes are taken for which, for one model, two side by side, or their difference; a click shows the images."""
+"""Confusion: which classes are taken for which, for one model, two side by side, or their difference; a click shows the images.
+
+Two models may be of one run or of two.
+"""
 
 import numpy as np
 import pandas as pd
@@ -9,20 +12,23 @@ from core.config import BASELINES, CLASSES
 from dashboard import address, components, data, figures, selection, theme
 
 run, _ = st.session_state["current"]
-answers = data.load_answers(run)
 surface = components.surface()
-labels = answers["label"].to_numpy()
 
 st.title("Confusion")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     model = components.pick_model(run)
-    several = len(components.available_models(run)) > 1
-    compare = components.pick_one("Show", ["one model", *(["side by side", "difference"] if several else [])], "show")
+    others = components.other_models(run, model)
+    compare = components.pick_one("Show", ["one model", *(["side by side", "difference"] if others else [])], "show")
+    other = model
     if compare != "one model":
-        other = components.pick_model(run, "other", "Compared with", BASELINES[0], leave_out=model)
+        start = BASELINES[0] if BASELINES[0] in others else others[0]
+        other = address.pick(st.selectbox, "Compared with", others, key="other", default=start, names=theme.label, width=300)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     by = components.pick_one("Normalised by", ["counts", "true", "predicted", "all"], "normalised")
     order_by = components.pick_one("Classes", ["by name", "by similarity"], "order")
+
+answers = data.load_answers_beside(run, [other])
+labels = answers["label"].to_numpy()
 
 
 def matrices(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -59,8 +65,9 @@ unit = {"counts": "images", "true": "% of a true class", "predicted": "% of a pr
 
 def show_confusion(name: str, title: str) -> None:
     own_counts, own_shown = matrices(name)
-    figure = figures.confusion_figure(own_counts, own_shown, title, theme.STYLES[name].color, order, percent, surface)
-    show_matrix(figure, f"confusion_{name}", name, own_counts, "Colour grades the errors.")
+    color = theme.STYLES[name.rpartition("/")[2]].color
+    figure = figures.confusion_figure(own_counts, own_shown, title, color, order, percent, surface)
+    show_matrix(figure, f"confusion_{name}".replace("/", "_"), name, own_counts, "Colour grades the errors.")
 
 
 if compare == "side by side":
@@ -95,11 +102,12 @@ with images:
             components.image_gallery(answers.loc[cell[:200]], whose, "gallery")
         if len(cell) > 200:
             st.caption("The 200 most confident are shown.")
-        chosen = {"true": true, "predicted": predicted, "outcome": "everything", "model": whose, "sort": "most confident first"}
-        address.link("errors", "All of them, with every filter", **chosen)
+        of_run, _, own = whose.rpartition("/")
+        chosen = {"true": true, "predicted": predicted, "outcome": "everything", "model": own, "sort": "most confident first"}
+        address.link("errors", "All of them, with every filter", **chosen, **({"run": of_run} if of_run else {}))
     else:
         st.info("Click a cell of the matrix, or choose a true and a predicted class, to see the images.")
-    components.image_detail(run, answers)
+    components.image_detail(run, answers, [*run.models, *([other] if "/" in other else [])])
 
 st.subheader("Class by class")
 scores = metrics.per_class(labels, answers[f"{model}_predicted"].to_numpy())

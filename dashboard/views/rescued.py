@@ -1,37 +1,45 @@
-"""Rescued and broken: what fusion made of the images a baseline got right or wrong; a click shows exactly those images."""
+"""Rescued and broken: what a model made of the images another got right or wrong; a click shows exactly those images.
+
+By default fusion against its baselines; any two models of one run or of two can be compared.
+"""
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import address, components, data, figures, selection, theme
+from dashboard import address, components, data, figures, filters, selection, theme
+from dashboard.filters import Filter
 
 run, _ = st.session_state["current"]
-references = selection.available_references(data.load_answers(run))
 surface = components.surface()
 
 st.title("Rescued and broken")
-if not references:
-    st.info("This page compares fusion with a baseline, and this run lacks one of them: train the rest with `scripts/train.py --resume`.")
+if not (components.available_models(run)[1:] or data.models_elsewhere(run)):
+    st.info("This page compares two models, and this run has only one: train the rest with `scripts/train.py --resume`.")
     st.stop()
 
 
-def say(text: str) -> str:
-    """A reference or a flow with the models' names as they are spoken."""
-    for name in theme.SHOWN_MODELS:
-        text = text.replace(name, theme.label(name))
-    return text
+def say(reference: str) -> str:
+    return reference if reference == "both baselines" else theme.label(reference)
 
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    reference = components.pick_one("Fusion compared with", list(references), "reference", say)
-    model = components.pick_model(run, label="Answers of")
+    after = components.pick_model(run, "after")
+    references = selection.available_references(after, components.other_models(run, after))
+    start = next(iter(references))
+    reference = address.pick(st.selectbox, "Compared with", references, key="reference", default=start, names=say, width=300)
 before = references[reference]
-answers, by_class = data.load_transitions(run, before), data.count_transitions(run, before)
-flows = selection.name_flows(before)
+answers = data.load_transitions(run, before, after)
+by_class = data.count_transitions(answers["label"].to_numpy(), answers["gain"].to_numpy())
+flows, named = selection.name_flows(before, after), selection.name_flows([theme.label(one) for one in before], theme.label(after))
+words = dict(zip(flows, named, strict=True))
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    flow = address.pick(st.selectbox, "Images shown", ["rescued", "broken", *flows], key="flow", default="rescued", names=say, width=330)
+    shown_flows = ["rescued", "broken", *flows]
+    flow = address.pick(
+        st.selectbox, "Images shown", shown_flows, key="flow", default="rescued", names=lambda one: words.get(one, one), width=330
+    )
     true = components.pick_classes("True class", "true")
+    model = components.pick_one("Predictions of", [after, *before], "model", theme.label)
 
 
 def copy_click(key: str) -> None:
@@ -44,9 +52,10 @@ def copy_click(key: str) -> None:
 
 sums = by_class[["rescued", "broken", "net"]].sum()
 whom = theme.label(reference) if len(before) == 1 else "a baseline"
+balance = "on balance." if len(before) == 1 else "against the baselines' mean, an error of only one counting half."
 st.markdown(
-    f"Fusion **rescued {sums['rescued']:,.0f}** images that {whom} got wrong and **broke {sums['broken']:,.0f}** that {whom} got right: "
-    f"**{sums['net']:+,g}** " + ("on balance." if len(before) == 1 else "against the baselines' mean, an error of only one counting half.")
+    f"{theme.label(after)} **rescued {sums['rescued']:,.0f}** images that {whom} got wrong and **broke {sums['broken']:,.0f}** "
+    f"that {whom} got right: **{sums['net']:+,g}** {balance}"
 )
 fits = answers["flow"] == flow if flow in flows else answers["gain"] * {"rescued": 1, "broken": -1}[flow] > 0
 counts = answers["flow"].value_counts().reindex(flows, fill_value=0).to_numpy().reshape(-1, 2)
@@ -54,10 +63,10 @@ of_state = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)).ravel()
 table = pd.DataFrame({"flow": flows, "images": counts.ravel(), "share": counts.ravel() / len(answers), "share_of_row": of_state})
 tiles, classes = st.columns(2)
 with tiles:
-    states = [say(name.removesuffix(", fusion right")) for name in flows[::2]]
-    names = ("baselines" if len(before) > 1 else whom, theme.label("fusion"))
+    states = selection.name_states([theme.label(one) for one in before])
+    names = ("baselines" if len(before) > 1 else whom, theme.label(after))
     components.show_figure(
-        figures.transition_figure(counts, states, flows, set(answers["flow"][fits]), names, "What did fusion change?", surface),
+        figures.transition_figure(counts, states, flows, set(answers["flow"][fits]), names, f"What did {names[1]} change?", surface),
         "transitions",
         "Rescued: right where an answer before was wrong. Broken: the reverse. Shares are of a row. Click a tile for its images.",
         table, on_select=lambda: copy_click("transitions"), selection_mode="points",
@@ -65,20 +74,38 @@ with tiles:
 with classes:
     chosen = {(name, flow) for name in true}
     components.show_figure(
-        figures.class_transitions_figure(by_class, chosen, "Which classes gain from fusion?", surface), "class_transitions",
+        figures.class_transitions_figure(by_class, chosen, f"Which classes gain from {names[1]}?", surface), "class_transitions",
         "Largest net gain on top; intervals: bootstrap of the images. Click a bar for its images.",
         by_class, on_select=lambda: copy_click("class_transitions"), selection_mode="points",
     )  # fmt: skip
 
 shown = selection.select_images(answers[fits], model, true, sort="most confident first")
 of_class = f", true class {', '.join(true)}" if true else ""
+said = words.get(flow, flow)
+
+
+def list_images() -> str:
+    """The images shown as CSV: a row an image and model compared."""
+    tables = []
+    for one in (*before, after):
+        of_run, _, own = one.rpartition("/")
+        table = filters.tidy_table(of_run or run.name, answers, Filter(model=one), shown, tagged)
+        tables.append(table.assign(model=theme.label(own), change=answers.loc[shown, "flow"].map(words)))
+    return pd.concat(tables).to_csv(index=False)
+
+
 with st.container(horizontal=True, vertical_alignment="center"):
-    st.markdown(
-        f"**{say(flow)}**{of_class}: **{len(shown):,}** of {len(answers):,} test images ({len(shown) / len(answers):.2%})",
-        width="stretch",
-    )
-    st.download_button("CSV of these images", lambda: answers.loc[shown].to_csv(index=False), "rescued.csv", "text/csv", on_click="ignore")
+    count = f"**{len(shown):,}** of {len(answers):,} test images ({len(shown) / len(answers):.2%})"
+    st.markdown(f"**{said}**{of_class}: {count}", width="stretch")
+    tagged = components.tagged_images()  # not within the download, which no visit's session is part of
+    name = filters.spell_file(f"{run.name}_{said}_{'-'.join(true)}")
+    st.download_button("CSV of these images", list_images, f"{name}.csv", "text/csv", on_click="ignore")
     share = f"{len(shown):,} of {len(answers):,} test images; the surest are shown."
-    components.share_images("rescued", f"{say(flow).capitalize()}{of_class}", share, answers.loc[shown], model)
-components.image_detail(run, answers)
+    components.share_images("rescued", f"{said[0].upper()}{said[1:]}{of_class}", share, answers.loc[shown], model)
+certain = {"rescued": flows[2], "broken": flows[1]}.get(flow, flow) if len(before) == 1 else flow
+if certain in flows and "/" not in reference:  # what the filter of Errors can say too
+    bits = np.unravel_index(flows.index(certain), (2,) * (len(before) + 1))
+    says = {f"says_{one}": ("correct", "wrong")[bit] for one, bit in zip((*before, after), bits, strict=True)}
+    address.link("errors", "The same images, with every filter", model=model, outcome="everything", true=true, **says)
+components.image_detail(run, answers, [*run.models, *(one for one in before if "/" in one)])
 components.paged_gallery(answers, shown, model)

@@ -109,6 +109,24 @@ def test_confusion_figures_hold_every_cell_for_clicks(visit, show):
         assert sum(cell[2] for cell in clickable["customdata"]) == 10_000
 
 
+def test_confusion_compares_models_of_two_runs(visit, fake_results):
+    """The same model trained with another seed: the difference of the matrices, its images, and the way to their errors."""
+    other = "imagenet-96-seed1/fusion"
+    app = visit("confusion", show="difference", other=other, true="cat", predicted="dog", of=other)
+    counts = []
+    for name in ("imagenet-96-seed0", "imagenet-96-seed1"):
+        answers = summaries.per_image(results.load_run(fake_results / name))
+        counts.append(int(((answers["label"] == CLASSES.index("cat")) & (answers["fusion_predicted"] == CLASSES.index("dog"))).sum()))
+    spec = figure(app)
+    assert spec["layout"]["title"]["text"].replace("<br>", " ") == "Where does Fusion differ from Fusion of imagenet-96-seed1? (images)"
+    cell = spec["data"][-1]["customdata"].index(["cat", "dog", counts[0]])
+    assert spec["data"][-1]["text"][cell] == f"{counts[0] - counts[1]:+.0f}"
+    said = f"**{counts[1]:,}** images of true class **cat** that Fusion of imagenet-96-seed1 calls **dog**"
+    assert said in [block.value for block in app.markdown]
+    link = next(one.proto for one in app.get("page_link") if one.proto.label == "All of them, with every filter")
+    assert "run=imagenet-96-seed1" in link.query_string and "model=fusion" in link.query_string
+
+
 def test_robustness_follows_the_files(visit, fake_results):
     run = results.load_run(fake_results / "imagenet-96-seed0")
     curve = next(trace for trace in figure(visit("robustness"))["data"] if trace["name"] == "Fusion")

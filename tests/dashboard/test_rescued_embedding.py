@@ -4,6 +4,7 @@ import base64
 import json
 import zlib
 from itertools import combinations
+from urllib.parse import parse_qs
 
 import numpy as np
 import pandas as pd
@@ -171,11 +172,52 @@ def test_a_reference_a_class_and_a_kind_combine(visit, fake_results):
     assert f"**{net:+,}** on balance" in said(app)
 
 
-def test_a_run_without_fusion_says_what_is_missing(tmp_path, monkeypatch, visit):
-    make_run(tmp_path, "half", models=BASELINES)
+def test_a_lonely_model_says_what_is_missing_and_two_are_compared(tmp_path, monkeypatch, visit):
+    make_run(tmp_path, "one", n_test=60, models=("resnet18",))
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    app = visit("rescued")
-    assert "train the rest with `scripts/train.py --resume`" in app.info[0].value
+    assert "train the rest with `scripts/train.py --resume`" in visit("rescued").info[0].value
+    make_run(tmp_path, "half", n_test=60, models=BASELINES)
+    assert said(visit("rescued", run="half")).startswith("Ensemble **rescued")
+
+
+def test_two_runs_are_compared_image_by_image(visit, fake_results):
+    """Seed 0's fusion against seed 1's ResNet18: which images, whose predictions, in the CSV too; the link alone says all of it."""
+    other = "imagenet-96-seed1/resnet18"
+    app = visit("rescued", reference=other, flow="broken", model=other, per_page="200")
+    here, there = (summaries.per_image(results.load_run(fake_results / name)) for name in (RUN, "imagenet-96-seed1"))
+    broken = here[there["resnet18_correct"] & ~here["fusion_correct"]]
+    rescued = int((~there["resnet18_correct"] & here["fusion_correct"]).sum())
+    assert f"Fusion **rescued {rescued:,}** images that ResNet18 of imagenet-96-seed1 got wrong and **broke {len(broken):,}**" in said(app)
+    order = there.loc[broken.index].sort_values("resnet18_confidence", ascending=False, kind="stable")
+    assert gallery(app) == order["index"].tolist()[:200]
+    first = component(app, "image_gallery")["items"][0]
+    assert first["caption"][1] == f"→ {CLASSES[order['resnet18_predicted'].iloc[0]]}" and order["resnet18_correct"].all()
+    app = visit("rescued", after="mobilenet_v2", reference="imagenet-96-seed1/mobilenet_v2")
+    fixed = ~there["mobilenet_v2_correct"] & here["mobilenet_v2_correct"]
+    assert f"MobileNetV2 **rescued {fixed.sum():,}** images that MobileNetV2 of imagenet-96-seed1 got wrong" in said(app)
+
+
+def test_a_run_that_cannot_be_compared_is_named(visit, tmp_path, monkeypatch):
+    for name, n in (("a", 60), ("b", 60), ("few", 30)):
+        make_run(tmp_path, name, n_test=n)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    assert not any("few" in option for option in visit("rescued", run="a").selectbox(key="reference").options)
+    (tmp_path / "b" / "fusion" / "predictions.parquet").write_bytes(b"damaged")
+    app = visit("rescued", run="a", reference="b/resnet18")
+    assert "b/fusion/predictions.parquet cannot be read" in app.error[0].value and app.selectbox(key="reference").value == "b/resnet18"
+
+
+def test_the_same_images_open_on_the_errors_page(visit):
+    app = visit("rescued", reference="resnet18", flow="broken", true=["cat", "dog"])
+    link = next(one for one in app.get("page_link") if one.proto.label == "The same images, with every filter")
+    query = parse_qs(link.proto.query_string)
+    assert {name: query[name] for name in ("says_fusion", "says_resnet18", "true", "outcome")} == {
+        **{"says_fusion": ["wrong"], "says_resnet18": ["correct"]},
+        **{"true": ["cat", "dog"], "outcome": ["everything"]},
+    }
+    shown = next(text for text in said(app).splitlines() if "true class cat, dog" in text).split("**")[3]
+    errors = visit("errors", **{name: query[name] for name in ("says_fusion", "says_resnet18", "true", "outcome")})
+    assert f"**{shown}** of 10,000 test images" in said(errors)
 
 
 @pytest.mark.parametrize("parameters", [{"flow": "x"}, {"flow": "ensemble right, fusion wrong"}, {"reference": "<b>"}, {"true": "vgg"}])

@@ -77,10 +77,10 @@ def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str
         "people": people,
         "models": [
             {
-                **{"label": theme.label(model), "color": theme.STYLES[model].color, "glyph": diagram.GLYPHS[theme.STYLES[model].marker]},
+                **{"label": theme.label(model), "color": style.color, "glyph": diagram.GLYPHS[style.marker]},
                 "top": top_classes(data.load_logits(run, model)[index], int(row["label"])),
             }
-            for model in models
+            for model, style in ((model, theme.STYLES[model.rpartition("/")[2]]) for model in models)
         ],
         "nearest": {
             "title": near,
