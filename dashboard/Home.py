@@ -84,6 +84,7 @@ def main() -> None:
             st.session_state["current"] = run, components.pick_models(run)
             show_links()
             components.close_sidebar(name)
+            components.color_links()
             address.offer_return(titles)
             components.explain_words()
             page.run()

@@ -14,6 +14,15 @@ def surface() -> theme.Surface:
     return theme.DARK if st.context.theme.type == "dark" else theme.LIGHT
 
 
+def color_links() -> None:
+    """Streamlit shows links to pages, and buttons without a frame, as plain text: give them the theme's colour of links."""
+    color = st.get_option(f"theme.{st.context.theme.type or 'light'}.linkColor")
+    st.html(
+        f"<style>[data-testid=stMain] :is([data-testid=stPageLink-NavLink], [data-testid=stBaseButton-tertiary]) p {{ color: {color} }} "
+        "[data-testid=stMain] [data-testid=stPageLink-NavLink] p { text-decoration: underline; text-underline-offset: 3px }</style>"
+    )
+
+
 def show_figure(figure: go.Figure, key: str, caption: str, table: pd.DataFrame | None = None, **options):
     """A chart with its caption; below it PNG, SVG, CSV of `table`, and the way into the deck. Returns the chart's selection."""
     unused = ["toImage", "select2d", "lasso2d", "autoScale2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d"]

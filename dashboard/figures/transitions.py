@@ -47,9 +47,8 @@ def transition_figure(
     starts = ["<br>".join(wrap(f"{state}: {n:,}", 18)) for state, n in zip(states, counts.sum(axis=1), strict=True)]
     bare = {"fixedrange": True, "showgrid": False, "zeroline": False}
     figure.update_xaxes(title=f"after: {names[1]} (images)", tickvals=[0.5, 1.5], ticktext=ends, range=[0, 2], **bare)
-    figure.update_yaxes(
-        title=f"before: {names[0]} (images)", tickvals=list(range(len(counts))), ticktext=starts, range=[last + 0.5, -0.5], **bare
-    )
+    start = "<br>".join(wrap(f"before: {names[0]} (images)", 28))
+    figure.update_yaxes(title=start, tickvals=list(range(len(counts))), ticktext=starts, range=[last + 0.5, -0.5], **bare)
     return figure
 
 

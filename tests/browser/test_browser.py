@@ -112,6 +112,22 @@ def test_every_view_fits_its_window(page, width, scheme):
         expect(page.locator("[data-testid=stException]")).to_have_count(0)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_leads_elsewhere_or_downloads_has_the_colour_of_links(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    open_view(page, "training?from=evidence%3F")
+    expect(page.get_by_role("button", name="CSV").first).to_be_visible()
+    colors = {
+        one.evaluate("element => getComputedStyle(element).color")
+        for one in (
+            page.get_by_text("← Back to Evidence"),
+            page.get_by_test_id("stDownloadButton").get_by_text("CSV").first,
+            page.get_by_role("button", name="PNG").first,  # which takes the theme's colour of links
+        )
+    }
+    assert len(colors) == 1
+
+
 def test_a_script_in_the_url_stays_text(page):
     page.on("dialog", lambda dialog: pytest.fail("a script from the URL ran"))
     open_view(
