@@ -53,12 +53,12 @@ def linear_cka(first: np.ndarray, second: np.ndarray) -> float:
 # --- ways to combine: a fit takes validation labels (N,) and logits, and returns what combines any images' logits -------
 
 
-def mean_probabilities(labels: np.ndarray, logits: Logits) -> Combine:
+def mean_probabilities(_labels: np.ndarray, _logits: Logits) -> Combine:
     """The ensemble: every network's word counts the same (linear opinion pool)."""
     return lambda logits: metrics.ensemble_logits(*logits)
 
 
-def mean_logits(labels: np.ndarray, logits: Logits) -> Combine:
+def mean_logits(_labels: np.ndarray, _logits: Logits) -> Combine:
     """The geometric mean of the probabilities (logarithmic opinion pool): a network that is sure can veto."""
     return lambda logits: np.mean([log_softmax(one.astype(np.float64), axis=1) for one in logits], axis=0)
 

@@ -16,7 +16,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 class UserError(Exception):
     """Bad input: one line that says what is wrong and what to do."""
 
-    def __init__(self, line: str):
+    def __init__(self, line: str) -> None:
         super().__init__(" ".join(line.split()))  # libraries' messages, quoted in it, may take several
 
 

@@ -52,7 +52,7 @@ class Classifier(nn.Module):
     so that no branch is starved (Wang et al., CVPR 2020; Du et al., ICML 2023), and are no part of the shipped weights.
     """
 
-    def __init__(self, backbones: tuple[str, ...], head: nn.Sequential, branch_heads: dict[str, nn.Sequential] | None = None):
+    def __init__(self, backbones: tuple[str, ...], head: nn.Sequential, branch_heads: dict[str, nn.Sequential] | None = None) -> None:
         super().__init__()
         self.backbones = nn.ModuleDict({name: build_backbone(name) for name in backbones})
         self.head = head

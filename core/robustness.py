@@ -22,27 +22,27 @@ def add_noise(image: Image.Image, deviation: float, generator: np.random.Generat
     return to_image(noisy)
 
 
-def blur(image: Image.Image, radius: float, generator: np.random.Generator) -> Image.Image:
+def blur(image: Image.Image, radius: float, _: np.random.Generator) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(radius))
 
 
-def brighten(image: Image.Image, amount: float, generator: np.random.Generator) -> Image.Image:
+def brighten(image: Image.Image, amount: float, _: np.random.Generator) -> Image.Image:
     hue, saturation, value = image.convert("HSV").split()
     value = value.point(lambda level: min(255, level + round(255 * amount)))
     return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
 
 
-def flatten_contrast(image: Image.Image, factor: float, generator: np.random.Generator) -> Image.Image:
+def flatten_contrast(image: Image.Image, factor: float, _: np.random.Generator) -> Image.Image:
     return ImageEnhance.Contrast(image).enhance(factor)
 
 
-def compress(image: Image.Image, quality: int, generator: np.random.Generator) -> Image.Image:
+def compress(image: Image.Image, quality: int, _: np.random.Generator) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer).convert("RGB")
 
 
-def pixelate(image: Image.Image, share: float, generator: np.random.Generator) -> Image.Image:
+def pixelate(image: Image.Image, share: float, _: np.random.Generator) -> Image.Image:
     small = (int(image.width * share), int(image.height * share))
     return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BOX)
 

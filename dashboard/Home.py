@@ -7,6 +7,7 @@ The server imports this file once, for `app`; each visit runs it as a script.
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,7 +49,7 @@ START = "overview"
 
 
 @asynccontextmanager
-async def read_ahead(app: st.App):
+async def read_ahead(_: st.App) -> AsyncIterator[None]:
     """While the first visitor's browser loads, read what the first page shows."""
 
     def read() -> None:

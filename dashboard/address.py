@@ -102,7 +102,7 @@ def _note(key: str, value: Any, default: Any, spell: Callable[[Any], list[str]])
     return value
 
 
-def pick(widget: Callable, label: str, options: Sequence, *, key: str, default: Any = None, names: Callable = str, **settings) -> Any:
+def pick(widget: Callable, label: str, options: Sequence, *, key: str, default: Any = None, names: Callable = str, **settings: Any) -> Any:
     """One of `options`, shown by `names`, from a selectbox or a segmented control. Without `default`, None until chosen."""
     options = list(options)
     by_text = {names(option): option for option in options} | {str(option): option for option in options}
@@ -122,7 +122,7 @@ def pick(widget: Callable, label: str, options: Sequence, *, key: str, default: 
 
 
 def pick_several(
-    widget: Callable, label: str, options: Sequence, *, key: str, default: Sequence = (), names: Callable = str, **settings
+    widget: Callable, label: str, options: Sequence, *, key: str, default: Sequence = (), names: Callable = str, **settings: Any
 ) -> list:
     """Any of `options`, shown by `names`, from a multiselect or pills."""
     options = list(options)
@@ -138,7 +138,9 @@ def pick_several(
     return _note(key, list(value), list(default), lambda chosen: [str(one) for one in chosen])
 
 
-def pick_number(label: str, low: int, high: int, *, key: str, default: int | None = None, widget: Callable = st.number_input, **settings):
+def pick_number(
+    label: str, low: int, high: int, *, key: str, default: int | None = None, widget: Callable = st.number_input, **settings: Any
+) -> int | None:
     """A whole number from `low` to `high`, None until chosen where there is no default."""
 
     def read(texts: list[str]) -> int:
@@ -157,7 +159,7 @@ def leave_to_browser(key: str) -> None:
     kept.entries.pop(key, None)
 
 
-def slide(label: str, low: float, high: float, default: Any, step: float, *, key: str, **settings) -> Any:
+def slide(label: str, low: float, high: float, default: Any, step: float, *, key: str, **settings: Any) -> Any:
     """A value, or where `default` is a pair a range, from `low` to `high`."""
 
     def read(texts: list[str]) -> Any:
@@ -175,7 +177,7 @@ def slide(label: str, low: float, high: float, default: Any, step: float, *, key
     return _note(key, value, default, lambda chosen: [f"{one:g}" for one in (chosen if isinstance(chosen, tuple) else (chosen,))])
 
 
-def switch(label: str, *, key: str, **settings) -> bool:
+def switch(label: str, *, key: str, **settings: Any) -> bool:
     """On or off; off by default."""
     _bind(key, False, lambda texts: texts[-1].lower() == "true", lambda value: isinstance(value, bool))
     return _note(key, st.toggle(label, key=key, **settings), False, lambda _: ["true"])

@@ -54,7 +54,7 @@ BY_STAMP = {  # how Streamlit's caches tell whether a run, or the test images, a
 
 
 @st.cache_resource(show_spinner=False, max_entries=1000)
-def _open_run(path: Path, stamp: tuple) -> Run:
+def _open_run(path: Path, stamp: tuple) -> Run:  # noqa: ARG001 (part of the cache's key)
     return results.load_run(path)
 
 
@@ -110,7 +110,7 @@ def sibling_runs(run: Run) -> list[Run]:
 
 
 @st.cache_resource(show_spinner=False, max_entries=2 * len(SHARED))
-def _read_shared(name: str, root: Path, stamp: tuple) -> Any:
+def _read_shared(name: str, root: Path, stamp: tuple) -> Any:  # noqa: ARG001 (part of the cache's key)
     return SHARED[name](root)
 
 

@@ -69,7 +69,7 @@ def load_template(surface: Surface) -> dict:
     return pio.templates["plotly_white" if surface is theme.LIGHT else "plotly_dark"].to_plotly_json()
 
 
-def ask(run: Run, answers: pd.DataFrame) -> Slide:
+def ask(answers: pd.DataFrame) -> Slide:
     said = (
         f"<p>Each of two networks looks at a picture in its own way. Does one that sees through both beat either alone? "
         f"Tried on CIFAR-10: ten classes, 32×32 pixels, {len(answers):,} pictures to test on.</p>"
@@ -131,14 +131,14 @@ def help_and_hurt(run: Run, findings: list[Finding], surface: Surface) -> Slide:
 
 
 def fixed_and_broken(run: Run, answers: pd.DataFrame) -> Slide:
-    images, rows = data.load_images(), selection.pick_images(answers, run.models, CARDS)
+    rows = selection.pick_images(answers, run.models, CARDS)
     kinds = [title for title in rows if title.startswith(("Rescued", "Broken"))]
-    shown = "".join(f"<h3>{escape(kind)}</h3>" + cards_html(rows[kind], run, images) for kind in kinds)
+    shown = "".join(f"<h3>{escape(kind)}</h3>" + cards_html(rows[kind], run) for kind in kinds)
     notes = "Let the class name each picture first. Those shown are the ones the fusion was surest of; the quiz has many more."
     return Slide("images", "Images it fixed, images it broke", "", "below", shown=shown, notes=notes, main=True)
 
 
-def cards_html(rows: pd.DataFrame, run: Run, images: results.TestImages) -> str:
+def cards_html(rows: pd.DataFrame, run: Run) -> str:
     """Test images with their true class and what fusion, or the last model, predicts."""
     if rows.empty:
         return "<p>There is none.</p>"
@@ -233,12 +233,12 @@ def make_slides(run: Run, surface: Surface) -> list[Slide]:
     """The usual deck, then the appendix. Raises UserError."""
     answers, headline, findings = data.load_answers(run), data.load_headline(run), data.load_findings(run)
     whole = set(report.TRIO) <= set(run.models)
-    main = [ask(run, answers), compare_recipes(run), answer(run, headline, findings)]
+    main = [ask(answers), compare_recipes(run), answer(run, headline, findings)]
     if whole:
         main += [help_and_hurt(run, findings, surface), fixed_and_broken(run, answers), look(run, answers, findings)]
     main.append(limit(run, findings, len(answers)))
     costs = Slide("costs", "What does each model cost?", "", "below", shown=diagram.costs_html(data.load_summary(run)), notes=GRADES)
     hardest = selection.pick_images(answers, run.models, 3 * CARDS)
     title, rows = next((title, rows) for title, rows in hardest.items() if title.startswith("Hardest"))
-    worst = Slide("hardest", title, "", "below", shown=cards_html(rows, run, data.load_images()), notes="Some of these labels are doubted.")
+    worst = Slide("hardest", title, "", "below", shown=cards_html(rows, run), notes="Some of these labels are doubted.")
     return [slide for slide in (*main, costs, *show_claims(run, findings, surface), worst) if slide]

@@ -145,8 +145,10 @@ def list_sources(findings: list[Finding]) -> list[str]:
     """The data the run rests on, with their licences."""
     ids = {finding.id for finding in findings if finding.verdict != UNTESTED}
     sources = [
-        "CIFAR-10: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; free to use with this citation. "
-        "The images above are from its test split."
+        (
+            "CIFAR-10: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; free to use with this citation. "
+            "The images above are from its test split."
+        )
     ]
     if "people" in ids:
         sources.append("CIFAR-10H: J. Peterson et al., Human uncertainty makes classification more robust, ICCV 2019; CC BY-NC-SA 4.0.")
@@ -208,7 +210,7 @@ def _training(report: Report) -> list[Part]:
         "speed": "Training alone, without validation.",
     }
 
-    def draw(quantity: str, surface: Surface) -> go.Figure:
+    def draw(quantity: str, _: Surface) -> go.Figure:
         shown = {subject: histories[subject]} if quantity == "learning rate" else histories
         return figures.training_figure(shown, quantity, run.recipe.frozen_epochs)
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -29,6 +30,9 @@ from tqdm import tqdm
 
 from core import results
 from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, check_range, exit_on_user_error
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
 
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-software-rasterizer", "--disable-background-networking"]
 HEAVY = ("attributions", "try_image")  # views that may load torch
@@ -112,7 +116,7 @@ def path_of(view: str) -> str:
     return "" if view == "overview" else view
 
 
-async def visit(page, address: str, view: str) -> float:
+async def visit(page: "Page", address: str, view: str) -> float:
     """Load a view anew; seconds until it is drawn and the server has finished."""
     start = time.perf_counter()
     await page.goto(f"{address}/{path_of(view)}")
@@ -120,7 +124,7 @@ async def visit(page, address: str, view: str) -> float:
     return time.perf_counter() - start
 
 
-async def follow(page, view: str) -> float:
+async def follow(page: "Page", view: str) -> float:
     """Click a view's link in the sidebar; seconds until it is drawn and the server has finished."""
     sidebar, path = page.locator("[data-testid=stSidebar]"), path_of(view)
     link = sidebar.locator(f"a[href='{path}'], a[href^='{path}?']").first  # it takes the run along
@@ -128,7 +132,7 @@ async def follow(page, view: str) -> float:
     return await change(page, link.click, f"{READY} && document.querySelector('h1').innerText != {before!r}")
 
 
-async def change(page, action: Callable, shown: str) -> float:
+async def change(page: "Page", action: Callable, shown: str) -> float:
     """Seconds from an action until the JavaScript condition `shown` holds."""
     start = time.perf_counter()
     await action()
@@ -136,7 +140,7 @@ async def change(page, action: Callable, shown: str) -> float:
     return time.perf_counter() - start
 
 
-async def point_at_cell(page, predicted: str, true: str) -> None:
+async def point_at_cell(page: "Page", predicted: str, true: str) -> None:
     """Move the mouse over a matrix cell and wait until the chart has noticed."""
     x, y = await page.locator(".js-plotly-plot").first.evaluate(CELL % (predicted, true))
     await page.mouse.move(x, y)
@@ -198,7 +202,7 @@ async def gather_visitors(address: str, visitors: int, until: float | None = Non
     return figures
 
 
-async def start_dashboard(browser) -> float:
+async def start_dashboard(browser: "Browser") -> float:
     """Seconds from the start of a server until its first page is drawn in a browser that already runs."""
     start = time.perf_counter()
     with serve_dashboard() as (address, _):
@@ -209,7 +213,7 @@ async def start_dashboard(browser) -> float:
     return seconds
 
 
-async def measure_memory(browser) -> dict[str, float]:
+async def measure_memory(browser: "Browser") -> dict[str, float]:
     """MB that a server holds after one visit to every view, first without and then with those that load torch."""
     page = await browser.new_page(viewport={"width": 1440, "height": 900})
     with serve_dashboard() as (address, pid):
@@ -223,7 +227,9 @@ async def measure_memory(browser) -> dict[str, float]:
     return memory
 
 
-async def measure_dashboard(browser, address: str, pid: int, args: argparse.Namespace) -> tuple[dict[str, list], dict[str, float]]:
+async def measure_dashboard(
+    browser: "Browser", address: str, pid: int, args: argparse.Namespace
+) -> tuple[dict[str, list], dict[str, float]]:
     """Seconds of each action, and other figures of a server."""
     context = await browser.new_context(viewport={"width": 1440, "height": 900})
     page = await context.new_page()

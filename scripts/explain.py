@@ -69,7 +69,9 @@ def select(args: argparse.Namespace, predictions: results.Predictions) -> dict[s
     }
 
 
-def explain_images(model: Classifier, images: torch.Tensor, method: str, image_size: int, rows: dict[str, np.ndarray], batch: int):
+def explain_images(
+    model: Classifier, images: torch.Tensor, method: str, image_size: int, rows: dict[str, np.ndarray], batch: int
+) -> tuple[dict[str, np.ndarray], float]:
     """One method's maps of all images, by part, and the images done a second."""
     batches, start = [], time.perf_counter()
     with tqdm(total=len(images), desc=method, unit="img", leave=False) as bar:

@@ -134,8 +134,10 @@ def write_block(run: Run, runs: list[Run], findings: list[Finding]) -> str:
             "",
             *write_table(run, results.find_seeds(run, runs)),
             "",
-            f"{describe(run)} Accuracy on {results.split_size(run, 'test'):,} test images with its Wilson interval; MACs and "
-            "latency of one image; the ensemble's are its baselines' sums.",
+            (
+                f"{describe(run)} Accuracy on {results.split_size(run, 'test'):,} test images with its Wilson interval; MACs and "
+                "latency of one image; the ensemble's are its baselines' sums."
+            ),
             "",
             *scope,
             END,

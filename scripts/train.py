@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def stop(signum: int, frame: object) -> None:
+def stop(signum: int, _: object) -> None:
     """SIGTERM: the last checkpoint is at most ten minutes old, so there is nothing to save but a word."""
     print("stopped by SIGTERM: the last checkpoint is kept; go on with --resume", file=sys.stderr)
     raise SystemExit(128 + signum)

@@ -33,7 +33,7 @@ def train(folder: Path, path: Path) -> None:
 
     for attribute, value in expected_files(folder).items():
         setattr(CIFAR10, attribute, value)
-    with open(os.devnull, "w", encoding="utf-8") as bars, redirect_stderr(bars), open_world("cpu") as world:
+    with Path(os.devnull).open("w", encoding="utf-8") as bars, redirect_stderr(bars), open_world("cpu") as world:
         data = load_cifar10(folder, world.device)
         fit(MODEL, RECIPES["smoke"], "none", data, describe_run(RECIPES["smoke"], 0, "none", data, world), world, path)
 

@@ -136,7 +136,7 @@ def test_train_refuses_bad_options(change, message, fake_cifar, script, tmp_path
 
 def test_train_refuses_a_truncated_batch_file(fake_cifar, script, tmp_path):
     copy = shutil.copytree(fake_cifar, tmp_path / "copy")
-    with open(copy / "cifar-10-batches-py" / "test_batch", "r+b") as file:
+    with (copy / "cifar-10-batches-py" / "test_batch").open("r+b") as file:
         file.truncate(1_000)
     _, *arguments = training(copy, tmp_path / "out", "resnet18")
     finished = script("train.py", *arguments)

@@ -86,7 +86,7 @@ class Score(nn.Module):
     puts through the model; `progress` is told the share of it that is done.
     """
 
-    def __init__(self, model: Classifier, image_size: int, expected: float = 0, progress: Progress | None = None):
+    def __init__(self, model: Classifier, image_size: int, expected: float = 0, progress: Progress | None = None) -> None:
         super().__init__()
         self.model = share_weights(model)
         self.image_size = image_size

@@ -114,7 +114,7 @@ def seed_accuracies(runs: list[Run]) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=4096)
-def measure_accuracy(path: Path, stamp: tuple) -> dict[str, float]:
+def measure_accuracy(path: Path, _stamp: tuple) -> dict[str, float]:
     """Of one run, measured again when its stamp says that predictions changed: there may be hundreds of seeds. Raises UserError."""
     _, labels, logits = results.load_logits(results.load_run(path))
     return {model: float((values.argmax(axis=1) == labels).mean()) for model, values in logits.items()}

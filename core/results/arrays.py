@@ -62,7 +62,7 @@ def write_attributions(
     arrays |= {f"branch/{kind}/{branch}": values for kind, parts in branches.items() for branch, values in parts.items()}
 
     def write(aside: Path) -> None:
-        with open(aside, "wb") as file:  # NumPy would append .npz to a name
+        with aside.open("wb") as file:  # NumPy would append .npz to a name
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     write_whole(path, write)
@@ -73,7 +73,7 @@ def load_attributions(run: Run, model: str) -> Attributions:
     path = run.path / model / "attributions.npz"
     repair = command("explain.py", run.path, "--model", model, "--errors", *(["--branches"] if model == "fusion" else []))
     try:
-        with open(path, "rb") as whole, np.load(whole) as file:
+        with path.open("rb") as whole, np.load(whole) as file:
             if sum(part.file_size for part in file.zip.infolist()) > LARGEST:
                 raise ValueError("it unpacks to more than any selection of images needs")
             arrays = dict(file)

@@ -28,7 +28,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(aside)
-        with open(aside, "rb+") as file:  # Windows flushes only what may be written
+        with aside.open("rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         replace(aside, path)
         flush_folder(path.parent)
@@ -49,11 +49,11 @@ def read_text(path: Path) -> str:
 
 
 def replace(source: Path, target: Path) -> None:
-    """os.replace; while a reader has the target open Windows refuses, so it is tried for a while. Raises OSError."""
+    """Path.replace; while a reader has the target open Windows refuses, so it is tried for a while. Raises OSError."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            os.replace(source, target)
+            source.replace(target)
             return
         except PermissionError:
             if not WINDOWS or time.monotonic() > until:

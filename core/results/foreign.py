@@ -42,7 +42,7 @@ def _read_arrays(path: Path, test_labels: np.ndarray) -> Splits:
     try:
         if path.stat().st_size > LARGEST_TABLE:
             raise ValueError("it is too large to hold logits")
-        with open(path, "rb") as whole, np.load(whole) as file:
+        with path.open("rb") as whole, np.load(whole) as file:
             if sum(part.file_size for part in file.zip.infolist()) > LARGEST_TABLE:
                 raise ValueError("it unpacks to more than logits need")
             arrays = dict(file)

@@ -117,7 +117,7 @@ def fingerprint(run: Run, models: Iterable[str]) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _hash_file(path: Path, stamp: tuple[int, int, int]) -> bytes:
+def _hash_file(path: Path, _stamp: tuple[int, int, int]) -> bytes:
     """Hashed again when its stamp says it changed."""
     return hashlib.sha256(path.read_bytes()).digest()
 

@@ -90,7 +90,7 @@ def read_table(path: Path, repair: str, kind: str | None = None) -> pd.DataFrame
 
 def _read_csv(path: Path) -> pa.Table:
     """All columns as text."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         names = csv.open_csv(file, csv.ReadOptions(use_threads=False)).schema.names
     texts = csv.ConvertOptions(column_types=dict.fromkeys(names, TEXT))
     return csv.read_csv(path, csv.ReadOptions(use_threads=False), convert_options=texts)

@@ -1,7 +1,6 @@
 """From a staged folder to the run that readers see: nothing is lost that still belongs there, nothing stays that became untrue."""
 
 import filecmp
-import os
 import shutil
 from collections import defaultdict
 from contextlib import suppress
@@ -39,7 +38,7 @@ def publish(staged: Path, run: Path) -> list[str]:
     try:
         if not run.exists():
             run.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(staged, run)
+            staged.rename(run)
             return []
         added = read_record(staged / "run.json", rebuild_command(run))
         record, lines = _merge_records(run, added)
@@ -58,7 +57,7 @@ def publish(staged: Path, run: Path) -> list[str]:
         except (OSError, UserError):
             for source, target in reversed(undo):
                 with suppress(OSError):  # the first error is the one to tell
-                    os.rename(source, target)
+                    source.rename(target)
             raise
         if set(changed) & set(BASELINES):
             _remove_untrue(run, ENSEMBLE, run / ENSEMBLE, removed)

@@ -72,7 +72,7 @@ def write_predictions(path: Path, splits: Mapping[str, Rows]) -> None:
 
 
 @lru_cache(maxsize=12)
-def _read_predictions(path: Path, stamp: tuple[int, int, int], repair: str) -> pd.DataFrame:
+def _read_predictions(path: Path, _stamp: tuple[int, int, int], repair: str) -> pd.DataFrame:
     """A table is wanted by several statements: read once, and again when its stamp says it changed."""
     return read_table(path, repair, "predictions.parquet").sort_values("index", ignore_index=True)
 

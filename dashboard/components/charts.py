@@ -1,5 +1,7 @@
 """A chart with its caption and its downloads, and the findings in words."""
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -23,7 +25,7 @@ def color_links() -> None:
     )
 
 
-def show_figure(figure: go.Figure, key: str, caption: str, table: pd.DataFrame | None = None, **options):
+def show_figure(figure: go.Figure, key: str, caption: str, table: pd.DataFrame | None = None, **options: Any) -> Any:
     """A chart with its caption; below it PNG, SVG, CSV of `table`, and the way into the deck. Returns the chart's selection."""
     unused = ["toImage", "select2d", "lasso2d", "autoScale2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d"]
     config = {"displaylogo": False, "modeBarButtonsToRemove": unused}

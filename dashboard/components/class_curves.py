@@ -55,7 +55,7 @@ def show_class_curves(run: Run, models: list[str], chosen: Filter) -> None:
     st.dataframe(table.round(4).reset_index())
 
 
-def show_threshold(run: Run, models: list[str], chosen: Filter, show: Callable[[Filter], None]) -> None:
+def show_threshold(run: Run, models: list[str], show: Callable[[Filter], None]) -> None:
     """Where a model may say nothing: how many images it still answers, how well, and which drop out (a click shows them)."""
     answers = data.load_answers(run)
     threshold = address.slide("Answer only from this confidence on", 0.0, 1.0, 0.8, 0.01, key="threshold")

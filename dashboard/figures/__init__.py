@@ -122,7 +122,11 @@ def confusion_difference_figure(
     )  # fmt: skip
 
 
-def _matrix_figure(counts, shown, graded, title, order, template, number, colorscale, zmin, zmax, diagonal, surface) -> go.Figure:
+def _matrix_figure(
+    counts: np.ndarray, shown: np.ndarray, graded: np.ndarray, title: str, order: list[int], template: str, number: str, *,
+    colorscale: list, zmin: float, zmax: float, diagonal: str | None, surface: Surface,
+) -> go.Figure:  # fmt: skip
+    """`counts` answer the pointer, `shown` stand in the cells in the format `number`, `graded` give the colours; all (C, C)."""
     names = [CLASSES[i] for i in order]
     shown, graded, counts = (m[np.ix_(order, order)] for m in (shown, graded, counts))
     text = [[format(v, number) if abs(v) >= 0.05 else "" for v in row] for row in shown]

@@ -1,11 +1,12 @@
 """The look that all charts share."""
 
 from textwrap import wrap
+from typing import Any
 
 import plotly.graph_objects as go
 
 
-def layout(figure: go.Figure, title: str, height: int = 380, **options) -> go.Figure:
+def layout(figure: go.Figure, title: str, height: int = 380, **options: Any) -> go.Figure:
     """The look all charts share."""
     lines = wrap(title, 38)  # what fits beside another chart, or on a telephone
     # Stood on the plot, in pixels: hung from the top, plotly cuts a title of two lines in half.

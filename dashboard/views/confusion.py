@@ -5,6 +5,7 @@ Two models may be of one run or of two.
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from core import metrics
@@ -45,7 +46,7 @@ def copy_click(key: str, name: str) -> None:
         st.session_state["of"] = name
 
 
-def show_matrix(figure, key: str, name: str, counts: np.ndarray, colour: str) -> None:
+def show_matrix(figure: go.Figure, key: str, name: str, counts: np.ndarray, colour: str) -> None:
     """A matrix whose cells choose images; the chosen one has a frame."""
     if true and predicted:
         x, y = (order.index(CLASSES.index(one)) for one in (predicted, true))

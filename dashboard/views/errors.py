@@ -105,7 +105,7 @@ def show_errors() -> None:
     elif show == "curves of a class":
         components.show_class_curves(run, models, chosen)
     elif show == "confidence threshold":
-        components.show_threshold(run, models, chosen, go_to_images)
+        components.show_threshold(run, models, go_to_images)
     else:
         show_images(chosen, conditions)
     address.write()

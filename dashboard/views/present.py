@@ -10,7 +10,7 @@ surface = components.surface()
 
 
 @st.cache_data(show_spinner="Making the slides …", max_entries=4, hash_funcs=data.BY_STAMP)
-def make_slides(run: Run, seeds: list[Run], dark: bool) -> list[dict]:
+def make_slides(run: Run, seeds: list[Run], dark: bool) -> list[dict]:  # noqa: ARG001 (part of the cache's key)
     return [slide.to_json(surface) for slide in deck.make_slides(run, surface)]
 
 

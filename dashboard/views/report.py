@@ -9,7 +9,7 @@ run, _ = st.session_state["current"]
 
 
 @st.cache_data(show_spinner="Writing the report …", max_entries=2, hash_funcs=data.BY_STAMP)
-def build_report(run: Run, seeds: list[Run]) -> bytes:
+def build_report(run: Run, seeds: list[Run]) -> bytes:  # noqa: ARG001 (part of the cache's key)
     return report.build_report(run, data.load_images(), data.load_headline(run), data.load_findings(run)).encode()
 
 

@@ -74,7 +74,7 @@ def test_a_missing_folder_is_named(tmp_path, fake_cifar):
 
 def test_a_truncated_file_is_named(tmp_path, fake_cifar):
     copy = shutil.copytree(fake_cifar, tmp_path / "copy")
-    with open(copy / CIFAR10.base_folder / "data_batch_2", "r+b") as file:
+    with (copy / CIFAR10.base_folder / "data_batch_2").open("r+b") as file:
         file.truncate(1_000)
     with pytest.raises(UserError, match=r"data_batch_2 is damaged"):
         load_cifar10(copy, torch.device("cpu"))

@@ -132,7 +132,7 @@ def test_agreement_counts_images(trained, data, world, tmp_path):
 def test_missing_and_damaged_weights_name_the_command(trained, tmp_path):
     run = results.load_run(shutil.copytree(trained, tmp_path / "results" / "run"))
     path = results.find_weights(run, "resnet18")
-    with open(path, "r+b") as file:
+    with path.open("r+b") as file:
         file.truncate(10_000)
     with pytest.raises(UserError, match=r"weights\.safetensors cannot be read as weights .*: run python .*results/run"):
         load_shipped_model(run, "resnet18")

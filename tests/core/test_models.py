@@ -239,7 +239,7 @@ def test_weights_of_another_architecture_are_refused(states, weights, damage, me
 def test_a_truncated_weights_file_is_refused(states, tmp_path, suffix, kept):
     path = tmp_path / f"resnet18{suffix}"
     save_file(states["resnet18"], path) if suffix == ".safetensors" else torch.save(states["resnet18"], path)
-    with open(path, "r+b") as file:
+    with path.open("r+b") as file:
         file.truncate(kept)
     with pytest.raises(UserError, match=rf"resnet18{suffix} cannot be read as weights"):
         load_weights(build_backbone("resnet18"), path, "fc")

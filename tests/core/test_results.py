@@ -370,7 +370,7 @@ def test_damaged_test_images_are_named(tmp_path):
 
 def grow(path: Path) -> None:
     """To 2 GB, without taking them from the disk."""
-    with open(path, "ab") as file:
+    with path.open("ab") as file:
         file.truncate(2 * 10**9)
 
 
@@ -581,7 +581,7 @@ def test_a_publishing_that_fails_leaves_the_run_as_it_was(tmp_path, monkeypatch,
         calls.append(source)
         if len(calls) == fails_at:
             raise OSError(errno.EIO, "Input/output error")
-        os.rename(source, target)
+        source.rename(target)
 
     monkeypatch.setattr("core.results.staging.replace", rename)
     with pytest.raises(UserError, match=r"run could not be written .*; the whole result lies in .*\.run\.partial"):
@@ -650,7 +650,7 @@ def windows(monkeypatch):
         fsync(handle)
 
     def open_no_folder(path: str, *arguments, **options) -> int:
-        if os.path.isdir(path):
+        if Path(path).is_dir():
             raise PermissionError(errno.EACCES, "Permission denied")
         return open_file(path, *arguments, **options)
 

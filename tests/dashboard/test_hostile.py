@@ -73,7 +73,7 @@ def touched(tmp_path_factory) -> Iterator[list[str]]:
             return  # relative to a folder that was opened, so noted, before
         for name in arguments[: 1 if event == "open" else 2]:  # os.rename and links have two
             if isinstance(name, str | bytes | os.PathLike):
-                path = Path(os.path.abspath(os.fsdecode(name)))
+                path = Path(os.path.abspath(os.fsdecode(name)))  # noqa: PTH100 (links are not followed)
                 if "__pycache__" not in path.parts and not any(path.is_relative_to(folder) for folder in allowed):
                     found.append(f"{event} {path}")
 

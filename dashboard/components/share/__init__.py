@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -13,7 +14,7 @@ ASSETS = {kind: (Path(__file__).parent / f"share.{kind}").read_text(encoding="ut
 IMAGES = 21  # on a slide
 
 
-def _show(key: str, **settings) -> None:
+def _show(key: str, **settings: Any) -> None:
     run, _ = st.session_state["current"]
     share = st.components.v2.component("share", **ASSETS)
     share(key=f"{key}_share", data={"run": run.name, **settings}, width="content")
