@@ -2,6 +2,7 @@
 
 import io
 import runpy
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Finished:
 def run_script(name: str, *arguments: object) -> Finished:
     """Run scripts/`name` in this process, as the command line would."""
     out, error = io.StringIO(), io.StringIO()
+    stop = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
         patch.setattr(sys, "argv", [name, *map(str, arguments)])
         try:
@@ -33,6 +35,8 @@ def run_script(name: str, *arguments: object) -> Finished:
             code = 0
         except SystemExit as end:
             code = end.code
+        finally:
+            signal.signal(signal.SIGTERM, stop)  # which scripts/train.py sets for its process
     return Finished(code, out.getvalue(), error.getvalue())
 
 

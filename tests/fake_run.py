@@ -4,7 +4,9 @@ The answers resemble real ones: models agree on which images are hard, and they 
 """
 
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -85,21 +87,32 @@ def make_history(model: str, recipe, loss: float, accuracy: float) -> list[dict]
     return rows
 
 
+@cache
+def encode_test_images(n: int) -> tuple[np.ndarray, dict[str, bytes]]:
+    """Labels (n,) and the content of both files: kept, since a second goes into encoding 10,000 images."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(n) % 10
+    generator.shuffle(labels)
+    patterns = generator.integers(0, 256, (50, 4, 4, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)  # (50, 32, 32, 3)
+    twins = np.sort(generator.choice(n, min(n, 20), replace=False))
+    pairs = {"index": twins, "train_index": generator.integers(0, 50_000, len(twins)), "similarity": np.linspace(0.99, 0.9, len(twins))}
+    pairs = pd.DataFrame(pairs | {"kind": np.where(np.arange(len(twins)) % 3, "near", "exact")})
+    with TemporaryDirectory() as folder:
+        results.write_test_images(Path(folder) / "test_images.parquet", patterns[labels * 5 + np.arange(n) % 5], labels)
+        results.write_near_duplicates(Path(folder) / "near_duplicates.parquet", pairs)
+        return labels, {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
 def make_test_images(results_folder: Path, n: int = 10_000) -> np.ndarray:
     """Write test_images.parquet with made-up labels and one of 50 patterns an image, and near_duplicates.parquet of 20 of them.
 
     Returns the labels (n,).
     """
-    generator = np.random.default_rng(0)
-    labels = np.arange(n) % 10
-    generator.shuffle(labels)
-    patterns = generator.integers(0, 256, (50, 4, 4, 3), dtype=np.uint8).repeat(8, axis=1).repeat(8, axis=2)  # (50, 32, 32, 3)
-    results.write_test_images(results_folder / "test_images.parquet", patterns[labels * 5 + np.arange(n) % 5], labels)
-    twins = np.sort(generator.choice(n, min(n, 20), replace=False))
-    pairs = {"index": twins, "train_index": generator.integers(0, 50_000, len(twins)), "similarity": np.linspace(0.99, 0.9, len(twins))}
-    pairs = pd.DataFrame(pairs | {"kind": np.where(np.arange(len(twins)) % 3, "near", "exact")})
-    results.write_near_duplicates(results_folder / "near_duplicates.parquet", pairs)
-    return labels
+    labels, files = encode_test_images(n)
+    results_folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (results_folder / name).write_bytes(content)
+    return labels.copy()
 
 
 def write_optional_tables(folder: Path, model: str, splits: dict, epochs: int, seed: int) -> None:

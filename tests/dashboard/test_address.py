@@ -8,10 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.config import ROOT
-from dashboard.Home import PAGES
-from tests.dashboard.conftest import component, open_page
-
-VIEWS = [view for group in PAGES.values() for view in group]
+from tests.dashboard.conftest import VIEWS, component, open_page
 
 
 def links(app: AppTest) -> dict[str, tuple[str, dict[str, list[str]]]]:

@@ -13,13 +13,12 @@ from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
 from core import results, summaries
-from core.config import ROOT, TRIO, UserError
+from core.config import TRIO, UserError
 from core.results import schema
-from tests.dashboard.conftest import open_page
+from tests.dashboard.conftest import VIEWS, open_page
 from tests.fake_run import make_run, make_test_images
 
 LAX = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow], "derandomize": True}
-VIEWS = sorted(path.stem for path in (ROOT / "dashboard" / "views").glob("*.py"))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from([0, 1, -1, 10**30, "", "0", "fusion"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.sampled_from(TRIO), inner, max_size=3),

@@ -178,9 +178,8 @@ def test_seeds_are_offered_where_a_run_has_siblings(visit, fake_results):
     assert "wrong in most seeds first" in menu(app, "Order")
 
 
-def test_without_the_epochs_file_learning_is_said_to_be_unknown(made_results, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "RESULTS", shutil.copytree(made_results, tmp_path / "results"))
-    for path in (tmp_path / "results").glob("*/*/epoch_correct.csv"):
+def test_without_the_epochs_file_learning_is_said_to_be_unknown(own_results):
+    for path in own_results.glob("*/*/epoch_correct.csv"):
         path.unlink()
     app = open_page("errors")
     assert any("kept no correctness of each epoch" in block.value for block in app.caption)
@@ -213,9 +212,8 @@ def test_a_weak_slice_shows_exactly_the_errors_it_counts(visit, answers):
     assert any("hold for all slices together" in block.value for block in app.caption)
 
 
-def test_slices_say_where_the_features_are_missing(made_results, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "RESULTS", shutil.copytree(made_results, tmp_path / "results"))
-    for path in (tmp_path / "results").glob("*/*/features.parquet"):
+def test_slices_say_where_the_features_are_missing(own_results):
+    for path in own_results.glob("*/*/features.parquet"):
         path.unlink()
     app = open_page("errors", show="weak slices", image="3")
     assert any("features.parquet" in block.value for block in app.caption)

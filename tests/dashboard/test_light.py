@@ -10,8 +10,8 @@ import pytest
 
 from core import results
 from core.config import ROOT
+from tests.dashboard.conftest import VIEWS
 
-VIEWS = sorted(path.stem for path in (ROOT / "dashboard" / "views").glob("*.py"))
 VISIT = """
 import json, sys
 from importlib.machinery import PathFinder

@@ -59,11 +59,11 @@ def test_what_the_first_page_shows_is_read_before_the_first_visit(visit, fake_re
     assert app.metric and not app.exception
 
 
-def test_reading_ahead_leaves_damage_to_the_visit(fake_results, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
-    data.read_ahead()
-    shutil.copytree(fake_results, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "test_images.parquet").write_bytes(b"damaged")
+def test_reading_ahead_leaves_damage_to_the_visit(own_results, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "RESULTS", tmp_path / "none")
+        data.read_ahead()
+    (own_results / "test_images.parquet").write_bytes(b"damaged")
     data.read_ahead()
     assert "test_images.parquet cannot be read" in open_page().error[0].value
 
@@ -142,13 +142,10 @@ def test_robustness_follows_the_files(visit, fake_results):
     assert named.title[0].value == "Robustness" and not named.error
 
 
-def test_a_run_without_robustness_names_the_command(made_results, tmp_path, monkeypatch):
-    shutil.copytree(made_results, tmp_path / "results")
-    (tmp_path / "results" / "imagenet-96-seed0" / "fusion" / "robustness.csv").unlink()
-    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
-    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run().switch_page("views/robustness.py").run()
-    assert not app.exception
-    assert f"run python scripts/robustness.py {tmp_path}/results/imagenet-96-seed0" in app.info[0].value and not app.error
+def test_a_run_without_robustness_names_the_command(own_results):
+    (own_results / "imagenet-96-seed0" / "fusion" / "robustness.csv").unlink()
+    app = open_page("robustness")
+    assert f"run python scripts/robustness.py {own_results}/imagenet-96-seed0" in app.info[0].value and not app.error
 
 
 def test_errors_filter_by_what_people_say(made_results, tmp_path, monkeypatch):
@@ -163,17 +160,10 @@ def test_errors_filter_by_what_people_say(made_results, tmp_path, monkeypatch):
     zero = dict.fromkeys(results.LABEL_ERROR_COLUMNS, 0)
     results.write_label_errors(folder / "label_errors.parquet", [zero | {"index": int(i), "votes_neither": 5} for i in unsure[:3]])
 
-    def visit(**parameters) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60)
-        for key, value in parameters.items():
-            app.query_params[key] = value
-        app = app.run().switch_page("views/errors.py").run()
-        assert not app.exception and not app.error
-        return app
-
-    assert any("**7** of 10,000" in block.value for block in visit(people=["0.2", "0.8"]).markdown)
-    app = visit(doubted="true", image=str(unsure[0]))
-    assert any("**3** of 10,000" in block.value for block in app.markdown)
+    app = open_page("errors", people=["0.2", "0.8"])
+    assert not app.error and any("**7** of 10,000" in block.value for block in app.markdown)
+    app = open_page("errors", doubted="true", image=str(unsure[0]))
+    assert not app.error and any("**3** of 10,000" in block.value for block in app.markdown)
     shown = component(app, "lightbox")["details"][0]
     assert shown["marks"] == ["⚑ label doubted by people"]
     assert shown["people"].startswith("People say") and "50%" in shown["people"]
@@ -213,8 +203,7 @@ def test_a_nonsense_url_falls_back(visit, view, parameters):
 
 def test_no_results_says_how_to_make_them(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run()
-    assert not app.exception
+    app = open_page()
     assert app.title[0].value == "No results yet"
     assert "scripts/train.py --recipe" in app.markdown[0].value
 
@@ -241,11 +230,9 @@ FAULTS = {  # of a run -> its file, and what happens to it
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_damaged_run_is_named_and_the_others_open(fault, made_results, tmp_path, monkeypatch):
-    shutil.copytree(made_results, tmp_path / "results")
-    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+def test_a_damaged_run_is_named_and_the_others_open(fault, own_results):
     name, spoil = FAULTS[fault]
-    spoil(tmp_path / "results" / "imagenet-96-seed0" / name)
+    spoil(own_results / "imagenet-96-seed0" / name)
     app = open_page()
     assert f"imagenet-96-seed0/{name}" in app.sidebar.warning[0].value
     assert "run python scripts/evaluate.py" in app.sidebar.warning[0].value or "put the file itself there" in app.sidebar.warning[0].value
@@ -256,11 +243,9 @@ def test_a_damaged_run_is_named_and_the_others_open(fault, made_results, tmp_pat
 @pytest.mark.parametrize(
     "name", ["naïve 実験 🔬", "<img src=x onerror=alert(1)>", "a" * 250, "..  run", "100% **bold** [x](y)", "run;rm -rf"]
 )
-def test_any_name_of_a_run_is_shown_as_it_is(name, made_results, tmp_path, monkeypatch):
-    shutil.copytree(made_results, tmp_path / "results")
-    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+def test_any_name_of_a_run_is_shown_as_it_is(name, own_results):
     for seed in (0, 1):
-        (tmp_path / "results" / f"imagenet-96-seed{seed}").rename(tmp_path / "results" / f"{name}{seed}"[-255:])
+        (own_results / f"imagenet-96-seed{seed}").rename(own_results / f"{name}{seed}"[-255:])
     app = open_page(run=f"{name}1"[-255:])
     if name.startswith("."):  # a hidden folder is no run
         assert app.title[0].value == "No results yet"
@@ -268,12 +253,9 @@ def test_any_name_of_a_run_is_shown_as_it_is(name, made_results, tmp_path, monke
         assert app.sidebar.selectbox[0].value == f"{name}1"[-255:] and app.metric
 
 
-def test_missing_test_images_are_named_with_the_command(made_results, tmp_path, monkeypatch):
-    shutil.copytree(made_results, tmp_path / "results")
-    (tmp_path / "results" / "test_images.parquet").unlink()
-    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
-    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run()
-    assert not app.exception
+def test_missing_test_images_are_named_with_the_command(own_results):
+    (own_results / "test_images.parquet").unlink()
+    app = open_page()
     assert "test_images.parquet" in app.info[0].value
     assert "scripts/evaluate.py --images" in app.info[0].value
 

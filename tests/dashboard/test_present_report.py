@@ -11,12 +11,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from core import combine, results, summaries
 from core.config import CLASSES, ROOT
 from core.findings import UNTESTED, Headline, find_findings, write_headline
 from dashboard import figures, report
+from tests.dashboard.conftest import open_page
 from tests.fake_run import make_run
 
 
@@ -199,9 +199,7 @@ def test_a_run_without_all_models_can_be_presented(tmp_path, made_results, monke
     shutil.copy(made_results / "test_images.parquet", tmp_path)
     make_run(tmp_path, "part", n_test=300, models=("resnet18",))
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    app = AppTest.from_file(str(ROOT / "dashboard" / "Home.py"), default_timeout=60).run().switch_page("views/present.py").run()
-    assert not app.exception
-    slides = read_deck(app)
+    slides = read_deck(open_page("present"))
     assert {"question", "answer", "limits"} <= set(slides) and "classes" not in slides
     assert "This run lacks" in slides["answer"]["said"]
 
