@@ -1,4 +1,4 @@
-"""Two networks as one: ways to combine their answers without training them together, what each costs, and how much there is to gain.
+"""Two networks as one: ways to combine their predictions without training them together, what each costs, and how much there is to gain.
 
 A way is fitted on validation, if at all, and reported on test; its validation logits are cross-fitted, so that ways may be chosen
 by validation accuracy. What a pair can gain shows in how its networks err: together or apart. No torch here.
@@ -125,7 +125,7 @@ ONE, TWICE, LATE, TOGETHER = "one network", "two seeds of one", "combined afterw
 
 @dataclass(frozen=True)
 class Way:
-    """One way to have an answer from up to two networks: what it gets right, and what it costs."""
+    """One way to have one prediction of up to two networks: which are correct, and what it costs."""
 
     label: str
     group: str  # ONE | TWICE | LATE | TOGETHER
@@ -229,8 +229,8 @@ def list_pairs(run: Run, others: Sequence[Run] = ()) -> pd.DataFrame:
         correct = [one.argmax(axis=1) == labels for one in logits]
         row: dict[str, str | float] = {"pair": name, "label": text}
         if logits:
-            right = metrics.ensemble_logits(*logits).argmax(axis=1) == labels
-            row |= {**measure_pair(*correct), "ensemble": right.mean(), "oracle": np.logical_or(*correct).mean()}
+            averaged = metrics.ensemble_logits(*logits).argmax(axis=1) == labels
+            row |= {**measure_pair(*correct), "ensemble": averaged.mean(), "oracle": np.logical_or(*correct).mean()}
         files = [f"{model}/features{f'_{branch}' if branch else ''}.parquet" for model, branch in features]
         if files and all((run.path / file).exists() for file in files):
             row["cka"] = linear_cka(*(results.load_features(run, *one) for one in features))

@@ -87,7 +87,7 @@ def embed(components: np.ndarray) -> np.ndarray:
 def load_checkpoint_model(checkpoint: dict) -> Classifier:
     """The model of a checkpoint read by train.load_checkpoint, its parameters rounded to float16 as they are shipped.
 
-    So predictions are those of the shipped weights; unrounded, 0.14 % of a MobileNetV2's test answers were others.
+    So predictions are those of the shipped weights; unrounded, 0.14 % of a MobileNetV2's test predictions were others.
     """
     recipe = Recipe.from_dict(checkpoint["run"]["recipe"])
     model = build_model(checkpoint["model_name"], "none", recipe.hidden, recipe.dropout, recipe.branch_loss > 0)

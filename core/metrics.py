@@ -25,13 +25,13 @@ def cross_entropy(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
     return top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - logits[np.arange(len(labels)), labels]
 
 
-def wilson_interval(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a share `right / n` (Wilson 1927); (0, 1) where n is 0."""
+def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a share `correct / n` (Wilson 1927); (0, 1) where n is 0."""
     if n == 0:
         return 0.0, 1.0
     z2 = ndtri((1 + confidence) / 2) ** 2
-    centre = (right + z2 / 2) / (n + z2)
-    half = np.sqrt(z2 * (right * (n - right) / n + z2 / 4)) / (n + z2)
+    centre = (correct + z2 / 2) / (n + z2)
+    half = np.sqrt(z2 * (correct * (n - correct) / n + z2 / 4)) / (n + z2)
     return max(float(centre - half), 0.0), min(float(centre + half), 1.0)
 
 
@@ -53,8 +53,8 @@ def normalize_confusion(counts: np.ndarray, by: str) -> np.ndarray:
 def per_class(labels: np.ndarray, predicted: np.ndarray, classes: int = 10) -> dict[str, np.ndarray]:
     """precision, recall, f1 and support, (C,) each; 0 where a class is absent."""
     counts = confusion(labels, predicted, classes)
-    right, support, called = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-    shares = {"precision": (right, called), "recall": (right, support), "f1": (2 * right, support + called)}
+    correct, support, called = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    shares = {"precision": (correct, called), "recall": (correct, support), "f1": (2 * correct, support + called)}
     return {name: np.divide(part, whole, out=np.zeros(classes), where=whole > 0) for name, (part, whole) in shares.items()} | {
         "support": support
     }
@@ -71,17 +71,17 @@ def cluster_classes(counts: np.ndarray) -> list[int]:
     return leaves_list(linkage(squareform(distance), "average", optimal_ordering=True)).tolist()
 
 
-# --- comparing classifiers on the same images: `first` and `second` are (N,) bool, is the image answered right? --------
+# --- comparing classifiers on the same images: `first` and `second` are (N,) bool, is the image predicted correctly? ----
 
 
 def count_outcomes(*correct: np.ndarray) -> np.ndarray:
-    """Images by who is right: k arrays (N,) bool -> counts (2, …, 2), an axis a model, position 1 = right."""
+    """Images by who is correct: k arrays (N,) bool -> counts (2, …, 2), an axis a model, position 1 = correct."""
     shape = (2,) * len(correct)
     return np.bincount(np.ravel_multi_index([one.astype(int) for one in correct], shape), minlength=2 ** len(correct)).reshape(shape)
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Two-sided p of the exact McNemar test (1947): of the images only one gets right, are half the first's? 1 if none."""
+    """Two-sided p of the exact McNemar test (1947): of the images only one predicts correctly, are half the first's? 1 if none."""
     counts = count_outcomes(first, second)
     fewer, discordant = min(counts[1, 0], counts[0, 1]), counts[1, 0] + counts[0, 1]
     return min(1.0, 2 * float(bdtr(fewer, discordant, 0.5))) if discordant else 1.0
@@ -125,19 +125,19 @@ def percentile_interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[fl
 
 
 def accuracy_difference(first: np.ndarray, second: np.ndarray, resamples: int = 10_000, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """first's accuracy minus second's, and its paired bootstrap interval; (0, 0) if they are right on the same images."""
+    """first's accuracy minus second's, and its paired bootstrap interval; (0, 0) if they are correct on the same images."""
     draws = resample_outcomes(count_outcomes(first, second), resamples, seed)
     return float(first.mean() - second.mean()), percentile_interval((draws[:, 1, 0] - draws[:, 0, 1]) / len(first))
 
 
 def class_accuracy(labels: np.ndarray, correct: np.ndarray, classes: int = 10) -> np.ndarray:
-    """Share right of each class's images (C,), which is its recall; NaN where a class is absent.
+    """Share of each class's images that is predicted correctly (C,), which is its recall; NaN where a class is absent.
 
     Its nanmean is the macro accuracy, its nanmin the worst class's.
     """
     totals = np.bincount(labels, minlength=classes)
-    right = np.bincount(labels, weights=correct, minlength=classes)
-    return np.divide(right, totals, out=np.full(classes, np.nan), where=totals > 0)
+    hits = np.bincount(labels, weights=correct, minlength=classes)
+    return np.divide(hits, totals, out=np.full(classes, np.nan), where=totals > 0)
 
 
 def class_differences(labels: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int = 10) -> dict[str, np.ndarray]:
@@ -192,7 +192,7 @@ def seed_test(values: np.ndarray, confidence: float = 0.95) -> dict[str, float]:
 
 
 def brier_scores(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Each image's squared distance (N,) between probabilities and the true class: 0 certain and right, 2 certain and wrong."""
+    """Each image's squared distance (N,) between probabilities and the true class: 0 certain and correct, 2 certain and wrong."""
     return ((softmax(logits) - np.eye(logits.shape[1])[labels]) ** 2).sum(axis=1)
 
 
@@ -259,7 +259,7 @@ def calibration_error_difference(
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     """The T in [0.05, 20] for which logits / T have the least cross-entropy (Guo et al. 2017); fit it on validation.
 
-    An end of the range is the answer if all are right (0.05) or confidence has nothing to say (20).
+    An end of the range is the result if all are correct (0.05) or confidence has nothing to say (20).
     """
     from scipy.optimize import minimize_scalar
 
@@ -269,7 +269,7 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 
 
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """coverage (N,) and risk (N,): share of wrong answers among the k most confident, k = 1 … N.
+    """coverage (N,) and risk (N,): share of wrong predictions among the k most confident, k = 1 … N.
 
     Images of equal confidence come in no order: their errors are spread evenly over them. The mean risk is the area under
     the curve (AURC, Geifman & El-Yaniv 2017).
@@ -280,7 +280,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarr
     return k / len(k), np.cumsum(wrong) / k
 
 
-# --- what fusing changed: `after` (N,) bool, is fusion right?; `before` the same of the models it is compared with ------
+# --- what fusing changed: `after` (N,) bool, is fusion correct?; `before` the same of the models it is compared with ------
 
 
 def human_agreement(votes: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -307,9 +307,9 @@ def corruption_error(wrong: np.ndarray, reference: np.ndarray, resamples: int = 
 
 
 def transitions(after: np.ndarray, *before: np.ndarray) -> np.ndarray:
-    """Each image's gain (N,) over the mean of `before`: above 0 rescued (right where one was wrong), below 0 broken, else 0.
+    """Each image's gain (N,) over the mean of `before`: above 0 rescued (correct where one was wrong), below 0 broken, else 0.
 
-    1 or -1 where all of `before` were wrong or right; the sum is the images gained over their mean accuracy.
+    1 or -1 where all of `before` were wrong or correct; the sum is the images gained over their mean accuracy.
     """
     return after - np.mean(before, axis=0)
 

@@ -124,7 +124,7 @@ def list_conditions() -> list[tuple[str, int]]:
 
 
 def group_conditions(correct: np.ndarray) -> np.ndarray:
-    """Right answers (41, N) under list_conditions -> wrong ones (corruptions, severities, N), CLEAN left out."""
+    """Correct predictions (41, N) under list_conditions -> wrong ones (corruptions, severities, N), CLEAN left out."""
     return ~correct[1:].reshape(len(CORRUPTIONS), len(SEVERITIES), -1)
 
 

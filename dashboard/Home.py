@@ -39,7 +39,7 @@ PAGES = {
         "training": "Training curves",
         "confusion": "Confusion",
         "errors": "Errors",
-        "rescued": "Rescued and broken",
+        "rescued": "Fixed and broken",
         "attributions": "Attributions",
         "embedding": "Embedding",
         "try_image": "Try an image",

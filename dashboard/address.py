@@ -108,9 +108,10 @@ def pick(widget: Callable, label: str, options: Sequence, *, key: str, default: 
     by_text = {names(option): option for option in options} | {str(option): option for option in options}
 
     def read(texts: list[str]) -> Any:
-        if texts[-1] not in by_text:
-            raise ValueError(texts[-1])
-        return by_text[texts[-1]]
+        text = texts[-1] if texts[-1] in by_text else texts[-1].replace("right", "correct")  # as addresses of earlier versions have it
+        if text not in by_text:
+            raise ValueError(text)
+        return by_text[text]
 
     _bind(key, default, read, lambda value: value in options or value is default)
     if widget is st.selectbox and default is None:

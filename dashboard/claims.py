@@ -102,9 +102,9 @@ def draw_seeds(asked: Asked) -> go.Figure:
 
 
 def draw_classes(asked: Asked) -> go.Figure:
-    answers = data.load_answers(asked.run)
-    correct = [answers[f"{one}_correct"].to_numpy() for one in ("fusion", asked.finding.against)]
-    table = 100 * pd.DataFrame(metrics.class_differences(answers["label"].to_numpy(), *correct))
+    predictions = data.load_predictions(asked.run)
+    correct = [predictions[f"{one}_correct"].to_numpy() for one in ("fusion", asked.finding.against)]
+    table = 100 * pd.DataFrame(metrics.class_differences(predictions["label"].to_numpy(), *correct))
     axis = f"recall, fusion minus {theme.label(asked.finding.against)} (points, 95 % interval)"
     return figures.difference_figure(table.assign(name=CLASSES), "In which classes does fusion differ?", axis)
 
@@ -126,12 +126,12 @@ def draw_probe(asked: Asked) -> go.Figure:
 
 
 def draw_calibration(asked: Asked) -> go.Figure:
-    answers, diagrams = data.load_answers(asked.run), {}
+    predictions, diagrams = data.load_predictions(asked.run), {}
     better = next(one.against for one in asked.findings if one.id == "accuracy-better")
     for one in (better, "fusion"):
         scale = asked.finding.numbers.get(f"temperature_{one}", 1.0)
         probabilities = metrics.softmax(data.load_logits(asked.run, one) / scale)
-        diagrams[one] = metrics.reliability(probabilities.max(axis=1), answers[f"{one}_correct"].to_numpy())
+        diagrams[one] = metrics.reliability(probabilities.max(axis=1), predictions[f"{one}_correct"].to_numpy())
     when = "as trained" if asked.finding.id == "calibration" else "with a fitted temperature"
     return figures.reliability_figure(diagrams, f"Are predictions as often correct as they are confident, {when}?")
 
@@ -139,8 +139,8 @@ def draw_calibration(asked: Asked) -> go.Figure:
 def draw_headroom(asked: Asked) -> go.Figure:
     flows = selection.name_flows(list(BASELINES))
     counts = data.load_transitions(asked.run, list(BASELINES))["flow"].value_counts().reindex(flows, fill_value=0)
-    states = ["both right", *(f"only {theme.label(one)} right" for one in BASELINES), "both wrong"]
-    names, title = ("baselines", theme.label("fusion")), "What becomes of right and wrong answers?"
+    states = ["both correct", *(f"only {theme.label(one)} correct" for one in BASELINES), "both wrong"]
+    names, title = ("baselines", theme.label("fusion")), "What becomes of correct and wrong predictions?"
     return figures.transition_figure(counts.to_numpy().reshape(-1, 2), states, flows, set(), names, title, asked.surface)
 
 
@@ -171,7 +171,7 @@ def draw_disagreement(asked: Asked) -> go.Figure:
 
 def draw_branches(asked: Asked) -> go.Figure:
     if asked.finding.id == "branches":
-        table = selection.share_branches(data.load_answers(asked.run), data.load_branches(asked.run)["contribution"], "class")
+        table = selection.share_branches(data.load_predictions(asked.run), data.load_branches(asked.run)["contribution"], "class")
         return figures.branch_shares_figure(table, "Which branch carries the fusion's predictions?")
     by_id = {one.id: one.numbers for one in asked.findings if one.kind == "branches"}
     rows = {theme.label("fusion"): by_id["branch-heads"]["fusion"]}
@@ -214,7 +214,7 @@ THEMES = {  # claims that belong together -> their kinds; seeds go first, where 
     "Class by class": ("classes",),
     "What the branches are worth": ("branches",),
     "From training to validation images": ("gap",),
-    "Is its confidence right?": ("calibration",),
+    "Is it as often correct as confident?": ("calibration",),
     "Where images or labels are doubtful": ("people", "doubtful"),
     "On corrupted images": ("robustness",),
 }
@@ -223,7 +223,7 @@ PAGES = {  # how a link to a claim's page reads
     "calibration": "Calibration",
     "errors": "Errors",
     "evidence": "Evidence",
-    "rescued": "Rescued and broken",
+    "rescued": "Fixed and broken",
     "robustness": "Robustness",
     "training": "Training curves",
 }

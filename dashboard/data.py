@@ -150,28 +150,28 @@ def check_shared() -> list[str]:
 
 
 @st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=BY_STAMP)
-def load_answers(run: Run) -> pd.DataFrame:
+def load_predictions(run: Run) -> pd.DataFrame:
     """core.summaries.per_image, with `agree` (all trained models predict the same), `disagreement` (for sorting), and of the image
     `people` (share of human votes for the label), `relabelled` (its label is doubted) and `duplicated` (a training image is nearly
     the same): NaN and False where their files are missing or, as check_shared says, damaged.
     """
-    answers = summaries.per_image(run, load_images().labels)
-    probabilities = answers[[c for c in answers if c.endswith("_confidence")]]
-    predicted = answers[[c for c in answers if c.endswith("_predicted") and not c.startswith("ensemble")]]
-    answers["people"], answers["relabelled"], answers["duplicated"] = np.nan, False, False
+    predictions = summaries.per_image(run, load_images().labels)
+    probabilities = predictions[[c for c in predictions if c.endswith("_confidence")]]
+    predicted = predictions[[c for c in predictions if c.endswith("_predicted") and not c.startswith("ensemble")]]
+    predictions["people"], predictions["relabelled"], predictions["duplicated"] = np.nan, False, False
     with suppress(UserError):
         if (votes := load_human_votes()) is not None:
-            answers["people"] = metrics.human_agreement(votes[answers["index"]], answers["label"].to_numpy())
+            predictions["people"] = metrics.human_agreement(votes[predictions["index"]], predictions["label"].to_numpy())
     with suppress(UserError):
         if (doubted := load_label_errors()) is not None:
-            answers["relabelled"] = answers["index"].isin(doubted["index"][doubted["relabelled"]])
+            predictions["relabelled"] = predictions["index"].isin(doubted["index"][doubted["relabelled"]])
     with suppress(UserError):
         if (pairs := load_near_duplicates()) is not None:
-            answers["duplicated"] = answers["index"].isin(pairs["index"])
-    different = 1 + (np.diff(np.sort(predicted.to_numpy(), axis=1), axis=1) > 0).sum(axis=1)  # answers an image gets
-    answers["agree"] = different == 1
-    answers["disagreement"] = different + probabilities.max(axis=1) - probabilities.min(axis=1)
-    return answers
+            predictions["duplicated"] = predictions["index"].isin(pairs["index"])
+    different = 1 + (np.diff(np.sort(predicted.to_numpy(), axis=1), axis=1) > 0).sum(axis=1)  # classes an image is taken for
+    predictions["agree"] = different == 1
+    predictions["disagreement"] = different + probabilities.max(axis=1) - probabilities.min(axis=1)
+    return predictions
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
@@ -206,9 +206,9 @@ def load_calibration(run: Run) -> pd.DataFrame:
 
 @st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=BY_STAMP)
 def load_embedding(run: Run, model: str) -> pd.DataFrame:
-    """core.results.load_embedding with what the model answered: label, predicted, confidence, correct. Raises UserError."""
-    answers = load_answers(run).rename(columns=lambda name: name.removeprefix(f"{model}_"))
-    return results.load_embedding(run, model).join(answers[["label", "predicted", "confidence", "correct"]])
+    """core.results.load_embedding with what the model predicted: label, predicted, confidence, correct. Raises UserError."""
+    predictions = load_predictions(run).rename(columns=lambda name: name.removeprefix(f"{model}_"))
+    return results.load_embedding(run, model).join(predictions[["label", "predicted", "confidence", "correct"]])
 
 
 def rank_votes(index: int) -> list[tuple[str, float]]:
@@ -227,24 +227,24 @@ def models_elsewhere(run: Run) -> list[str]:
     return [f"{other.name}/{model}" for other in alike for model in (*other.models, *ensemble[other.name])]
 
 
-def load_answers_beside(run: Run, models: Iterable[str]) -> pd.DataFrame:
-    """load_answers with the columns of those `models` that are of other runs (RUN/MODEL), under that name. Raises UserError."""
-    answers = load_answers(run)
+def load_predictions_beside(run: Run, models: Iterable[str]) -> pd.DataFrame:
+    """load_predictions with the columns of those `models` that are of other runs (RUN/MODEL), under that name. Raises UserError."""
+    predictions = load_predictions(run)
     for other, _, model in (name.rpartition("/") for name in models):
         if other:
             if fault := find_fault(open_run(other)):
                 raise UserError(fault)
-            theirs = load_answers(open_run(other))
-            answers = answers.join(theirs[[name for name in theirs if name.startswith(f"{model}_")]].add_prefix(f"{other}/"))
-    return answers
+            theirs = load_predictions(open_run(other))
+            predictions = predictions.join(theirs[[name for name in theirs if name.startswith(f"{model}_")]].add_prefix(f"{other}/"))
+    return predictions
 
 
 def load_transitions(run: Run, before: list[str], after: str = "fusion") -> pd.DataFrame:
-    """load_answers_beside with `flow` (one of name_flows) and `gain` (core.metrics.transitions) of `after` against `before`."""
-    answers = load_answers_beside(run, [*before, after])
-    *start, end = (answers[f"{model}_correct"].to_numpy() for model in (*before, after))
+    """load_predictions_beside with `flow` (one of name_flows) and `gain` (core.metrics.transitions) of `after` against `before`."""
+    predictions = load_predictions_beside(run, [*before, after])
+    *start, end = (predictions[f"{model}_correct"].to_numpy() for model in (*before, after))
     code = np.ravel_multi_index([(~one).astype(int) for one in (*start, end)], (2,) * (len(before) + 1))
-    return answers.assign(flow=np.array(name_flows(before, after))[code], gain=metrics.transitions(end, *start))
+    return predictions.assign(flow=np.array(name_flows(before, after))[code], gain=metrics.transitions(end, *start))
 
 
 @st.cache_data(show_spinner=False, max_entries=100)
@@ -299,7 +299,7 @@ def read_ahead() -> None:
         for name in check_runs()[0][:1]:
             run = open_run(name)
             load_summary(run)
-            load_answers(run)
+            load_predictions(run)
             load_headline(run)
             load_findings(run, OVERVIEW)
 

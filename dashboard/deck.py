@@ -69,16 +69,16 @@ def load_template(surface: Surface) -> dict:
     return pio.templates["plotly_white" if surface is theme.LIGHT else "plotly_dark"].to_plotly_json()
 
 
-def ask(answers: pd.DataFrame) -> Slide:
+def ask(predictions: pd.DataFrame) -> Slide:
     said = (
         f"<p>Each of two networks looks at a picture in its own way. Does one that sees through both beat either alone? "
-        f"Tried on CIFAR-10: ten classes, 32×32 pixels, {len(answers):,} pictures to test on.</p>"
+        f"Tried on CIFAR-10: ten classes, 32×32 pixels, {len(predictions):,} pictures to test on.</p>"
     )
     notes = (
         "Ask first: who expects that two networks know more than one? CIFAR-10 has 45,000 pictures to train, 5,000 to choose and 10,000 "
         "to test; all models saw the same. The quiz lets the class guess before the numbers come."
     )
-    shown = diagram.sample_html(selection.sample_classes(answers, 20))
+    shown = diagram.sample_html(selection.sample_classes(predictions, 20))
     return Slide("question", report.QUESTION, said, "below", shown=shown, notes=notes, main=True)
 
 
@@ -111,7 +111,7 @@ def answer(run: Run, headline: Headline, findings: list[Finding]) -> Slide:
 
 
 def help_and_hurt(run: Run, findings: list[Finding], surface: Surface) -> Slide:
-    """Images rescued and broken a class, against the better baseline."""
+    """Images fixed and broken a class, against the better baseline."""
     against = next(one.against for one in findings if one.id == "accuracy-better")
     rows = data.load_transitions(run, [against])
     table = data.count_transitions(rows["label"].to_numpy(), rows["gain"].to_numpy())
@@ -126,13 +126,13 @@ def help_and_hurt(run: Run, findings: list[Finding], surface: Surface) -> Slide:
         f"<p>Most gained: {', '.join(most)} ({table['net'].max():+.0f}). Least: {', '.join(least)} ({table['net'].min():+.0f}).</p>"
         f"<p>{verdict_html(classes)}</p>"
     )
-    notes = f"{classes.statement}. {classes.details} Bars to the right were rescued, to the left broken; the diamond is the balance."
+    notes = f"{classes.statement}. {classes.details} Bars to the right were fixed, to the left broken; the diamond is the balance."
     return Slide("classes", "Where fusion helps, and where it hurts", said, chart=chart, notes=notes, main=True)
 
 
-def fixed_and_broken(run: Run, answers: pd.DataFrame) -> Slide:
-    rows = selection.pick_images(answers, run.models, CARDS)
-    kinds = [title for title in rows if title.startswith(("Rescued", "Broken"))]
+def fixed_and_broken(run: Run, predictions: pd.DataFrame) -> Slide:
+    rows = selection.pick_images(predictions, run.models, CARDS)
+    kinds = [title for title in rows if title.startswith(("Fixed", "Broken"))]
     shown = "".join(f"<h3>{escape(kind)}</h3>" + cards_html(rows[kind], run) for kind in kinds)
     notes = "Let the class name each picture first. Those shown are the ones the fusion was surest of; the quiz has many more."
     return Slide("images", "Images it fixed, images it broke", "", "below", shown=shown, notes=notes, main=True)
@@ -144,14 +144,14 @@ def cards_html(rows: pd.DataFrame, run: Run) -> str:
         return "<p>There is none.</p>"
     model = run.models[-1] if FUSION.name not in run.models else FUSION.name
     cards = "".join(
-        f'<figure><img src="{thumbnails.image_uri(row["index"])}" alt="{selection.describe_answer(row, model)}">'
+        f'<figure><img src="{thumbnails.image_uri(row["index"])}" alt="{selection.describe_prediction(row, model)}">'
         f"{CLASSES[row['label']]} → {CLASSES[row[f'{model}_predicted']]}</figure>"
         for _, row in rows.iterrows()
     )
     return f'<div class="cards">{cards}</div>'
 
 
-def look(run: Run, answers: pd.DataFrame, findings: list[Finding]) -> Slide | None:
+def look(run: Run, predictions: pd.DataFrame, findings: list[Finding]) -> Slide | None:
     """Grad-CAM of both branches on errors of the fusion; None where scripts/explain.py has not run."""
     try:
         computed = results.load_attributions(run, FUSION.name)
@@ -162,7 +162,7 @@ def look(run: Run, answers: pd.DataFrame, findings: list[Finding]) -> Slide | No
     maps = computed.maps.get("grad_cam", {})
     if not set(BASELINES) <= set(maps) or not len(computed.index):
         return None
-    rows = answers.iloc[computed.index]
+    rows = predictions.iloc[computed.index]
     chosen = np.argsort(-rows[f"{FUSION.name}_confidence"].to_numpy(), kind="stable")[:CARDS]
     pictures = {"the image": [], **{f"{label(branch)}'s branch": [] for branch in BASELINES}}
     for i in chosen:
@@ -231,14 +231,14 @@ def show_claims(run: Run, findings: list[Finding], surface: Surface) -> list[Sli
 
 def make_slides(run: Run, surface: Surface) -> list[Slide]:
     """The usual deck, then the appendix. Raises UserError."""
-    answers, headline, findings = data.load_answers(run), data.load_headline(run), data.load_findings(run)
+    predictions, headline, findings = data.load_predictions(run), data.load_headline(run), data.load_findings(run)
     whole = set(report.TRIO) <= set(run.models)
-    main = [ask(answers), compare_recipes(run), answer(run, headline, findings)]
+    main = [ask(predictions), compare_recipes(run), answer(run, headline, findings)]
     if whole:
-        main += [help_and_hurt(run, findings, surface), fixed_and_broken(run, answers), look(run, answers, findings)]
-    main.append(limit(run, findings, len(answers)))
+        main += [help_and_hurt(run, findings, surface), fixed_and_broken(run, predictions), look(run, predictions, findings)]
+    main.append(limit(run, findings, len(predictions)))
     costs = Slide("costs", "What does each model cost?", "", "below", shown=diagram.costs_html(data.load_summary(run)), notes=GRADES)
-    hardest = selection.pick_images(answers, run.models, 3 * CARDS)
+    hardest = selection.pick_images(predictions, run.models, 3 * CARDS)
     title, rows = next((title, rows) for title, rows in hardest.items() if title.startswith("Hardest"))
     worst = Slide("hardest", title, "", "below", shown=cards_html(rows, run), notes="Some of these labels are doubted.")
     return [slide for slide in (*main, costs, *show_claims(run, findings, surface), worst) if slide]

@@ -1,6 +1,6 @@
 """A filter over the test images as a value: its conditions, its counts, its words, and its spelling in the URL.
 
-Pure functions of a run's answers (data.load_answers). What not every run holds, such as how often an image was forgotten
+Pure functions of a run's predictions (data.load_predictions). What not every run holds, such as how often an image was forgotten
 (dashboard.traits), is asked for by name through `trait`, and only where a condition needs it.
 """
 
@@ -66,28 +66,28 @@ class Filter:
                 found[field.name] = [spell(one) for one in (value if isinstance(value, tuple) else (value,))]
         return found
 
-    def conditions(self, answers: pd.DataFrame, trait: Trait, tagged: Mapping[int, Collection[str]] = {}) -> dict[str, np.ndarray]:
-        """Field -> which rows of the answers fit it. Only those that leave something out."""
+    def conditions(self, predictions: pd.DataFrame, trait: Trait, tagged: Mapping[int, Collection[str]] = {}) -> dict[str, np.ndarray]:
+        """Field -> which rows of the predictions fit it. Only those that leave something out."""
         model = self.model
         kept: dict[str, np.ndarray] = {}
         if self.outcome != "everything":
-            kept["outcome"] = np.asarray(OUTCOMES[self.outcome](answers, model))
+            kept["outcome"] = np.asarray(OUTCOMES[self.outcome](predictions, model))
         if self.true:
-            kept["true"] = answers["label"].isin([CLASSES.index(name) for name in self.true]).to_numpy()
+            kept["true"] = predictions["label"].isin([CLASSES.index(name) for name in self.true]).to_numpy()
         if self.predicted:
-            kept["predicted"] = answers[f"{model}_predicted"].isin([CLASSES.index(name) for name in self.predicted]).to_numpy()
+            kept["predicted"] = predictions[f"{model}_predicted"].isin([CLASSES.index(name) for name in self.predicted]).to_numpy()
         for one in self.says:
-            kept[f"says {one.split(':')[0]}"] = said(answers, *one.split(":"))
+            kept[f"says {one.split(':')[0]}"] = said(predictions, *one.split(":"))
         if self.agreement != "any":
-            kept["agreement"] = (answers["agree"] == (self.agreement == "models agree")).to_numpy()
+            kept["agreement"] = (predictions["agree"] == (self.agreement == "models agree")).to_numpy()
         if self.confidence != FULL:
-            kept["confidence"] = answers[f"{model}_confidence"].between(*self.confidence).to_numpy()
+            kept["confidence"] = predictions[f"{model}_confidence"].between(*self.confidence).to_numpy()
         if self.people != FULL:
-            kept["people"] = answers["people"].between(*self.people).to_numpy()
+            kept["people"] = predictions["people"].between(*self.people).to_numpy()
         if self.doubted:
-            kept["doubted"] = answers["relabelled"].to_numpy()
+            kept["doubted"] = predictions["relabelled"].to_numpy()
         if self.duplicates != "any":
-            kept["duplicates"] = (answers["duplicated"] == (self.duplicates == DUPLICATES[1])).to_numpy()
+            kept["duplicates"] = (predictions["duplicated"] == (self.duplicates == DUPLICATES[1])).to_numpy()
         if self.seeds != "any":
             kept["seeds"] = fits_seeds(self.seeds, trait("seeds"))
         if self.learned:
@@ -99,17 +99,17 @@ class Filter:
             kept[f"slice {attribute}"] = trait(attribute) == int(number)
         if self.tags:
             marked = [index for index, tags in tagged.items() if set(self.tags) & set(tags)]
-            kept["tags"] = answers["index"].isin(marked).to_numpy()
+            kept["tags"] = predictions["index"].isin(marked).to_numpy()
         return kept
 
-    def arrange(self, answers: pd.DataFrame, kept: np.ndarray, trait: Trait) -> pd.Index:
-        """Labels of the rows of `answers` where `kept`, in the filter's order."""
+    def arrange(self, predictions: pd.DataFrame, kept: np.ndarray, trait: Trait) -> pd.Index:
+        """Labels of the rows of `predictions` where `kept`, in the filter's order."""
         if self.sort in TRAIT_SORTS:
             name, ascending = TRAIT_SORTS[self.sort]
-            values = pd.Series(trait(name), answers.index)
+            values = pd.Series(trait(name), predictions.index)
         else:
             column, ascending = SORTS[self.sort]
-            values = answers[column.format(self.model)]
+            values = predictions[column.format(self.model)]
         return values[kept].sort_values(ascending=ascending, kind="stable").index
 
     def name_parts(self, slice_names: Callable[[str], str] = str) -> list[tuple[str, str, str]]:
@@ -167,11 +167,11 @@ def spell_file(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in text.lower())[:120]
 
 
-def said(answers: pd.DataFrame, model: str, what: str) -> np.ndarray:
+def said(predictions: pd.DataFrame, model: str, what: str) -> np.ndarray:
     """Where a model is `what`: correct, wrong, or naming that class."""
     if what in STATES:
-        return (answers[f"{model}_correct"] == (what == "correct")).to_numpy()
-    return (answers[f"{model}_predicted"] == CLASSES.index(what)).to_numpy()
+        return (predictions[f"{model}_correct"] == (what == "correct")).to_numpy()
+    return (predictions[f"{model}_predicted"] == CLASSES.index(what)).to_numpy()
 
 
 def fits_seeds(choice: str, share: np.ndarray) -> np.ndarray:
@@ -242,26 +242,26 @@ def read_range(values: list[str], full: tuple[float, float]) -> tuple[float, flo
     return (low, high) if full[0] <= low <= high <= full[1] else full
 
 
-def group_by_predicted(answers: pd.DataFrame, chosen: pd.Index, model: str, size: int) -> tuple[pd.Index, dict[int, str]]:
+def group_by_predicted(predictions: pd.DataFrame, chosen: pd.Index, model: str, size: int) -> tuple[pd.Index, dict[int, str]]:
     """`chosen` with the images of each predicted class together, the largest group first, and a heading above the first of each.
 
     A page of `size` images opens with a heading too.
     """
-    predicted = answers.loc[chosen, f"{model}_predicted"]
+    predicted = predictions.loc[chosen, f"{model}_predicted"]
     counts = predicted.value_counts()
     order = predicted.map({label: place for place, label in enumerate(counts.index)}).sort_values(kind="stable").index
     headings, last = {}, None
     for place, row in enumerate(order):
         label = predicted[row]
         if label != last or place % size == 0:
-            headings[int(answers.at[row, "index"])] = f"called {CLASSES[label]}: {counts[label]:,}"
+            headings[int(predictions.at[row, "index"])] = f"called {CLASSES[label]}: {counts[label]:,}"
         last = label
     return order, headings
 
 
-def tidy_table(run: str, answers: pd.DataFrame, chosen: Filter, rows: pd.Index, tagged: Mapping[int, dict]) -> pd.DataFrame:
+def tidy_table(run: str, predictions: pd.DataFrame, chosen: Filter, rows: pd.Index, tagged: Mapping[int, dict]) -> pd.DataFrame:
     """A row an image of the selection, in its order: names instead of numbers, of the chosen model alone, with the visitor's tags."""
-    model, picked = chosen.model, answers.loc[rows]
+    model, picked = chosen.model, predictions.loc[rows]
     names = np.array(CLASSES)
     own = [tagged.get(index, {"tags": [], "note": ""}) for index in picked["index"]]
     return pd.DataFrame(

@@ -14,8 +14,8 @@ class Word:
 
 
 WORDS = (
-    Word("McNemar", "A test for two models on the same images: of those that only one gets right, does one model get more than chance "
-         "would give? Exact: from the binomial distribution (McNemar 1947)."),
+    Word("McNemar", "A test for two models on the same images: of those that only one predicts correctly, does one model get more than "
+         "chance would give? Exact: from the binomial distribution (McNemar 1947)."),
     Word("Holm", "A correction for asking several questions at once, so that together they err no more often than one would: the smallest "
          "p is multiplied by their number, the next by one less, and so on (Holm 1979)."),
     Word("Wilson", "An interval of a share, such as an accuracy, that stays within 0 and 100 % and holds for few images too (Wilson 1927).",

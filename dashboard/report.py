@@ -75,7 +75,7 @@ class Report:
     images: TestImages
     headline: Headline
     findings: list[Finding]
-    answers: pd.DataFrame  # core.summaries.per_image
+    predictions: pd.DataFrame  # core.summaries.per_image
     summary: pd.DataFrame  # core.summaries.per_model
     charts: Charts = field(default_factory=Charts)
 
@@ -93,7 +93,7 @@ class Report:
     @property
     def shown(self) -> list[str]:
         """The models with predictions, the ensemble included."""
-        return [model for model in theme.SHOWN_MODELS if f"{model}_correct" in self.answers]
+        return [model for model in theme.SHOWN_MODELS if f"{model}_correct" in self.predictions]
 
 
 def build_report(run: Run, images: TestImages, headline: Headline, findings: list[Finding]) -> str:
@@ -109,7 +109,7 @@ def build_report(run: Run, images: TestImages, headline: Headline, findings: lis
             parts = [Part(lines=[str(error)])]
         sections.append({"title": title, "parts": parts})
     return diagram.TEMPLATES.get_template("report.html").render(
-        **{"question": QUESTION, "headline": headline, "run": run, "tested": len(report.answers), "sections": sections},
+        **{"question": QUESTION, "headline": headline, "run": run, "tested": len(report.predictions), "sections": sections},
         **{"policy": POLICY, "font": FONT, "light": LIGHT, "dark": DARK, "plotly": get_plotlyjs(), "charts": report.charts.pairs},
     )
 
@@ -131,10 +131,12 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     if ways := next((finding.numbers.get("ways") for finding in findings if finding.id == "late"), None):
         limits[-1] += f" Trained apart, they were combined in {ways} ways."
     if tested < results.SPLIT_SIZES["test"]:
-        limits.append(f"Only the first {tested:,} of {results.SPLIT_SIZES['test']:,} test images were answered.")
+        limits.append(f"Only the first {tested:,} of {results.SPLIT_SIZES['test']:,} test images were predicted.")
     doubted = next((finding.numbers.get("left_out") for finding in findings if finding.id == "relabelled"), None)
     if doubted:
-        limits.append(f"Fewer than three of five people confirm the label of {doubted} test images, so being wrong there may be right.")
+        limits.append(
+            f"Fewer than three of five people confirm the label of {doubted} test images: a prediction counted wrong may be correct."
+        )
     twins = next((finding.numbers.get("left_out") for finding in findings if finding.id == "near-duplicates"), None)
     if twins:
         limits.append(f"{twins} test images have a near-duplicate among the training images (Barz & Denzler 2020): models may know them.")
@@ -179,7 +181,7 @@ def _compare(report: Report) -> list[Part]:
     ]  # fmt: skip
     head = ["model", "test accuracy", "95 % interval", "macro F1", "worst class", "validation", "parameters", "MACs"]
     note = (
-        "Ensemble: mean of the baselines' probabilities, no training. Oracle: either baseline right. Wilson intervals; "
+        "Ensemble: mean of the baselines' probabilities, no training. Oracle: either baseline correct. Wilson intervals; "
         f"MACs and latency of one image; minutes to train, validation included. {report.run.record.get('note', '')}"
     )
     chart = report.charts.add(lambda surface: figures.accuracy_figure(report.summary), "Wilson intervals.")
@@ -218,9 +220,9 @@ def _training(report: Report) -> list[Part]:
 
 
 def _confuse(report: Report) -> list[Part]:
-    answers, models, better = report.answers, report.run.models, report.better
-    labels, order = answers["label"].to_numpy(), list(range(len(CLASSES)))
-    counts = {model: metrics.confusion(labels, answers[f"{model}_predicted"].to_numpy()) for model in models}
+    predictions, models, better = report.predictions, report.run.models, report.better
+    labels, order = predictions["label"].to_numpy(), list(range(len(CLASSES)))
+    counts = {model: metrics.confusion(labels, predictions[f"{model}_predicted"].to_numpy()) for model in models}
 
     def matrix(model: str, surface: Surface) -> go.Figure:
         title = f"What does {theme.label(model)} take for what? (images)"
@@ -238,15 +240,15 @@ def _confuse(report: Report) -> list[Part]:
 
 
 def _classes(report: Report) -> list[Part]:
-    answers, better, shown = report.answers, report.better, report.shown
-    labels = answers["label"].to_numpy()
-    recall = {model: metrics.class_accuracy(labels, answers[f"{model}_correct"].to_numpy()) for model in shown}
+    predictions, better, shown = report.predictions, report.better, report.shown
+    labels = predictions["label"].to_numpy()
+    recall = {model: metrics.class_accuracy(labels, predictions[f"{model}_correct"].to_numpy()) for model in shown}
     head = ["class", "images", *(f"{theme.label(model)} recall" for model in shown)]
     images = np.bincount(labels, minlength=len(CLASSES))
     rows = [[name, images[i], *(f"{recall[model][i]:.1%}" for model in shown)] for i, name in enumerate(CLASSES)]
     if "fusion" not in shown or not better:
         return [Part(head=head, rows=rows)]
-    table = metrics.class_differences(labels, answers["fusion_correct"].to_numpy(), answers[f"{better}_correct"].to_numpy())
+    table = metrics.class_differences(labels, predictions["fusion_correct"].to_numpy(), predictions[f"{better}_correct"].to_numpy())
     for i, row in enumerate(rows):
         difference, low, high = (100 * table[name][i] for name in ("difference", "low", "high"))
         row += [f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]", f"{table['p_holm'][i]:.3f}"]
@@ -301,11 +303,11 @@ def _corrupt(report: Report) -> list[Part]:
     return [Part(charts=drawn), Part(head=head, rows=rows, note=note)]
 
 
-def _rescue(report: Report) -> list[Part]:
-    answers, parts = report.answers, []
+def _change(report: Report) -> list[Part]:
+    predictions, parts = report.predictions, []
     if report.whole:
-        before, labels = list(BASELINES), answers["label"].to_numpy()
-        *start, after = (answers[f"{model}_correct"].to_numpy() for model in (*before, "fusion"))
+        before, labels = list(BASELINES), predictions["label"].to_numpy()
+        *start, after = (predictions[f"{model}_correct"].to_numpy() for model in (*before, "fusion"))
         counts = np.zeros((2,) * 3, int)
         np.add.at(counts, tuple((~one).astype(int) for one in (*start, after)), 1)
         flows, by_class = selection.name_flows(before), metrics.class_transitions(labels, metrics.transitions(after, *start))
@@ -321,25 +323,25 @@ def _rescue(report: Report) -> list[Part]:
 
         captions = ("Images by what was correct before and after. Shares are of a row.", "Largest net gain on top; intervals: bootstrap.")
         parts.append(Part(charts=[*map(report.charts.add, (draw_transitions, draw_classes), captions)]))
-    for title, rows in selection.pick_images(answers, report.run.models, IMAGES).items():
+    for title, rows in selection.pick_images(predictions, report.run.models, IMAGES).items():
         cards = diagram.describe_cards(rows, report.run.models, report.images)
         parts.append(Part(title=title, cards=cards, note="" if cards else "There is none."))
     return parts
 
 
 def _explain(report: Report) -> list[Part]:
-    run, answers, parts = report.run, report.answers, []
+    run, predictions, parts = report.run, report.predictions, []
     model = selection.pick_subject(run.models)
     stored = results.load_attributions(run, model)
-    surest = answers.loc[stored.index, f"{model}_confidence"].nlargest(EXPLAINED).index
+    surest = predictions.loc[stored.index, f"{model}_confidence"].nlargest(EXPLAINED).index
     for i in np.flatnonzero(np.isin(stored.index, surest)):
         index, image = int(stored.index[i]), report.images.decode(stored.index[i])
-        cells = [(image, f"test image {index}: {CLASSES[answers['label'].iloc[index]]}, taken for {CLASSES[stored.target[i]]}")]
+        cells = [(image, f"test image {index}: {CLASSES[predictions['label'].iloc[index]]}, taken for {CLASSES[stored.target[i]]}")]
         cells += diagram.stored_maps(stored, i, image)
         parts.append([(pixels_uri(picture), text) for picture, text in cells])
     drawn = []
     if stored.branches:
-        shares = selection.share_branches(answers, stored.branches["contribution"], "class")
+        shares = selection.share_branches(predictions, stored.branches["contribution"], "class")
         title = "Which branch carries the fusion's predictions?"
         drawn.append(
             report.charts.add(
@@ -368,7 +370,7 @@ def _provenance(report: Report) -> list[Part]:
 
 
 def _limits(report: Report) -> list[Part]:
-    limits = list_limits(report.run, report.findings, len(report.answers))
+    limits = list_limits(report.run, report.findings, len(report.predictions))
     return [Part(lines=[*limits, *list_sources(report.findings)])]
 
 
@@ -383,7 +385,7 @@ CONTENTS: dict[str, tuple[str, Callable[[Report], list[Part]]]] = {
     "Class by class": ("recall of each model, and fusion's difference with its interval and test", _classes),
     "Calibration": ("is a model as often correct as it is confident, and does it know which predictions to doubt", _calibrate),
     "Robustness": ("accuracy on corrupted images, by severity and by kind", _corrupt),
-    "Rescued and broken": ("what fusion changed, in which classes, and the images themselves", _rescue),
+    "Fixed and broken": ("what fusion changed, in which classes, and the images themselves", _change),
     "Attributions": ("which pixels and which branch speak for a prediction", _explain),
     "Provenance": ("recipe, seed, start weights, device, versions and commit", _provenance),
     "Limits, data and licences": ("what the numbers do not say, and whose data they rest on", _limits),

@@ -1,6 +1,6 @@
 """Which images a page shows, and in which order: outcomes, filters, transitions, and a choice of images as text for the URL.
 
-Pure functions of a run's answers (data.load_answers); nothing is cached here.
+Pure functions of a run's predictions (data.load_predictions); nothing is cached here.
 """
 
 import base64
@@ -11,13 +11,13 @@ import pandas as pd
 
 from core.config import BASELINES, CLASSES, TRIO, UserError, label
 
-OUTCOMES = {  # what the models made of an image -> which rows of the answers
+OUTCOMES = {  # what the models made of an image -> which rows of the predictions
     "everything": lambda a, model: np.ones(len(a), bool),
     "model wrong": lambda a, model: ~a[f"{model}_correct"],
-    "model right": lambda a, model: a[f"{model}_correct"],
+    "model correct": lambda a, model: a[f"{model}_correct"],
     "any wrong": lambda a, model: ~a[correct_columns(a)].all(axis=1),
     "all wrong": lambda a, model: ~a[correct_columns(a)].any(axis=1),
-    "all right": lambda a, model: a[correct_columns(a)].all(axis=1),
+    "all correct": lambda a, model: a[correct_columns(a)].all(axis=1),
     "only fusion wrong": lambda a, model: ~a["fusion_correct"] & a[[f"{b}_correct" for b in BASELINES]].all(axis=1),
     "only baselines wrong": lambda a, model: a["fusion_correct"] & ~a[[f"{b}_correct" for b in BASELINES]].any(axis=1),
 }
@@ -33,45 +33,45 @@ SORTS = {  # order of a gallery -> column and direction
 }
 
 
-def correct_columns(answers: pd.DataFrame) -> list[str]:
+def correct_columns(predictions: pd.DataFrame) -> list[str]:
     """The `_correct` columns of the trained models."""
-    return [c for c in answers if c.endswith("_correct") and not c.startswith("ensemble")]
+    return [c for c in predictions if c.endswith("_correct") and not c.startswith("ensemble")]
 
 
-def available_outcomes(answers: pd.DataFrame) -> list[str]:
+def available_outcomes(predictions: pd.DataFrame) -> list[str]:
     """The OUTCOMES a run can tell: those about fusion against the baselines need all three."""
-    whole = len(correct_columns(answers)) == 3
+    whole = len(correct_columns(predictions)) == 3
     return [name for name in OUTCOMES if whole or not name.startswith("only")]
 
 
 def select_images(
-    answers: pd.DataFrame, model: str, true: list[str] = (), predicted: list[str] = (), outcome: str = "everything", sort: str = "index"
+    predictions: pd.DataFrame, model: str, true: list[str] = (), predicted: list[str] = (), outcome: str = "everything", sort: str = "index"
 ) -> pd.Index:
-    """Labels of the rows of `answers` that fit every choice, in order: a page keeps these, not the rows. No class means all classes.
+    """Labels of the rows of `predictions` that fit every choice, in order: a page keeps these, not the rows. No class means all classes.
 
     The Errors page asks for more: dashboard.filters.
     """
-    keep = pd.Series(OUTCOMES[outcome](answers, model), answers.index)
+    keep = pd.Series(OUTCOMES[outcome](predictions, model), predictions.index)
     if true:
-        keep = keep & answers["label"].isin([CLASSES.index(name) for name in true])
+        keep = keep & predictions["label"].isin([CLASSES.index(name) for name in true])
     if predicted:
-        keep = keep & answers[f"{model}_predicted"].isin([CLASSES.index(name) for name in predicted])
+        keep = keep & predictions[f"{model}_predicted"].isin([CLASSES.index(name) for name in predicted])
     column, ascending = SORTS[sort]
-    return answers.loc[keep, column.format(model)].sort_values(ascending=ascending, kind="stable").index
+    return predictions.loc[keep, column.format(model)].sort_values(ascending=ascending, kind="stable").index
 
 
-def sample_classes(answers: pd.DataFrame, n: int) -> dict[str, list[int]]:
+def sample_classes(predictions: pd.DataFrame, n: int) -> dict[str, list[int]]:
     """Up to `n` images of each class that has any, drawn at random but the same every time: class -> indices."""
-    drawn = answers.sample(frac=1, random_state=0).groupby("label").head(n).sort_values("label", kind="stable")
+    drawn = predictions.sample(frac=1, random_state=0).groupby("label").head(n).sort_values("label", kind="stable")
     return {CLASSES[label]: rows.tolist() for label, rows in drawn.groupby("label")["index"]}
 
 
-def describe_answer(row: pd.Series, model: str) -> str:
+def describe_prediction(row: pd.Series, model: str) -> str:
     """An image in words: 'true cat, predicted dog, 0.93'."""
-    return say_answer(row["label"], row[f"{model}_predicted"], row[f"{model}_confidence"])
+    return say_prediction(row["label"], row[f"{model}_predicted"], row[f"{model}_confidence"])
 
 
-def say_answer(label: int, predicted: int, confidence: float) -> str:
+def say_prediction(label: int, predicted: int, confidence: float) -> str:
     return f"true {CLASSES[label]}, predicted {CLASSES[predicted]}, {confidence:.2f}"
 
 
@@ -82,25 +82,25 @@ def available_references(after: str, others: list[str]) -> dict[str, list[str]]:
 
 
 def name_states(before: list[str]) -> list[str]:
-    """What the models `before` (one or two) can be, from all right to all wrong."""
+    """What the models `before` (one or two) can be, from all correct to all wrong."""
     if len(before) == 1:
-        return [f"{before[0]} right", f"{before[0]} wrong"]
-    return ["both right", *(f"only {model} right" for model in before), "both wrong"]
+        return [f"{before[0]} correct", f"{before[0]} wrong"]
+    return ["both correct", *(f"only {model} correct" for model in before), "both wrong"]
 
 
 def name_flows(before: list[str], after: str = "fusion") -> list[str]:
     """All the ways from the models `before` to `after`: two for each of name_states."""
-    return [f"{state}, {after} {end}" for state in name_states(before) for end in ("right", "wrong")]
+    return [f"{state}, {after} {end}" for state in name_states(before) for end in ("correct", "wrong")]
 
 
-def share_branches(answers: pd.DataFrame, contributions: dict[str, np.ndarray], by: str) -> pd.DataFrame:
-    """Mean contribution of each branch: a row a class, or an outcome (rescued, broken, other right, other wrong)."""
+def share_branches(predictions: pd.DataFrame, contributions: dict[str, np.ndarray], by: str) -> pd.DataFrame:
+    """Mean contribution of each branch: a row a class, or an outcome (fixed, broken, other correct, other wrong)."""
     if by == "class":
-        group = answers["label"].map(dict(enumerate(CLASSES)))
+        group = predictions["label"].map(dict(enumerate(CLASSES)))
     else:
-        right, both = answers["fusion_correct"], answers[[f"{b}_correct" for b in BASELINES]]
-        group = right.map({True: "other right", False: "other wrong"})
-        group = group.mask(right & ~both.any(axis=1), "rescued").mask(~right & both.all(axis=1), "broken")
+        correct, both = predictions["fusion_correct"], predictions[[f"{b}_correct" for b in BASELINES]]
+        group = correct.map({True: "other correct", False: "other wrong"})
+        group = group.mask(correct & ~both.any(axis=1), "fixed").mask(~correct & both.all(axis=1), "broken")
     return pd.DataFrame(contributions).groupby(group.to_numpy()).mean().rename_axis("group").reset_index()
 
 
@@ -128,16 +128,16 @@ def pick_subject(models: list[str]) -> str:
     return "fusion" if "fusion" in models else models[-1]
 
 
-def pick_images(answers: pd.DataFrame, models: list[str], n: int) -> dict[str, pd.DataFrame]:
-    """Images that tell most, at most `n` of a kind: title -> rows of the answers. A run without the three compared has only errors."""
+def pick_images(predictions: pd.DataFrame, models: list[str], n: int) -> dict[str, pd.DataFrame]:
+    """Images that tell most, at most `n` of a kind: title -> rows of the predictions. A run without the three compared has only errors."""
     model = pick_subject(models)
-    wrong = answers[~answers[f"{model}_correct"]]
+    wrong = predictions[~predictions[f"{model}_correct"]]
     picked = {f"Hardest: where {label(model)} is most wrong": wrong.nlargest(n, f"{model}_loss")}
     if set(TRIO) <= set(models):
-        right, baselines = answers["fusion_correct"], answers[[f"{baseline}_correct" for baseline in BASELINES]]
+        correct, baselines = predictions["fusion_correct"], predictions[[f"{baseline}_correct" for baseline in BASELINES]]
         kinds = {
-            "Rescued: both baselines wrong, fusion right": right & ~baselines.any(axis=1),
-            "Broken: both baselines right, fusion wrong": ~right & baselines.all(axis=1),
+            "Fixed by fusion: both baselines wrong, fusion correct": correct & ~baselines.any(axis=1),
+            "Broken by fusion: both baselines correct, fusion wrong": ~correct & baselines.all(axis=1),
         }
-        picked |= {title: answers[mine].nlargest(n, "fusion_confidence") for title, mine in kinds.items()}
+        picked |= {title: predictions[mine].nlargest(n, "fusion_confidence") for title, mine in kinds.items()}
     return picked

@@ -1,4 +1,4 @@
-"""What is known of each test image beyond the answers: how it looks, where its features lie, how it was learned.
+"""What is known of each test image beyond the predictions: how it looks, where its features lie, how it was learned.
 
 Each is computed when first asked for: not every run holds the files, and not every visitor asks.
 """
@@ -51,21 +51,21 @@ def load_trait(run: Run, model: str, name: str) -> np.ndarray:
     """
     trained = model if model in run.models else run.models[-1]
     if name == "class":
-        return data.load_answers(run)["label"].to_numpy()
+        return data.load_predictions(run)["label"].to_numpy()
     if name in slices.PIXELS:
         return slices.cut_fifths(measure_images(data.load_images())[name].to_numpy())
     if name == "people":
-        return slices.cut_people(data.load_answers(run)["people"].to_numpy())
+        return slices.cut_people(data.load_predictions(run)["people"].to_numpy())
     if name == "cluster":
         return cluster_images(run, trained)
     if name == "seeds":
-        wrong = [~data.load_answers(one)[f"{model}_correct"].to_numpy() for one in data.sibling_runs(run) if model_in(one, model)]
+        wrong = [~data.load_predictions(one)[f"{model}_correct"].to_numpy() for one in data.sibling_runs(run) if model_in(one, model)]
         return np.mean(wrong, axis=0)
     return load_learning(run, trained)[0 if name == "learned" else 1]
 
 
 def model_in(run: Run, model: str) -> bool:
-    return f"{model}_correct" in data.load_answers(run)
+    return f"{model}_correct" in data.load_predictions(run)
 
 
 def find_traits(run: Run, model: str) -> Trait:

@@ -38,7 +38,11 @@ def parse_arguments() -> argparse.Namespace:
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a model agrees on fewer than 99.9 %% of images")
     task.add_argument("--images", action="store_true", help="write only the test images; needs no run")
-    task.add_argument("--probe", action="store_true", help="write only the answers of linear classifiers on the start weights' features")
+    task.add_argument(
+        "--probe",
+        action="store_true",
+        help="write only the predictions of linear probes: linear classifiers on the start weights' features",
+    )
     task.add_argument("--features", action="store_true", help="write only train_sample, features and linear_head, from shipped weights")
     parser.add_argument("--start-weights", default="imagenet", metavar="imagenet|FOLDER", help="for --probe (default: imagenet)")
     args = parser.parse_args()

@@ -53,7 +53,7 @@ def select(args: argparse.Namespace, predictions: results.Predictions) -> dict[s
     if args.errors:
         index = np.flatnonzero(predicted != predictions.labels)
         if not len(index):
-            raise UserError(f"{args.model} gets all test images right: choose some with --index")
+            raise UserError(f"{args.model} predicts all test images correctly: choose some with --index")
     else:
         index = np.unique(args.index)
         outside = index[(index < 0) | (index >= len(predicted))]
@@ -61,7 +61,7 @@ def select(args: argparse.Namespace, predictions: results.Predictions) -> dict[s
             raise UserError(f"--index {outside[0]}: the run's test images are 0 to {len(predicted) - 1}")
     true, predicted = predictions.labels[index], predicted[index]
     if args.target == "difference" and (true == predicted).any():
-        raise UserError(f"--target difference: image {index[true == predicted][0]} is predicted rightly, so there is no difference")
+        raise UserError(f"--target difference: image {index[true == predicted][0]} is predicted correctly, so there is no difference")
     return {
         "index": index,
         "target": true if args.target == "true" else predicted,

@@ -1,6 +1,6 @@
 """A whole run from made-up logits, written through core.results: what a reader of results needs, without any training.
 
-The answers resemble real ones: models agree on which images are hard, and they take cats for dogs, not for ships.
+The predictions resemble real ones: models agree on which images are hard, and they take cats for dogs, not for ships.
 """
 
 from dataclasses import asdict, replace
@@ -174,7 +174,7 @@ def make_run(
         loss = -((1 - smooth) * log_probabilities[np.arange(n_val), val_labels] + smooth * log_probabilities.mean(axis=1)).mean()
         history = make_history(model, recipe, float(loss), float((val.argmax(axis=1) == val_labels).mean()))
         results.write_history(run / model / "history.csv", history)
-        angle = 2 * np.pi * (0.7 * test_labels + 0.3 * test.argmax(axis=1)) / 10  # a blob a class; wrong answers between two
+        angle = 2 * np.pi * (0.7 * test_labels + 0.3 * test.argmax(axis=1)) / 10  # a blob a class; wrong predictions between two
         xy = 40 * np.stack([np.cos(angle), np.sin(angle)], axis=1) + 4 * generator.standard_normal((n_test, 2))
         results.write_embedding(run / model / "embedding.parquet", np.arange(n_test), xy.astype(np.float32))
         results.write_predictions(run / model / "probe.parquet", {split: (*keys, 0.6 * one) for split, (*keys, one) in splits.items()})

@@ -33,7 +33,7 @@ SEEDS_TESTED = 3
 
 
 def compare_pairs(evidence: Evidence) -> dict[str, dict]:
-    """Fusion against each of PAIRS: difference, interval, p (Holm), and the images that only one gets right."""
+    """Fusion against each of PAIRS: difference, interval, p (Holm), and the images that only one predicts correctly."""
     fusion = evidence.correct("fusion")
     p = metrics.holm(np.array([metrics.mcnemar(fusion, evidence.correct(other)) for other in PAIRS]))
     pairs = {}

@@ -29,8 +29,8 @@ def pick_models(run: Run) -> list[str]:
 
 def available_models(run: Run) -> list[str]:
     """The run's models and, where both baselines are there, their ensemble."""
-    answers = data.load_answers(run)
-    return [m for m in theme.SHOWN_MODELS if f"{m}_correct" in answers]
+    predictions = data.load_predictions(run)
+    return [m for m in theme.SHOWN_MODELS if f"{m}_correct" in predictions]
 
 
 def pick_model(run: Run, key: str = "model", label: str = "Model") -> str:

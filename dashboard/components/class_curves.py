@@ -20,7 +20,7 @@ def trace_classes(run: Run, models: tuple[str, ...]) -> tuple[pd.DataFrame, dict
     """Areas (a row a class and model: average_precision, roc_auc), and of each class and model the two curves' points."""
     from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-    labels = data.load_answers(run)["label"].to_numpy()
+    labels = data.load_predictions(run)["label"].to_numpy()
     rows, traced = [], {}
     for model in models:
         shares = metrics.softmax(data.load_logits(run, model))
@@ -56,23 +56,23 @@ def show_class_curves(run: Run, models: list[str], chosen: Filter) -> None:
 
 
 def show_threshold(run: Run, models: list[str], show: Callable[[Filter], None]) -> None:
-    """Where a model may say nothing: how many images it still answers, how well, and which drop out (a click shows them)."""
-    answers = data.load_answers(run)
-    threshold = address.slide("Answer only from this confidence on", 0.0, 1.0, 0.8, 0.01, key="threshold")
+    """Where a model may abstain: how many images it still covers, how accurately, and which drop out (a click shows them)."""
+    predictions = data.load_predictions(run)
+    threshold = address.slide("Predict only from this confidence on", 0.0, 1.0, 0.8, 0.01, key="threshold")
     rows = []
     for model in models:
-        confidence, correct = answers[f"{model}_confidence"].to_numpy(), answers[f"{model}_correct"].to_numpy()
+        confidence, correct = predictions[f"{model}_confidence"].to_numpy(), predictions[f"{model}_correct"].to_numpy()
         kept = confidence >= threshold
         accuracy = correct[kept].mean() if kept.any() else np.nan
         rows.append((model, kept.mean(), accuracy, int((~kept).sum()), int((~kept & ~correct).sum()), int((~kept & correct).sum())))
-    columns = ["model", "coverage", "accuracy_of_answered", "dropped", "dropped_wrong", "dropped_correct"]
+    columns = ["model", "coverage", "accuracy_of_covered", "dropped", "dropped_wrong", "dropped_correct"]
     table = pd.DataFrame(rows, columns=columns)
     st.dataframe(
         table.assign(model=table["model"].map(theme.label)),
         hide_index=True,
         column_config={
-            "coverage": st.column_config.NumberColumn("answered", format="percent"),
-            "accuracy_of_answered": st.column_config.NumberColumn("of the answered, correct", format="percent"),
+            "coverage": st.column_config.NumberColumn("coverage", format="percent"),
+            "accuracy_of_covered": st.column_config.NumberColumn("of those covered, correct", format="percent"),
             "dropped": st.column_config.NumberColumn("images left out"),
             "dropped_wrong": st.column_config.NumberColumn("left out, would be wrong"),
             "dropped_correct": st.column_config.NumberColumn("left out, would be correct"),
@@ -80,7 +80,9 @@ def show_threshold(run: Run, models: list[str], show: Callable[[Filter], None]) 
     )
     picture, ways = st.columns([1.6, 1])
     with picture:
-        steps = {m: thresholds.trace_threshold(answers[f"{m}_confidence"].to_numpy(), answers[f"{m}_correct"].to_numpy()) for m in models}
+        steps = {
+            m: thresholds.trace_threshold(predictions[f"{m}_confidence"].to_numpy(), predictions[f"{m}_correct"].to_numpy()) for m in models
+        }
         show_figure(
             thresholds.threshold_figure(steps, threshold),
             "confidence_threshold",

@@ -32,11 +32,11 @@ def change_filter(chosen: Filter) -> None:
         st.session_state[f"says_{model}"] = says.get(model, "anything")
 
 
-def current_filter(run: Run, answers: pd.DataFrame) -> Filter:
+def current_filter(run: Run, predictions: pd.DataFrame) -> Filter:
     """What the address or the menus say."""
     models = available_models(run)
     default = filters.read_query({}, models, BINS)
-    outcomes, sorts, epochs = selection.available_outcomes(answers), known_sorts(run), run.recipe.epochs
+    outcomes, sorts, epochs = selection.available_outcomes(predictions), known_sorts(run), run.recipe.epochs
     allowed = {
         "model": lambda one: one in models,
         "outcome": lambda one: one in outcomes,
@@ -70,31 +70,31 @@ def current_filter(run: Run, answers: pd.DataFrame) -> Filter:
     )
 
 
-def filter_images(run: Run, answers: pd.DataFrame) -> tuple[Filter, dict[str, np.ndarray]]:
+def filter_images(run: Run, predictions: pd.DataFrame) -> tuple[Filter, dict[str, np.ndarray]]:
     """The filter's menus and chips. Returns what is chosen and its conditions (Filter.conditions)."""
     models = available_models(run)
-    chosen = current_filter(run, answers)
+    chosen = current_filter(run, predictions)
     tagged = tagged_images()
-    conditions = chosen.conditions(answers, traits.find_traits(run, chosen.model), {i: one["tags"] for i, one in tagged.items()})
-    labels, predicted = answers["label"].to_numpy(), answers[f"{chosen.model}_predicted"].to_numpy()
+    conditions = chosen.conditions(predictions, traits.find_traits(run, chosen.model), {i: one["tags"] for i, one in tagged.items()})
+    labels, predicted = predictions["label"].to_numpy(), predictions[f"{chosen.model}_predicted"].to_numpy()
 
     def rest(*names: str) -> np.ndarray:
-        return filters.all_but(conditions, len(answers), *names)
+        return filters.all_but(conditions, len(predictions), *names)
 
     def counted(counts: dict[str, int]) -> Callable[[str], str]:
         return lambda name: f"{name} {counts.get(name, 0):,}"
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control("Model", models, format_func=theme.label, required=True, key="model", wrap=True)
-        outcomes = selection.available_outcomes(answers)
-        fits = {name: int((rest("outcome") & selection.OUTCOMES[name](answers, chosen.model)).sum()) for name in outcomes}
+        outcomes = selection.available_outcomes(predictions)
+        fits = {name: int((rest("outcome") & selection.OUTCOMES[name](predictions, chosen.model)).sum()) for name in outcomes}
         st.selectbox("Outcome", outcomes, format_func=counted(fits), key="outcome", width=230)
         by_true = counted(filters.count_classes(labels, rest("true")))
         st.multiselect("True class", CLASSES, format_func=by_true, key="true", placeholder="all classes", width=230)
         by_predicted = counted(filters.count_classes(predicted, rest("predicted")))
         st.multiselect("Predicted class", CLASSES, format_func=by_predicted, key="predicted", placeholder="all classes", width=230)
         with st.popover("More filters"):
-            choose_more(run, answers, chosen, rest, counted, tagged)
+            choose_more(run, predictions, chosen, rest, counted, tagged)
         st.selectbox("Order", known_sorts(run), key="sort", width=230)
     with st.container(horizontal=True):
         filter_chips(chosen, chosen.name_parts(name_slice), change_filter)
@@ -102,15 +102,15 @@ def filter_images(run: Run, answers: pd.DataFrame) -> tuple[Filter, dict[str, np
     return chosen, conditions
 
 
-def choose_images(run: Run, answers: pd.DataFrame) -> tuple[Filter, pd.Index]:
-    """The filter's menus and chips; what is chosen, and the labels of the rows of `answers` that fit, in order."""
-    chosen, conditions = filter_images(run, answers)
-    return chosen, chosen.arrange(answers, filters.all_but(conditions, len(answers)), traits.find_traits(run, chosen.model))
+def choose_images(run: Run, predictions: pd.DataFrame) -> tuple[Filter, pd.Index]:
+    """The filter's menus and chips; what is chosen, and the labels of the rows of `predictions` that fit, in order."""
+    chosen, conditions = filter_images(run, predictions)
+    return chosen, chosen.arrange(predictions, filters.all_but(conditions, len(predictions)), traits.find_traits(run, chosen.model))
 
 
 def choose_more(
     run: Run,
-    answers: pd.DataFrame,
+    predictions: pd.DataFrame,
     chosen: Filter,
     rest: Callable[..., np.ndarray],
     counted: Callable[[dict[str, int]], Callable[[str], str]],
@@ -118,22 +118,22 @@ def choose_more(
 ) -> None:
     """Conditions that are asked for less often."""
     for column, model in zip(st.columns(2) * 2, available_models(run), strict=False):
-        kept, correct = rest(f"says {model}"), answers[f"{model}_correct"].to_numpy()
+        kept, correct = rest(f"says {model}"), predictions[f"{model}_correct"].to_numpy()
         counts = {"anything": int(kept.sum()), "correct": int((kept & correct).sum()), "wrong": int((kept & ~correct).sum())}
-        counts |= filters.count_classes(answers[f"{model}_predicted"].to_numpy(), kept)
+        counts |= filters.count_classes(predictions[f"{model}_predicted"].to_numpy(), kept)
         options = ["anything", *filters.STATES, *CLASSES]
         column.selectbox(f"{theme.label(model)} says", options, format_func=counted(counts), key=f"says_{model}")
     st.selectbox("Agreement", selection.AGREEMENTS, key="agreement")
     st.slider("Confidence", 0.0, 1.0, step=0.01, key="confidence")
-    if answers["people"].notna().any():
+    if predictions["people"].notna().any():
         text = "Share of people who chose the label"
         st.slider("Human agreement", 0.0, 1.0, step=0.01, key="people", help=text)
-    if answers["relabelled"].any():
+    if predictions["relabelled"].any():
         text = "Fewer than three of five annotators confirm the label (Northcutt et al. 2021); marked ⚑"
         st.toggle("Doubted labels only", key="doubted", help=text)
-    if answers["duplicated"].any():
+    if predictions["duplicated"].any():
         text = "A training image is nearly the same, so a model may know it (Barz & Denzler 2020); marked ≈"
-        kept, has = rest("duplicates"), answers["duplicated"].to_numpy()
+        kept, has = rest("duplicates"), predictions["duplicated"].to_numpy()
         counts = dict(zip(filters.DUPLICATES, (int((kept & fits).sum()) for fits in (True, has, ~has)), strict=True))
         st.selectbox("Near-duplicates", filters.DUPLICATES, format_func=counted(counts), key="duplicates", help=text)
     if (seeds := len(data.sibling_runs(run))) > 1:

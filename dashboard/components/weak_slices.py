@@ -19,7 +19,7 @@ SHOWN = 6  # slices a model
 def search_slices(run: Run, model: str, attributes: tuple[str, ...]) -> pd.DataFrame:
     """core.slices.find_slices of a model over the test images."""
     bins = {name: traits.load_trait(run, model, name) for name in attributes}
-    return slices.find_slices(bins, ~data.load_answers(run)[f"{model}_correct"].to_numpy())
+    return slices.find_slices(bins, ~data.load_predictions(run)[f"{model}_correct"].to_numpy())
 
 
 def filter_slice(model: str, parts: tuple[str, ...]) -> Filter:
@@ -30,9 +30,9 @@ def filter_slice(model: str, parts: tuple[str, ...]) -> Filter:
 
 def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]) -> None:
     """The slices with the surest high error, a table a model; `show` gets the filter of the one clicked."""
-    answers = data.load_answers(run)
+    predictions = data.load_predictions(run)
     known, missing = ["class", *slices.PIXELS], []
-    if answers["people"].notna().any():
+    if predictions["people"].notna().any():
         known.append("people")
     try:
         traits.load_trait(run, models[0], "cluster")
@@ -43,10 +43,10 @@ def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]
     chosen = [name for name in known if name in chosen] or known
     named = {}
     if "cluster" in known:
-        named = {m: describe_clusters(answers["label"].to_numpy(), traits.load_trait(run, m, "cluster")) for m in models}
+        named = {m: describe_clusters(predictions["label"].to_numpy(), traits.load_trait(run, m, "cluster")) for m in models}
     for model in models:
         found = search_slices(run, model, tuple(chosen))
-        rate = 1 - answers[f"{model}_correct"].mean()
+        rate = 1 - predictions[f"{model}_correct"].mean()
         top = found[found["low"] > rate].head(SHOWN)
         st.markdown(f"**{theme.label(model)}**, wrong on {rate:.2%} of all images")
         if top.empty:

@@ -37,7 +37,7 @@ def require_weights(run: Run) -> None:
         st.stop()
 
 
-def show_stored_maps(run: Run, answers: pd.DataFrame) -> None:
+def show_stored_maps(run: Run, predictions: pd.DataFrame) -> None:
     """What was explained before with scripts/explain.py, image by image, for where nothing can be computed."""
     explained = [model for model in run.models if (run.path / model / "attributions.npz").exists()]
     if not explained:
@@ -48,12 +48,12 @@ def show_stored_maps(run: Run, answers: pd.DataFrame) -> None:
     label = f"Image, of {len(images):,} explained before"
     index = address.pick(st.selectbox, label, images, key="image", default=images[0], width=240)
     position, pixels = int(np.searchsorted(stored.index, index)), data.load_images().decode(index)
-    original = pixels, f"test image {index}: {CLASSES[answers['label'].iloc[index]]}"
+    original = pixels, f"test image {index}: {CLASSES[predictions['label'].iloc[index]]}"
     st.html(diagram.maps_html([original, *diagram.stored_maps(stored, position, pixels)]))
     against = f" − {CLASSES[stored.minus[position]]}" if stored.minus[position] >= 0 else ""
     st.caption(f"What speaks for {CLASSES[stored.target[position]]}{against} to {theme.label(model)}; each map has a scale of its own.")
     say_blank_maps(run, model)
-    show_branches(run, answers, index)
+    show_branches(run, predictions, index)
 
 
 def say_blank_maps(run: Run, model: str, method: str = "grad_cam") -> None:
@@ -70,18 +70,18 @@ def say_blank_maps(run: Run, model: str, method: str = "grad_cam") -> None:
         st.caption(f"Blank among {theme.label(model)}'s {METHODS[method].label} maps that ship with this run: {', '.join(said)}.")
 
 
-def show_branches(run: Run, answers: pd.DataFrame, index: int | None) -> None:
+def show_branches(run: Run, predictions: pd.DataFrame, index: int | None) -> None:
     """What each branch of the fusion carries over the whole test set, and without it for one image. Raises UserError."""
     branches = data.load_branches(run)
     by = pick_one("Over the whole test set, by", ["class", "outcome"], "carried")
-    table = selection.share_branches(answers, branches["contribution"], by)
+    table = selection.share_branches(predictions, branches["contribution"], by)
     show_figure(
         figures.branch_shares_figure(table, "Which branch carries the fusion's predictions?"),
         "branch_shares",
-        "Mean logits a branch adds for the predicted class, from the mean features on. Rescued, broken: against both baselines.",
+        "Mean logits a branch adds for the predicted class, from the mean features on. Fixed, broken: against both baselines.",
         table,
     )
-    kept = {branch: float((logits.argmax(axis=1) == answers["label"]).mean()) for branch, logits in branches["ablated"].items()}
+    kept = {branch: float((logits.argmax(axis=1) == predictions["label"]).mean()) for branch, logits in branches["ablated"].items()}
     text = ", ".join(f"without {theme.label(branch)} {share:.2%}" for branch, share in kept.items())
     here = (
         ""

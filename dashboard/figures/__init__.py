@@ -1,4 +1,4 @@
-"""Charts: data in, plotly Figure out. Every title asks the question its chart answers."""
+"""Charts: data in, plotly Figure out. Every title asks the question its chart predictions."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def accuracy_figure(table: pd.DataFrame) -> go.Figure:
             showlegend=False,
             hovertemplate=f"{style.label}: %{{x:.2f}} % [{100 * row.low:.2f}, {100 * row.high:.2f}]<extra></extra>",
         )
-    layout(figure, "How often is each model right?", 110 + 44 * len(table))
+    layout(figure, "How often is each model correct?", 110 + 44 * len(table))
     figure.update_xaxes(title="test accuracy (%), 95 % interval")
     figure.update_yaxes(autorange="reversed")
     return figure
@@ -189,32 +189,32 @@ def top_classes_figure(logits: dict[str, np.ndarray], true: int | None, surface:
 def embedding_figure(
     points: pd.DataFrame, title: str, colour_by: str, chosen: np.ndarray, image: int | None, surface: Surface = LIGHT
 ) -> go.Figure:
-    """The map of a model's test features, a mark an image: circles are answered right, crosses wrong.
+    """The map of a model's test features, a mark an image: circles are predicted correctly, crosses wrongly.
 
     `points` columns: index, x, y, label, predicted (class positions), confidence, correct. Coloured by `true class`,
-    `predicted class` or `right or wrong`. Images in `chosen` stay bright, `image` is ringed; customdata is the index.
+    `predicted class` or `correct or wrong`. Images in `chosen` stay bright, `image` is ringed; customdata is the index.
     """
     figure = go.Figure()
     names = np.array(CLASSES)
     text = names[points["label"]] + " → " + names[points["predicted"]] + " " + points["confidence"].map("{:.2f}".format).to_numpy(str)
     bright = points["index"].isin(chosen).to_numpy()
     correct = points["correct"].to_numpy()
-    if colour_by == "right or wrong":
-        groups = [("right", NEUTRAL, correct), ("wrong", BAD, ~correct)]
+    if colour_by == "correct or wrong":
+        groups = [("correct", NEUTRAL, correct), ("wrong", BAD, ~correct)]
     else:
         classes = points["label" if colour_by == "true class" else "predicted"].to_numpy()
         groups = [(name, CLASS_COLORS[i], classes == i) for i, name in enumerate(CLASSES)]
     named = set()  # a legend entry a group, for both its traces
-    for right in (True, False):  # the few wrong ones on top
+    for state in (True, False):  # the few wrong ones on top
         for name, color, mine in groups:
-            mine = mine & (correct == right)
+            mine = mine & (correct == state)
             if mine.any():
                 own = points[mine]
                 figure.add_scattergl(
                     x=own["x"].to_numpy(np.float32), y=own["y"].to_numpy(np.float32), customdata=own["index"].to_numpy(np.int32),
                     text=text[mine], mode="markers", name=name, legendgroup=name, showlegend=name not in named,
-                    marker={"color": color, "symbol": "circle" if right else "x", "size": 5 if right else 8,
-                            "opacity": 0.7 if right else 1, "line": {"width": 0 if right else 1, "color": surface.background}},
+                    marker={"color": color, "symbol": "circle" if state else "x", "size": 5 if state else 8,
+                            "opacity": 0.7 if state else 1, "line": {"width": 0 if state else 1, "color": surface.background}},
                     selectedpoints=np.flatnonzero(bright[mine]) if bright.any() else None,
                     selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 0.12}},
                     hovertemplate="image %{customdata}: %{text}<extra></extra>",
@@ -266,18 +266,18 @@ def reliability_figure(diagrams: dict[str, dict[str, np.ndarray]], title: str) -
     """Accuracy over confidence, a curve a model, from core.metrics.reliability; on the diagonal confidence is what it says."""
     figure = go.Figure()
     dotted = {"color": NEUTRAL, "dash": "dot"}
-    figure.add_scatter(x=[0, 100], y=[0, 100], mode="lines", line=dotted, name="as confident as right", hoverinfo="skip")
+    figure.add_scatter(x=[0, 100], y=[0, 100], mode="lines", line=dotted, name="as confident as correct", hoverinfo="skip")
     for model, diagram in diagrams.items():
         style = STYLES[model]
         figure.add_scatter(
             x=100 * diagram["confidence"], y=100 * diagram["accuracy"], mode="lines+markers", name=style.label, customdata=diagram["n"],
             line={"color": style.color, "dash": style.dash}, marker={"symbol": style.marker, "size": 9},
-            hovertemplate="confidence %{x:.1f} %, right %{y:.1f} % of %{customdata:,} images",
+            hovertemplate="confidence %{x:.1f} %, correct %{y:.1f} % of %{customdata:,} images",
         )  # fmt: skip
     layout(figure, title, 460)
     low = min([100.0, *(100 * min(d["confidence"].min(), d["accuracy"].min()) for d in diagrams.values())])
     figure.update_xaxes(title="mean confidence of the images in a bin (%)", range=[low - 3, 101])
-    figure.update_yaxes(title="share of them answered right (%)", range=[low - 3, 101])
+    figure.update_yaxes(title="share of them predicted correctly (%)", range=[low - 3, 101])
     return figure
 
 
@@ -341,7 +341,7 @@ def curves_figure(fraction: np.ndarray, deletion: np.ndarray, insertion: np.ndar
 
 
 def risk_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str) -> go.Figure:
-    """Share of wrong answers over the share of images answered, a curve a model, from core.metrics.risk_coverage."""
+    """Share of wrong predictions over coverage, a curve a model, from core.metrics.risk_coverage."""
     figure = go.Figure()
     for model, (coverage, risk) in curves.items():
         style, every = STYLES[model], slice(len(coverage) // 200, None, max(1, len(coverage) // 200))  # a screen shows no more
@@ -350,7 +350,7 @@ def risk_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str) ->
             line={"color": style.color, "dash": style.dash, "width": 2.5}, hovertemplate="%{y:.2f} % wrong",
         )  # fmt: skip
     layout(figure, title, 460, hovermode="x unified")
-    figure.update_xaxes(title="images answered, most confident first (%)")
+    figure.update_xaxes(title="coverage: images, most confident first (%)")
     figure.update_yaxes(title="wrong among them (%)", rangemode="tozero")
     return figure
 

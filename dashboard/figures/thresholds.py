@@ -44,9 +44,9 @@ def trace_threshold(confidence: np.ndarray, correct: np.ndarray, steps: int = 10
     thresholds = np.linspace(0, 1, steps + 1)
     below = np.searchsorted(confidence[order], thresholds)  # images left out
     kept = len(order) - below
-    right = correct.sum() - np.concatenate([[0], np.cumsum(correct[order])])[below]
+    kept_correct = correct.sum() - np.concatenate([[0], np.cumsum(correct[order])])[below]
     table = pd.DataFrame({"threshold": thresholds, "coverage": kept / len(order)})
-    table["accuracy"] = np.divide(right, kept, out=np.full(steps + 1, np.nan), where=kept > 0)
+    table["accuracy"] = np.divide(kept_correct, kept, out=np.full(steps + 1, np.nan), where=kept > 0)
     return table[kept > 0]
 
 
@@ -58,14 +58,14 @@ def threshold_figure(tables: dict[str, pd.DataFrame], threshold: float) -> go.Fi
         figure.add_scatter(
             x=100 * table["coverage"], y=100 * table["accuracy"], customdata=table["threshold"], mode="lines", name=style.label,
             line={"color": style.color, "dash": style.dash},
-            hovertemplate=f"{style.label} from %{{customdata:.2f}} on: %{{x:.1f}} % answered, %{{y:.2f}} % correct<extra></extra>",
+            hovertemplate=f"{style.label} from %{{customdata:.2f}} on: coverage %{{x:.1f}} %, %{{y:.2f}} % correct<extra></extra>",
         )  # fmt: skip
         at = table[table["threshold"] >= threshold - 1e-9].head(1)
         figure.add_scatter(
             x=100 * at["coverage"], y=100 * at["accuracy"], mode="markers", showlegend=False, hoverinfo="skip",
             marker={"color": style.color, "symbol": style.marker, "size": 13},
         )  # fmt: skip
-    layout(figure, "How well does a model do on what it answers?", 420)
-    figure.update_xaxes(title="answered (% of the test images)")
-    figure.update_yaxes(title="correct (% of the answered)")
+    layout(figure, "How accurate is a model where it is sure?", 420)
+    figure.update_xaxes(title="coverage (% of the test images)")
+    figure.update_yaxes(title="correct (% of those covered)")
     return figure

@@ -1,4 +1,4 @@
-"""What a model changed: images rescued and broken, in all and a class."""
+"""What a model changed: images fixed and broken, in all and a class."""
 
 from textwrap import wrap
 
@@ -13,7 +13,7 @@ from dashboard.theme import BAD, GOOD, LIGHT, NEUTRAL, Surface, mix
 def transition_figure(
     counts: np.ndarray, states: list[str], flows: list[str], chosen: set[str], names: tuple[str, str], title: str, surface: Surface = LIGHT
 ) -> go.Figure:
-    """Images by what was right before (S states, from all right to all wrong) and whether a model is right; counts (S, 2).
+    """Images by what was correct before (S states, from all correct to all wrong) and whether a model is; counts (S, 2).
 
     `flows` (2 S) are what a click on a tile selects, as customdata; those in `chosen` are outlined; `names` are the axes:
     before, after. Tiles are of one size, since the rare flows are the ones to click; words say what colour grades.
@@ -22,15 +22,15 @@ def transition_figure(
     changed = [(row, column) for row, column in np.ndindex(*counts.shape) if (row, column) not in ((0, 0), (last, 1))]
     most = max(max(counts[cell] for cell in changed), 1)
     figure = go.Figure()
-    for column, end in enumerate(("right", "wrong")):
+    for column, end in enumerate(("correct", "wrong")):
         colors, texts = [], []
         for row in range(len(counts)):
             n, of_row = counts[row, column], counts[row].sum()
             if (row, column) in changed:
-                word, color, share = ("rescued", GOOD, n / most) if column == 0 else ("broken", BAD, n / most)
+                word, color, share = ("fixed", GOOD, n / most) if column == 0 else ("broken", BAD, n / most)
                 colors.append(mix(color, surface.background, 0.12 + 0.43 * share))
             else:
-                word = "stay right" if row == 0 else "stay wrong"
+                word = "stay correct" if row == 0 else "stay wrong"
                 colors.append(mix(NEUTRAL, surface.background, 0.18))
             texts.append(f"<b>{n:,}</b><br>{word}<br>{100 * n / max(of_row, 1):.1f} %")
         figure.add_bar(
@@ -43,7 +43,7 @@ def transition_figure(
             unselected={"marker": {"opacity": 1}},
         )  # fmt: skip
     layout(figure, title, 130 + max(62 * len(counts), 200), barmode="overlay", dragmode=False, clickmode="event+select")
-    ends = [f"right: {counts[:, 0].sum():,}", f"wrong: {counts[:, 1].sum():,}"]
+    ends = [f"correct: {counts[:, 0].sum():,}", f"wrong: {counts[:, 1].sum():,}"]
     starts = ["<br>".join(wrap(f"{state}: {n:,}", 18)) for state, n in zip(states, counts.sum(axis=1), strict=True)]
     bare = {"fixedrange": True, "showgrid": False, "zeroline": False}
     figure.update_xaxes(title=f"after: {names[1]} (images)", tickvals=[0.5, 1.5], ticktext=ends, range=[0, 2], **bare)
@@ -53,21 +53,21 @@ def transition_figure(
 
 
 def class_transitions_figure(table: pd.DataFrame, chosen: set[tuple[str, str]], title: str, surface: Surface = LIGHT) -> go.Figure:
-    """Images rescued (right of zero) and broken (left) a class, with the net and its interval, largest net on top.
+    """Images fixed (right of zero) and broken (left) a class, with the net and its interval, largest net on top.
 
     Table columns: class, rescued, broken, net, low, high. A click on a bar selects customdata [class, rescued or broken];
     those in `chosen` are outlined.
     """
     table = table.sort_values(["net", "class"])
     figure = go.Figure()
-    for kind, sign, color in (("rescued", 1, GOOD), ("broken", -1, BAD)):
+    for kind, word, sign, color in (("rescued", "fixed", 1, GOOD), ("broken", "broken", -1, BAD)):
         outlined = np.array([(name, kind) in chosen for name in table["class"]])
         numbers = table[[kind, "net", "low", "high"]].to_numpy()
         figure.add_bar(
-            orientation="h", x=sign * table[kind], y=table["class"], name=kind, customdata=[[name, kind] for name in table["class"]],
+            orientation="h", x=sign * table[kind], y=table["class"], name=word, customdata=[[name, kind] for name in table["class"]],
             marker={"color": mix(color, surface.background, 0.5),
                     "line": {"width": 1 + 2 * outlined, "color": np.where(outlined, surface.text, color)}},
-            hovertext=[f"{n:.0f} {kind}, net {net:+g} [{low:+g}, {high:+g}]" for n, net, low, high in numbers],
+            hovertext=[f"{n:.0f} {word}, net {net:+g} [{low:+g}, {high:+g}]" for n, net, low, high in numbers],
             hovertemplate="%{y}: %{hovertext}<extra></extra>", unselected={"marker": {"opacity": 1}},
         )  # fmt: skip
     figure.add_scatter(
@@ -77,6 +77,6 @@ def class_transitions_figure(table: pd.DataFrame, chosen: set[tuple[str, str]], 
     )  # fmt: skip
     layout(figure, title, 380, barmode="relative", dragmode=False, clickmode="event+select", bargap=0.3)
     figure.update_layout(legend={"traceorder": "normal", "y": -0.26})
-    figure.update_xaxes(title="test images (broken −, rescued +)", fixedrange=True, zeroline=True, zerolinecolor=NEUTRAL)
+    figure.update_xaxes(title="test images (broken −, fixed +)", fixedrange=True, zeroline=True, zerolinecolor=NEUTRAL)
     figure.update_yaxes(title="true class", fixedrange=True, dtick=1)
     return figure

@@ -10,16 +10,16 @@ from dashboard import address, components, data, diagram, figures, inference, th
 
 run, models = st.session_state["current"]
 models = [m for m in models if m in run.models] or run.models
-answers = data.load_answers(run)
+predictions = data.load_predictions(run)
 
 st.title("Attributions")
 if not components.can_compute(run):
     with components.section():
-        components.show_stored_maps(run, answers)
+        components.show_stored_maps(run, predictions)
 components.require_weights(run)
 
 with st.expander("Choose the images to step through, or your own"):
-    order = components.choose_images(run, answers)[1]
+    order = components.choose_images(run, predictions)[1]
     mine = components.pick_picture()
     if mine:
         st.html(components.picture_html(*mine))
@@ -34,7 +34,7 @@ def step(by: int) -> None:
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     first = int(order[0]) if len(order) else None
-    index = address.pick_number("Image", 0, len(answers) - 1, key="image", default=first, disabled=mine is not None, width=180)
+    index = address.pick_number("Image", 0, len(predictions) - 1, key="image", default=first, disabled=mine is not None, width=180)
     st.button("Previous", on_click=step, args=[-1], disabled=mine is not None or order.empty)
     st.button(f"Next of {len(order):,}", on_click=step, args=[1], disabled=mine is not None or order.empty)
     scores = ["predicted", "true", "predicted − true", *CLASSES]
@@ -56,7 +56,7 @@ if mine is None and index is None:
     st.stop()
 
 image = mine[0].seen if mine else data.load_images().decode(index)
-true = None if mine else int(answers["label"].iloc[index])
+true = None if mine else int(predictions["label"].iloc[index])
 logits = inference.predict_image(run, image)[0] if mine else {m: data.load_logits(run, m)[index] for m in run.models}
 predicted = {m: int(logits[m].argmax()) for m in models}
 if true is None and asked.endswith("true"):
@@ -174,7 +174,7 @@ if FUSION.name in questions:
         else:  # which takes a while, and was not asked for
             st.caption("Choose Integrated Gradients above to see what each branch adds for this image.")
     with right, components.section():
-        components.show_branches(run, answers, None if mine else index)
+        components.show_branches(run, predictions, None if mine else index)
 
 st.subheader("How far can a map be trusted?")
 with st.container(horizontal=True, vertical_alignment="bottom"):

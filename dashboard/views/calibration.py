@@ -1,4 +1,4 @@
-"""Calibration: is a model right as often as it is confident, and does it know which of its answers to doubt?"""
+"""Calibration: is a model correct as often as it is confident, and does it know which of its predictions to doubt?"""
 
 import pandas as pd
 import streamlit as st
@@ -9,7 +9,7 @@ from dashboard import components, data, figures, glossary, theme
 
 run, models = st.session_state["current"]
 findings = data.load_findings(run, [claim.id for claim in CLAIMS if claim.kind == "calibration"])
-answers, table = data.load_answers(run), data.load_calibration(run)
+predictions, table = data.load_predictions(run), data.load_calibration(run)
 
 st.title("Calibration")
 with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -20,14 +20,14 @@ confident = {}
 for model in models:
     temperature = table.loc[model, "temperature"] if scaled else 1.0
     probabilities = metrics.softmax(data.load_logits(run, model) / temperature)
-    confident[model] = probabilities.max(axis=1), answers[f"{model}_correct"].to_numpy()
+    confident[model] = probabilities.max(axis=1), predictions[f"{model}_correct"].to_numpy()
 diagrams = {model: metrics.reliability(*pair, equal_mass=equal_mass) for model, pair in confident.items()}
 curves = {model: metrics.risk_coverage(*pair) for model, pair in confident.items()}
 
 left, right = st.columns(2)
 with left:
     components.show_figure(
-        figures.reliability_figure(diagrams, "Are the models as often right as they are confident?"),
+        figures.reliability_figure(diagrams, "Are the models as often correct as they are confident?"),
         "reliability",
         "Above the line: too modest. Below: too sure. Label smoothing makes models modest on purpose.",
         pd.concat([pd.DataFrame(diagram).assign(model=model) for model, diagram in diagrams.items()]),
@@ -36,7 +36,7 @@ with right:
     components.show_figure(
         figures.risk_figure(curves, "How often does a model err on what it is sure of?"),
         "risk_coverage",
-        "Images answered in order of confidence. The area under a curve is its AURC: low is good.",
+        "Images in order of confidence, the surest first. The area under a curve is its AURC: low is good.",
         pd.concat([pd.DataFrame({"model": m, "coverage": c[::100], "risk": r[::100]}) for m, (c, r) in curves.items()]),
     )
 st.dataframe(
@@ -51,7 +51,7 @@ st.dataframe(
     },
 )  # fmt: skip
 st.caption(
-    "Calibration error: expected |right − confident| over 15 bins. Temperature is fitted on validation and applied to test; a temperature "
-    "below 1 means that the model was too modest. NLL in nats; Brier from 0 (best) to 2."
+    "Calibration error: expected |correct − confident| over 15 bins. Temperature is fitted on validation and applied to test; a "
+    "temperature below 1 means that the model was too modest. NLL in nats; Brier from 0 (best) to 2."
 )
 components.show_findings(findings)

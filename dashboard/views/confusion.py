@@ -28,13 +28,13 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     by = components.pick_one("Normalised by", ["counts", "true", "predicted", "all"], "normalised")
     order_by = components.pick_one("Classes", ["by name", "by similarity"], "order")
 
-answers = data.load_answers_beside(run, [other])
-labels = answers["label"].to_numpy()
+predictions = data.load_predictions_beside(run, [other])
+labels = predictions["label"].to_numpy()
 
 
 def matrices(name: str) -> tuple[np.ndarray, np.ndarray]:
     """A model's counts, and the values to show: counts or percent."""
-    counts = metrics.confusion(labels, answers[f"{name}_predicted"].to_numpy())
+    counts = metrics.confusion(labels, predictions[f"{name}_predicted"].to_numpy())
     return counts, counts if by == "counts" else 100 * metrics.normalize_confusion(counts, by)
 
 
@@ -97,10 +97,10 @@ else:
 with images:
     whose = components.pick_one("Images of", [model, other], "of", theme.label) if compare != "one model" else model
     if true and predicted:
-        cell = selection.select_images(answers, whose, [true], [predicted], sort="most confident first")
+        cell = selection.select_images(predictions, whose, [true], [predicted], sort="most confident first")
         st.markdown(f"**{len(cell):,}** images of true class **{true}** that {theme.label(whose)} calls **{predicted}**")
         with st.container(height=430, border=False):
-            components.image_gallery(answers.loc[cell[:200]], whose, "gallery")
+            components.image_gallery(predictions.loc[cell[:200]], whose, "gallery")
         if len(cell) > 200:
             st.caption("The 200 most confident are shown.")
         of_run, _, own = whose.rpartition("/")
@@ -108,11 +108,11 @@ with images:
         address.link("errors", "All of them, with every filter", **chosen, **({"run": of_run} if of_run else {}))
     else:
         st.info("Click a cell of the matrix, or choose a true and a predicted class, to see the images.")
-    components.image_detail(run, answers, [*run.models, *([other] if "/" in other else [])])
+    components.image_detail(run, predictions, [*run.models, *([other] if "/" in other else [])])
 
 st.subheader("Class by class")
-scores = metrics.per_class(labels, answers[f"{model}_predicted"].to_numpy())
-baselines = [metrics.per_class(labels, answers[f"{b}_predicted"].to_numpy()) for b in BASELINES if f"{b}_predicted" in answers]
+scores = metrics.per_class(labels, predictions[f"{model}_predicted"].to_numpy())
+baselines = [metrics.per_class(labels, predictions[f"{b}_predicted"].to_numpy()) for b in BASELINES if f"{b}_predicted" in predictions]
 table = pd.DataFrame({"class": CLASSES, **{name: 100 * scores[name] for name in ("precision", "recall", "f1")}})
 for name in ("precision", "recall", "f1"):
     if baselines:

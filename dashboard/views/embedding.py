@@ -8,13 +8,13 @@ from dashboard import address, components, data, figures, selection, theme
 TOOLS = {"lasso": "lasso", "box": "select", "click": "pan"}  # Streamlit reports clicks while panning only
 
 run, _ = st.session_state["current"]
-answers = data.load_answers(run)
+predictions = data.load_predictions(run)
 
 st.title("Embedding")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     last = run.models[-1]
     model = address.pick(st.segmented_control, "Model", run.models, key="model", default=last, names=theme.label, wrap=True)
-    colour_by = components.pick_one("Colour by", ["true class", "predicted class", "right or wrong"], "colour")
+    colour_by = components.pick_one("Colour by", ["true class", "predicted class", "correct or wrong"], "colour")
     mouse = components.pick_one("Mouse", list(TOOLS), "mouse")
 
 
@@ -23,7 +23,7 @@ def copy_selection() -> None:
     drawn = st.session_state["map"].selection
     chosen = [point["customdata"] for point in drawn.points]
     if drawn.box or drawn.lasso:
-        st.session_state["chosen"] = selection.pack_images(chosen, len(answers))
+        st.session_state["chosen"] = selection.pack_images(chosen, len(predictions))
     if len(chosen) == 1:
         st.session_state["image"] = chosen[0]
 
@@ -35,18 +35,18 @@ def clear_selection() -> None:
 chosen = []
 if (text := address.keep_text("chosen")) is not None:
     try:
-        chosen = selection.unpack_images(text, len(answers))
+        chosen = selection.unpack_images(text, len(predictions))
     except UserError as error:
         st.warning(str(error))
 
 picture, images = st.columns([1.6, 1])
 with images:
     if len(chosen):
-        rows = answers.iloc[chosen].sort_values(f"{model}_loss", ascending=False, kind="stable")
+        rows = predictions.iloc[chosen].sort_values(f"{model}_loss", ascending=False, kind="stable")
         wrong = int((~rows[f"{model}_correct"]).sum())
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
-                f"**{len(rows):,}** images chosen ({len(rows) / len(answers):.2%}), {wrong:,} wrong: "
+                f"**{len(rows):,}** images chosen ({len(rows) / len(predictions):.2%}), {wrong:,} wrong: "
                 + ", ".join(f"{n:,} {CLASSES[label]}" for label, n in rows["label"].value_counts().items()),
                 width="stretch",
             )
@@ -57,7 +57,7 @@ with images:
         st.caption("Highest loss first." + (" The first 200 are shown." if len(rows) > 200 else ""))
     else:
         st.info("Draw around points of the map to see their images. They stay chosen on the other models' maps.")
-    components.image_detail(run, answers)
+    components.image_detail(run, predictions)
 with picture, components.section():
     points = data.load_embedding(run, model)
     title = f"Which images are alike to {theme.label(model)}?"
@@ -65,7 +65,7 @@ with picture, components.section():
         figures.embedding_figure(points, title, colour_by, chosen, st.session_state["image"], components.surface()).update_layout(
             dragmode=TOOLS[mouse]
         ),
-        "map", "t-SNE of the features before the classifier: only nearness has meaning. Circles: right, crosses: wrong. "
+        "map", "t-SNE of the features before the classifier: only nearness has meaning. Circles: correct, crosses: wrong. "
         "A click in the legend hides a class, two show it alone.",
         points, on_select=copy_selection, selection_mode=("points", "box", "lasso"), config={"modeBarButtonsToRemove": ["autoScale2d"]},
     )  # fmt: skip

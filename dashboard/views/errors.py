@@ -15,7 +15,7 @@ from dashboard.filters import Filter
 SHOWN = ("images", "weak slices", "curves of a class", "confidence threshold")
 
 run, models = st.session_state["current"]
-answers = data.load_answers(run)
+predictions = data.load_predictions(run)
 
 
 def follow_click(chosen: Filter, kind: str, true: str, predicted: str) -> None:
@@ -31,17 +31,17 @@ def follow_click(chosen: Filter, kind: str, true: str, predicted: str) -> None:
 def show_matrix(main: Filter, chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
     """The matrix of what is filtered by anything but the classes; precision and recall whatever the outcome."""
     marked = [(true, predicted) for true in chosen.true for predicted in chosen.predicted]
-    labels, predicted = answers["label"].to_numpy(), answers[f"{chosen.model}_predicted"].to_numpy()
-    shown = filters.all_but(conditions, len(answers), "true", "predicted")
-    measured = filters.all_but(conditions, len(answers), "true", "predicted", "outcome")
+    labels, predicted = predictions["label"].to_numpy(), predictions[f"{chosen.model}_predicted"].to_numpy()
+    shown = filters.all_but(conditions, len(predictions), "true", "predicted")
+    measured = filters.all_but(conditions, len(predictions), "true", "predicted", "outcome")
     components.small_matrix(chosen.model, labels, predicted, shown, measured, marked, lambda *what: follow_click(main, *what))
 
 
 def show_gallery(chosen: Filter, rows: pd.Index, grouped: bool, page_key: str = "page") -> None:
     headings = None
     if grouped:
-        rows, headings = filters.group_by_predicted(answers, rows, chosen.model, st.session_state.get("per_page", 100))
-    components.paged_gallery(answers, rows, chosen.model, f"gallery_{page_key}", headings, page_key)
+        rows, headings = filters.group_by_predicted(predictions, rows, chosen.model, st.session_state.get("per_page", 100))
+    components.paged_gallery(predictions, rows, chosen.model, f"gallery_{page_key}", headings, page_key)
 
 
 def go_to_images(wanted: Filter) -> None:
@@ -63,13 +63,15 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
         if beside:
             other = replace(chosen, model=beside)
             tagged = {index: one["tags"] for index, one in components.tagged_images().items()}
-            sides.append((other, other.conditions(answers, traits.find_traits(run, beside), tagged)))
-        rows = [one.arrange(answers, filters.all_but(kept, len(answers)), traits.find_traits(run, one.model)) for one, kept in sides]
+            sides.append((other, other.conditions(predictions, traits.find_traits(run, beside), tagged)))
+        rows = [
+            one.arrange(predictions, filters.all_but(kept, len(predictions)), traits.find_traits(run, one.model)) for one, kept in sides
+        ]
 
         tagged = components.tagged_images()  # not within the download, which no visit's session is part of
 
         def tables() -> list[pd.DataFrame]:
-            return [filters.tidy_table(run.name, answers, one, own, tagged) for (one, _), own in zip(sides, rows, strict=True)]
+            return [filters.tidy_table(run.name, predictions, one, own, tagged) for (one, _), own in zip(sides, rows, strict=True)]
 
         st.download_button(
             "CSV of this selection",
@@ -77,8 +79,10 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
             f"{run.name}_{chosen.file_name}.csv", "text/csv", on_click="ignore",
         )  # fmt: skip
         of = ", ".join([theme.label(chosen.model), chosen.outcome, *chosen.true, *(f"as {name}" for name in chosen.predicted)])
-        components.share_images("selection", of, f"{len(rows[0]):,} test images; the first are shown.", answers.loc[rows[0]], chosen.model)
-    total.markdown(f"**{len(rows[0]):,}** of {len(answers):,} test images ({len(rows[0]) / len(answers):.2%})", width="stretch")
+        components.share_images(
+            "selection", of, f"{len(rows[0]):,} test images; the first are shown.", predictions.loc[rows[0]], chosen.model
+        )
+    total.markdown(f"**{len(rows[0]):,}** of {len(predictions):,} test images ({len(rows[0]) / len(predictions):.2%})", width="stretch")
     if beside:
         for column, (one, kept), own in zip(st.columns(2), sides, rows, strict=True):
             with column:
@@ -95,7 +99,7 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
 
 @st.fragment
 def show_errors() -> None:
-    chosen, conditions = components.filter_images(run, answers)
+    chosen, conditions = components.filter_images(run, predictions)
     if st.session_state.get("page", 1) != 1 and st.session_state.get("page_of", chosen) != chosen:
         st.session_state["page"] = 1
     st.session_state["page_of"] = chosen
@@ -114,5 +118,5 @@ def show_errors() -> None:
 title, number = st.columns([5, 1], vertical_alignment="bottom")
 title.title("Errors")
 with number:
-    components.image_detail(run, answers, models)
+    components.image_detail(run, predictions, models)
 show_errors()

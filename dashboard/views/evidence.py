@@ -10,7 +10,7 @@ from core.findings import describe_scope
 from dashboard import claims, components, data, figures, theme
 
 run, _ = st.session_state["current"]
-answers = data.load_answers(run)
+predictions = data.load_predictions(run)
 headline, findings = data.load_headline(run), data.load_findings(run)
 
 st.title("Evidence")
@@ -92,8 +92,8 @@ if pairs is not None:
 st.subheader("Class by class")
 others = [finding.against for finding in findings if finding.id.startswith("accuracy-")]
 other = components.pick_one("Fusion minus", others, "against", theme.label)
-correct = [answers[f"{one}_correct"].to_numpy() for one in ("fusion", other)]
-classes = pd.DataFrame({"name": CLASSES, **metrics.class_differences(answers["label"].to_numpy(), *correct)})
+correct = [predictions[f"{one}_correct"].to_numpy() for one in ("fusion", other)]
+classes = pd.DataFrame({"name": CLASSES, **metrics.class_differences(predictions["label"].to_numpy(), *correct)})
 classes[["difference", "low", "high", "smallest"]] *= 100
 left, right = st.columns([1, 1.25])
 with left:

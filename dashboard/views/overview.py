@@ -9,7 +9,7 @@ from dashboard import address, components, data, diagram, selection, theme
 run, models = st.session_state["current"]
 
 st.title("Does fusing two CNN backbones beat either alone?")
-answers = data.load_answers(run)
+predictions = data.load_predictions(run)
 summary = data.load_summary(run)
 shown = summary[summary["model"].isin([*models, "oracle"])]
 baselines = summary[summary["model"].isin(BASELINES)]
@@ -27,11 +27,11 @@ for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
             delta=None if row.model in BASELINES or better is None else f"{100 * (row.accuracy - better['accuracy']):+.2f} points",
             delta_color="off",
             height="stretch",
-            help=f"95 % interval {row.low:.2%} to {row.high:.2%}, {len(answers):,} test images",
+            help=f"95 % interval {row.low:.2%} to {row.high:.2%}, {len(predictions):,} test images",
         )
 
 above = "" if better is None else f"; points above {theme.label(better['model'])}, the better of the two on the validation images"
-st.caption(f"Share of the {len(answers):,} test images predicted correctly{above}.")
+st.caption(f"Share of the {len(predictions):,} test images predicted correctly{above}.")
 st.subheader("How often is each model correct, and what does it cost?")
 st.html(diagram.costs_html(shown))
 st.caption(
@@ -55,7 +55,7 @@ if findings:
     address.link("evidence", f"All {len(CLAIMS)} claims, each with its test")
 
 st.subheader("What they look at")
-st.html(diagram.sample_html(selection.sample_classes(answers, 12)))
+st.html(diagram.sample_html(selection.sample_classes(predictions, 12)))
 st.caption(
     "CIFAR-10 (Krizhevsky 2009): 60,000 colour images of 32×32 pixels in ten classes; 45,000 to train, 5,000 to choose, 10,000 to test."
 )

@@ -5,7 +5,7 @@ import streamlit as st
 from dashboard import address, components, data, theme
 
 run, _ = st.session_state["current"]
-answers = data.load_answers(run)
+predictions = data.load_predictions(run)
 
 st.title("Guess like the model")
 with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -18,7 +18,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     seed = address.pick_number(
         "Draw", 1, 999, key="draw", default=1, width=140, help="Another number draws other images; a link repeats them"
     )
-chosen = components.draw_images(answers, difficulty, true, model, seed)
+chosen = components.draw_images(predictions, difficulty, true, model, seed)
 st.caption(
     f"{len(chosen)} images of 32×32 pixels, enlarged, in rounds of ten; keyboard only, if you like: the keys stand on the choices. "
     f"Mixed: half of them {theme.label(model)} predicts correctly."

@@ -1,4 +1,4 @@
-"""Rescued and broken: what a model made of the images another got right or wrong; a click shows exactly those images.
+"""Fixed and broken: what a model made of the images another predicted correctly or wrongly; a click shows exactly those images.
 
 By default fusion against its baselines; any two models of one run or of two can be compared.
 """
@@ -13,7 +13,7 @@ from dashboard.filters import Filter
 run, _ = st.session_state["current"]
 surface = components.surface()
 
-st.title("Rescued and broken")
+st.title("Fixed and broken")
 if not (components.available_models(run)[1:] or data.models_elsewhere(run)):
     st.info("This page compares two models, and this run has only one: train the rest with `scripts/train.py --resume`.")
     st.stop()
@@ -29,10 +29,10 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     start = next(iter(references))
     reference = address.pick(st.selectbox, "Compared with", references, key="reference", default=start, names=say, width=300)
 before = references[reference]
-answers = data.load_transitions(run, before, after)
-by_class = data.count_transitions(answers["label"].to_numpy(), answers["gain"].to_numpy())
+predictions = data.load_transitions(run, before, after)
+by_class = data.count_transitions(predictions["label"].to_numpy(), predictions["gain"].to_numpy())
 flows, named = selection.name_flows(before, after), selection.name_flows([theme.label(one) for one in before], theme.label(after))
-words = dict(zip(flows, named, strict=True))
+words = {"rescued": "fixed"} | dict(zip(flows, named, strict=True))  # the address's word, and the page's
 with st.container(horizontal=True, vertical_alignment="bottom"):
     shown_flows = ["rescued", "broken", *flows]
     flow = address.pick(
@@ -54,21 +54,21 @@ sums = by_class[["rescued", "broken", "net"]].sum()
 whom = theme.label(reference) if len(before) == 1 else "a baseline"
 balance = "on balance." if len(before) == 1 else "against the baselines' mean, an error of only one counting half."
 st.markdown(
-    f"{theme.label(after)} **rescued {sums['rescued']:,.0f}** images that {whom} got wrong and **broke {sums['broken']:,.0f}** "
-    f"that {whom} got right: **{sums['net']:+,g}** {balance}"
+    f"{theme.label(after)} **fixed {sums['rescued']:,.0f}** images that {whom} got wrong and **broke {sums['broken']:,.0f}** "
+    f"that {whom} predicted correctly: **{sums['net']:+,g}** {balance}"
 )
-fits = answers["flow"] == flow if flow in flows else answers["gain"] * {"rescued": 1, "broken": -1}[flow] > 0
-counts = answers["flow"].value_counts().reindex(flows, fill_value=0).to_numpy().reshape(-1, 2)
+fits = predictions["flow"] == flow if flow in flows else predictions["gain"] * {"rescued": 1, "broken": -1}[flow] > 0
+counts = predictions["flow"].value_counts().reindex(flows, fill_value=0).to_numpy().reshape(-1, 2)
 of_state = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)).ravel()
-table = pd.DataFrame({"flow": flows, "images": counts.ravel(), "share": counts.ravel() / len(answers), "share_of_row": of_state})
+table = pd.DataFrame({"flow": flows, "images": counts.ravel(), "share": counts.ravel() / len(predictions), "share_of_row": of_state})
 tiles, classes = st.columns(2)
 with tiles:
     states = selection.name_states([theme.label(one) for one in before])
     names = ("baselines" if len(before) > 1 else whom, theme.label(after))
     components.show_figure(
-        figures.transition_figure(counts, states, flows, set(answers["flow"][fits]), names, f"What did {names[1]} change?", surface),
+        figures.transition_figure(counts, states, flows, set(predictions["flow"][fits]), names, f"What did {names[1]} change?", surface),
         "transitions",
-        "Rescued: right where an answer before was wrong. Broken: the reverse. Shares are of a row. Click a tile for its images.",
+        "Fixed: correct where a prediction before was wrong. Broken: the reverse. Shares are of a row. Click a tile for its images.",
         table, on_select=lambda: copy_click("transitions"), selection_mode="points",
     )  # fmt: skip
 with classes:
@@ -79,7 +79,7 @@ with classes:
         by_class, on_select=lambda: copy_click("class_transitions"), selection_mode="points",
     )  # fmt: skip
 
-shown = selection.select_images(answers[fits], model, true, sort="most confident first")
+shown = selection.select_images(predictions[fits], model, true, sort="most confident first")
 of_class = f", true class {', '.join(true)}" if true else ""
 said = words.get(flow, flow)
 
@@ -89,23 +89,23 @@ def list_images() -> str:
     tables = []
     for one in (*before, after):
         of_run, _, own = one.rpartition("/")
-        table = filters.tidy_table(of_run or run.name, answers, Filter(model=one), shown, tagged)
-        tables.append(table.assign(model=theme.label(own), change=answers.loc[shown, "flow"].map(words)))
+        table = filters.tidy_table(of_run or run.name, predictions, Filter(model=one), shown, tagged)
+        tables.append(table.assign(model=theme.label(own), change=predictions.loc[shown, "flow"].map(words)))
     return pd.concat(tables).to_csv(index=False)
 
 
 with st.container(horizontal=True, vertical_alignment="center"):
-    count = f"**{len(shown):,}** of {len(answers):,} test images ({len(shown) / len(answers):.2%})"
+    count = f"**{len(shown):,}** of {len(predictions):,} test images ({len(shown) / len(predictions):.2%})"
     st.markdown(f"**{said}**{of_class}: {count}", width="stretch")
     tagged = components.tagged_images()  # not within the download, which no visit's session is part of
     name = filters.spell_file(f"{run.name}_{said}_{'-'.join(true)}")
     st.download_button("CSV of these images", list_images, f"{name}.csv", "text/csv", on_click="ignore")
-    share = f"{len(shown):,} of {len(answers):,} test images; the surest are shown."
-    components.share_images("rescued", f"{said[0].upper()}{said[1:]}{of_class}", share, answers.loc[shown], model)
+    share = f"{len(shown):,} of {len(predictions):,} test images; the surest are shown."
+    components.share_images("rescued", f"{said[0].upper()}{said[1:]}{of_class}", share, predictions.loc[shown], model)
 certain = {"rescued": flows[2], "broken": flows[1]}.get(flow, flow) if len(before) == 1 else flow
 if certain in flows and "/" not in reference:  # what the filter of Errors can say too
     bits = np.unravel_index(flows.index(certain), (2,) * (len(before) + 1))
     says = {f"says_{one}": ("correct", "wrong")[bit] for one, bit in zip((*before, after), bits, strict=True)}
     address.link("errors", "The same images, with every filter", model=model, outcome="everything", true=true, **says)
-components.image_detail(run, answers, [*run.models, *(one for one in before if "/" in one)])
-components.paged_gallery(answers, shown, model)
+components.image_detail(run, predictions, [*run.models, *(one for one in before if "/" in one)])
+components.paged_gallery(predictions, shown, model)

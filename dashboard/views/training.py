@@ -19,7 +19,7 @@ runs = data.sibling_runs(run) if seeds else [run]
 histories = {m: [data.load_histories(r)[m] for r in runs if m in r.models] for m in models}
 table = pd.concat([h.assign(model=m, seed=r.record["seed"]) for r in runs for m, h in data.load_histories(r).items() if m in models])
 captions = {
-    "loss": f"Label smoothing ({run.recipe.label_smoothing}) keeps even perfect answers above zero; training images are augmented.",
+    "loss": f"Label smoothing ({run.recipe.label_smoothing}) keeps even perfect predictions above zero; training images are augmented.",
     "accuracy": "Training: on augmented images while the weights still move. Validation: on "
     f"{results.split_size(run, 'val'):,} untouched images, at the epoch's end.",
     "learning rate": "Mean rate of each epoch, the same for all models. In phase 2 the backbones join at a lower rate.",

@@ -45,58 +45,58 @@ def click_cell(page: Page, true: str, predicted: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def answers(shown_results) -> pd.DataFrame:
+def predictions(shown_results) -> pd.DataFrame:
     return summaries.per_image(results.load_run(shown_results / "imagenet-96-seed0"))
 
 
 @pytest.mark.parametrize(("true", "predicted"), [("cat", "dog"), ("truck", "automobile"), ("dog", "cat")])
-def test_a_click_on_a_cell_shows_exactly_its_images(page, answers, true, predicted):
+def test_a_click_on_a_cell_shows_exactly_its_images(page, predictions, true, predicted):
     open_view(page, "confusion")
     click_cell(page, true, predicted)
-    wanted = answers[(answers["label"] == CLASSES.index(true)) & (answers["fusion_predicted"] == CLASSES.index(predicted))]
+    wanted = predictions[(predictions["label"] == CLASSES.index(true)) & (predictions["fusion_predicted"] == CLASSES.index(predicted))]
     expect(page.locator("button[data-index]")).to_have_count(len(wanted))
     assert shown_images(page) == set(wanted["index"])
     assert f"true={true}" in page.url and f"predicted={predicted}" in page.url
 
 
-def test_a_click_follows_another_click_and_survives_normalising(page, answers):
+def test_a_click_follows_another_click_and_survives_normalising(page, predictions):
     open_view(page, "confusion")
     click_cell(page, "cat", "dog")
     click_cell(page, "ship", "airplane")
     page.get_by_role("radio", name="true", exact=True).or_(page.get_by_role("button", name="true", exact=True)).first.click()
     settle(page)
-    wanted = answers[(answers["label"] == 8) & (answers["fusion_predicted"] == 0)]
+    wanted = predictions[(predictions["label"] == 8) & (predictions["fusion_predicted"] == 0)]
     assert shown_images(page) == set(wanted["index"])
 
 
-def test_a_deep_link_restores_the_view(page, answers):
+def test_a_deep_link_restores_the_view(page, predictions):
     open_view(page, "errors?model=ResNet18&outcome=model+wrong&true=frog&sort=highest+loss+first&per_page=200&image=17")
-    wanted = answers[(answers["label"] == 6) & ~answers["resnet18_correct"]]
+    wanted = predictions[(predictions["label"] == 6) & ~predictions["resnet18_correct"]]
     gallery = page.locator("button[data-index]")
     expect(gallery.first).to_be_visible()
     shown = [int(button.get_attribute("data-index")) for button in gallery.all()]
     assert shown[: len(wanted)] == list(wanted.sort_values("resnet18_loss", ascending=False, kind="stable")["index"])
-    expect(page.get_by_role("dialog").get_by_text(f"True class: {CLASSES[answers['label'][17]]}")).to_be_visible()
+    expect(page.get_by_role("dialog").get_by_text(f"True class: {CLASSES[predictions['label'][17]]}")).to_be_visible()
 
 
-def test_choosing_a_class_filters_the_errors(page, answers):
+def test_choosing_a_class_filters_the_errors(page, predictions):
     open_view(page, "errors?per_page=200")
     page.get_by_label("True class").first.click()
     page.get_by_role("option", name="deer").first.click()
     page.keyboard.press("Escape")
     settle(page)
-    wanted = answers[(answers["label"] == 4) & ~answers["fusion_correct"]]
+    wanted = predictions[(predictions["label"] == 4) & ~predictions["fusion_correct"]]
     expect(page.locator("button[data-index]")).to_have_count(len(wanted))
     assert shown_images(page) == set(wanted["index"])
     assert "true=deer" in page.url
 
 
-def test_the_selection_downloads_as_csv(page, answers):
+def test_the_selection_downloads_as_csv(page, predictions):
     open_view(page, "errors?model=MobileNetV2&true=bird")
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV of this selection").click()
     table = pd.read_csv(io.BytesIO(download.value.path().read_bytes()))
-    wanted = answers[(answers["label"] == 2) & ~answers["mobilenet_v2_correct"]]
+    wanted = predictions[(predictions["label"] == 2) & ~predictions["mobilenet_v2_correct"]]
     assert set(table["test_image"]) == set(wanted["index"]) and set(table["true_class"]) == {"bird"}
 
 
@@ -169,7 +169,7 @@ def test_no_view_has_a_serious_fault_in_axe(page, scheme):
     assert found == []
 
 
-def test_one_choice_costs_one_history_entry_and_back_comes_back_to_it(page, answers):
+def test_one_choice_costs_one_history_entry_and_back_comes_back_to_it(page, predictions):
     """Also from another page: the filter, the model and the image come back."""
     open_view(page, "errors?outcome=model+wrong&true=cat&true=dog")
     entries = page.evaluate("history.length")
@@ -181,8 +181,8 @@ def test_one_choice_costs_one_history_entry_and_back_comes_back_to_it(page, answ
     page.go_back()
     expect(page.locator("h1").first).to_contain_text("Errors")
     settle(page)
-    wanted = answers[answers["label"].isin([3, 5]) & ~answers["fusion_correct"]]
-    expect(page.get_by_text(f"{len(wanted):,} of {len(answers):,} test images").first).to_be_visible()
+    wanted = predictions[predictions["label"].isin([3, 5]) & ~predictions["fusion_correct"]]
+    expect(page.get_by_text(f"{len(wanted):,} of {len(predictions):,} test images").first).to_be_visible()
 
 
 def test_on_a_telephone_the_sidebar_closes_when_another_page_opens(page):

@@ -12,7 +12,7 @@ from tests.browser.test_browser import open_view, settle, shown_images
 
 
 @pytest.fixture(scope="module")
-def answers(shown_results) -> pd.DataFrame:
+def predictions(shown_results) -> pd.DataFrame:
     return summaries.per_image(results.load_run(shown_results / "imagenet-96-seed0"))
 
 
@@ -52,9 +52,9 @@ def test_a_click_opens_the_image_large_wherever_it_lies_and_esc_returns_to_the_s
     expect(page.locator(f"button[data-index='{index}']")).to_be_focused()
 
 
-def test_arrows_walk_through_the_whole_selection_and_no_press_is_lost(page, answers):
+def test_arrows_walk_through_the_whole_selection_and_no_press_is_lost(page, predictions):
     open_view(page, "errors?per_page=50&sort=index")
-    wrong = answers[~answers["fusion_correct"]]["index"].tolist()
+    wrong = predictions[~predictions["fusion_correct"]]["index"].tolist()
     thumbnails(page).nth(46).click()
     expect(lightbox(page)).to_have_attribute("data-index", str(wrong[46]))
     for _ in range(3):
@@ -65,12 +65,12 @@ def test_arrows_walk_through_the_whole_selection_and_no_press_is_lost(page, answ
     expect(lightbox(page).locator("h2")).to_contain_text(f"51 of {len(wrong)}")
     page.keyboard.press("ArrowLeft")
     expect(lightbox(page)).to_have_attribute("data-index", str(wrong[49]))
-    expect(lightbox(page).locator(".said")).to_contain_text(f"True class: {CLASSES[answers['label'][wrong[49]]]}")
+    expect(lightbox(page).locator(".said")).to_contain_text(f"True class: {CLASSES[predictions['label'][wrong[49]]]}")
 
 
-def test_a_link_with_an_image_opens_it_and_a_nearest_image_follows(page, answers):
+def test_a_link_with_an_image_opens_it_and_a_nearest_image_follows(page, predictions):
     open_view(page, "errors?image=17")
-    expect(lightbox(page)).to_contain_text(f"True class: {CLASSES[answers['label'][17]]}")
+    expect(lightbox(page)).to_contain_text(f"True class: {CLASSES[predictions['label'][17]]}")
     nearest = lightbox(page).locator(".nearest button").first
     other = nearest.get_attribute("aria-label").split(":")[0]
     nearest.click()
@@ -139,9 +139,9 @@ def total(page: Page) -> Locator:
     return page.locator("p", has_text="of 10,000 test images")
 
 
-def test_a_cell_of_the_matrix_filters_and_chips_take_it_back(page, answers):
+def test_a_cell_of_the_matrix_filters_and_chips_take_it_back(page, predictions):
     open_view(page, "errors?per_page=200")
-    wrong = answers[~answers["fusion_correct"]]
+    wrong = predictions[~predictions["fusion_correct"]]
     cell = wrong[(wrong["label"] == 3) & (wrong["fusion_predicted"] == 5)]
     page.get_by_role("button", name="true cat, predicted dog:").click()
     expect(total(page)).to_contain_text(f"{len(cell):,} of")
@@ -158,25 +158,25 @@ def test_a_cell_of_the_matrix_filters_and_chips_take_it_back(page, answers):
     assert "true=" not in page.url
 
 
-def test_a_class_recall_shows_its_misses_and_a_precision_its_false_positives(page, answers):
+def test_a_class_recall_shows_its_misses_and_a_precision_its_false_positives(page, predictions):
     open_view(page, "errors?model=resnet18")
     page.get_by_role("button", name="recall of bird").click()
-    misses = (answers["label"] == 2) & (answers["resnet18_predicted"] != 2)
+    misses = (predictions["label"] == 2) & (predictions["resnet18_predicted"] != 2)
     expect(total(page)).to_contain_text(f"{misses.sum():,} of")
     page.get_by_role("button", name="precision of frog").click()
-    alarms = (answers["label"] != 6) & (answers["resnet18_predicted"] == 6)
+    alarms = (predictions["label"] != 6) & (predictions["resnet18_predicted"] == 6)
     expect(total(page)).to_contain_text(f"{alarms.sum():,} of")
 
 
-def test_counts_stand_in_the_menus_and_a_link_restores_two_models_and_groups(page, answers):
+def test_counts_stand_in_the_menus_and_a_link_restores_two_models_and_groups(page, predictions):
     open_view(page, "errors?true=cat&beside=resnet18&grouped=true")
     expect(page.get_by_text("called dog:")).to_have_count(2)
-    wrong = answers[~answers["fusion_correct"]]
+    wrong = predictions[~predictions["fusion_correct"]]
     page.get_by_label("True class").first.click()
     expect(page.get_by_role("option", name=f"dog {(wrong['label'] == 5).sum()}")).to_be_visible()
 
 
-def test_a_filter_is_one_step_of_the_history_and_back_undoes_it(page, answers):
+def test_a_filter_is_one_step_of_the_history_and_back_undoes_it(page, predictions):
     open_view(page, "errors")
     expect(thumbnails(page).first).to_be_visible()
     before = page.evaluate("history.length")

@@ -178,14 +178,14 @@ def test_the_deck_as_a_file_opens_offline_and_prints_a_page_a_slide(page, chromi
 
 
 def test_a_round_of_the_quiz_by_keyboard_scores_the_class_the_models_and_people(page, shown_results):
-    answers = summaries.per_image(results.load_run(shown_results / "imagenet-96-seed0"))
+    predictions = summaries.per_image(results.load_run(shown_results / "imagenet-96-seed0"))
     page.goto("/quiz?difficulty=hard")
     picture = page.locator(".quiz img")
     expect(picture).to_have_attribute("alt", re.compile("test image"))
     asked, own = [], 0
     for i in range(10):
         asked.append(int(re.search(r"test image (\d+)", picture.get_attribute("alt"))[1]))
-        label = int(answers["label"][asked[-1]])
+        label = int(predictions["label"][asked[-1]])
         guess = label if i % 2 else (label + 1) % 10
         own += guess == label
         page.keyboard.press(str((guess + 1) % 10))
@@ -197,19 +197,19 @@ def test_a_round_of_the_quiz_by_keyboard_scores_the_class_the_models_and_people(
     scores = dict(row.inner_text().split("\t")[:2] for row in page.locator(".quiz tr").all())
     assert scores["The class"] == f"{own} of 10" and own == 5
     for model, shown in (("resnet18", "ResNet18"), ("mobilenet_v2", "MobileNetV2"), ("fusion", "Fusion")):
-        assert scores[shown] == f"{answers.loc[asked, f'{model}_correct'].sum()} of 10"
-    assert not answers.loc[asked, [f"{model}_correct" for model in ("resnet18", "mobilenet_v2", "fusion")]].all(axis=1).any()
+        assert scores[shown] == f"{predictions.loc[asked, f'{model}_correct'].sum()} of 10"
+    assert not predictions.loc[asked, [f"{model}_correct" for model in ("resnet18", "mobilenet_v2", "fusion")]].all(axis=1).any()
     page.keyboard.press("r")
     expect(page.locator(".quiz h3")).to_have_text("What is it?")
     assert int(re.search(r"test image (\d+)", picture.get_attribute("alt"))[1]) not in asked
 
 
 def test_the_class_votes_on_a_models_prediction(page, shown_results):
-    answers = summaries.per_image(results.load_run(shown_results / "imagenet-96-seed0"))
+    predictions = summaries.per_image(results.load_run(shown_results / "imagenet-96-seed0"))
     page.goto("/quiz?ask=model&model=resnet18")
     picture = page.locator(".quiz img")
     expect(picture).to_have_attribute("alt", re.compile("test image"))
-    row = answers.loc[int(re.search(r"test image (\d+)", picture.get_attribute("alt"))[1])]
+    row = predictions.loc[int(re.search(r"test image (\d+)", picture.get_attribute("alt"))[1])]
     expect(page.locator(".quiz h3")).to_have_text(f"ResNet18 predicts {CLASSES[row['resnet18_predicted']]}. Is it correct?")
     page.keyboard.press("y")
     expect(page.locator(".quiz .verdict")).to_have_text(

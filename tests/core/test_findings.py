@@ -588,10 +588,10 @@ def test_every_claim_can_be_traced_and_says_no_more_than_its_test(folder):
 
 def test_accuracies_are_those_of_the_predictions(folder):
     (run,) = open_seeds(folder, 1)
-    answers = summaries.per_image(run)
+    predictions = summaries.per_image(run)
     pair = by_id(findings.find_findings(run))["accuracy-ensemble"]
-    assert pair.numbers["fusion"] == answers["fusion_correct"].mean()
-    assert pair.numbers["ensemble"] == answers["ensemble_correct"].mean()
+    assert pair.numbers["fusion"] == predictions["fusion_correct"].mean()
+    assert pair.numbers["ensemble"] == predictions["ensemble_correct"].mean()
 
 
 def test_a_missing_or_damaged_file_leaves_its_claims_untested_with_the_reason(tmp_path):

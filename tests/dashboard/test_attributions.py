@@ -40,13 +40,13 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 @pytest.fixture
-def answers(tiny_results):
+def predictions(tiny_results):
     return summaries.per_image(results.load_run(tiny_results / "imagenet-96-seed1"))
 
 
-def test_every_model_gets_a_map_of_every_method(visit_tiny, answers):
+def test_every_model_gets_a_map_of_every_method(visit_tiny, predictions):
     app = visit_tiny("attributions", image="17", methods=["saliency", "grad_cam"])
-    score = {m: CLASSES[answers[f"{m}_predicted"][17]] for m in TRIO}
+    score = {m: CLASSES[predictions[f"{m}_predicted"][17]] for m in TRIO}
     shown = html(app)
     for text in (
         f"ResNet18: {score['resnet18']}",
@@ -59,7 +59,7 @@ def test_every_model_gets_a_map_of_every_method(visit_tiny, answers):
     assert any("It misleads" in caption.value for caption in app.caption)
 
 
-def test_the_branches_add_up_to_the_change_of_the_score(visit_tiny, tiny_results, answers):
+def test_the_branches_add_up_to_the_change_of_the_score(visit_tiny, tiny_results, predictions):
     from core.evaluate import load_shipped_model
     from core.explain.score import Question, pick_images, score_change
 
@@ -71,17 +71,17 @@ def test_the_branches_add_up_to_the_change_of_the_score(visit_tiny, tiny_results
     assert values(figure["data"][0]["x"]).sum() == pytest.approx(change, rel=0.02, abs=0.02)
 
 
-def test_predicted_minus_true_leaves_out_the_models_that_are_right(visit_tiny, answers):
-    index = int(answers.index[answers["resnet18_correct"] & ~answers["fusion_correct"]][0])
+def test_predicted_minus_true_leaves_out_the_models_that_are_right(visit_tiny, predictions):
+    index = int(predictions.index[predictions["resnet18_correct"] & ~predictions["fusion_correct"]][0])
     app = visit_tiny("attributions", image=str(index), methods=["saliency"], explain="predicted − true")
-    row = answers.iloc[index]
+    row = predictions.iloc[index]
     shown = html(app)
     assert f"Fusion: {CLASSES[row['fusion_predicted']]} − {CLASSES[row['label']]}" in shown
     assert "<figcaption>ResNet18:" not in shown
 
 
-def test_all_right_leaves_nothing_to_contrast(visit_tiny, answers):
-    index = int(answers.index[answers[[f"{m}_correct" for m in TRIO]].all(axis=1)][0])
+def test_all_right_leaves_nothing_to_contrast(visit_tiny, predictions):
+    index = int(predictions.index[predictions[[f"{m}_correct" for m in TRIO]].all(axis=1)][0])
     app = visit_tiny("attributions", image=str(index), explain="predicted − true")
     assert "Every model shown is correct" in app.info[-1].value
 
@@ -94,9 +94,9 @@ def test_strength_alone_has_no_sign(visit_tiny):
     assert "blue against it" in said["false"] and "blue against it" not in said["true"] and "Orange: strength" in said["true"]
 
 
-def test_next_and_previous_walk_through_the_filter(visit_tiny, answers):
+def test_next_and_previous_walk_through_the_filter(visit_tiny, predictions):
     app = visit_tiny("attributions", true=["cat"], methods=["saliency"], models=["Fusion"])
-    order = selection.select_images(answers, "fusion", ["cat"], outcome="model wrong", sort="most confident first").tolist()
+    order = selection.select_images(predictions, "fusion", ["cat"], outcome="model wrong", sort="most confident first").tolist()
     image = next(box for box in app.number_input if box.key == "image")
     assert image.value == order[0]
     next(button for button in app.button if button.label.startswith("Next")).click().run()
@@ -171,9 +171,9 @@ def test_the_part_that_is_cropped_is_explained(visit_tiny):
     assert not app.exception and seen[0] < 5 and seen[100] > 195
 
 
-def test_previous_goes_to_the_last_from_outside_the_filter(visit_tiny, answers):
-    order = selection.select_images(answers, "fusion", ["cat"], outcome="model wrong", sort="most confident first").tolist()
-    outside = next(i for i in range(len(answers)) if i not in order)
+def test_previous_goes_to_the_last_from_outside_the_filter(visit_tiny, predictions):
+    order = selection.select_images(predictions, "fusion", ["cat"], outcome="model wrong", sort="most confident first").tolist()
+    outside = next(i for i in range(len(predictions)) if i not in order)
     for name, expected in (("Previous", order[-1]), ("Next", order[0])):
         app = visit_tiny("attributions", true=["cat"], image=str(outside), methods=["saliency"], models=["fusion"])
         next(button for button in app.button if button.label.startswith(name)).click().run()
@@ -196,15 +196,15 @@ def test_what_branches_carry_over_the_test_set_names_its_command(visit_tiny):
     assert any("scripts/explain.py" in info.value and "--branches" in info.value for info in app.info)
 
 
-def test_branch_shares_group_by_class_and_by_outcome(answers):
+def test_branch_shares_group_by_class_and_by_outcome(predictions):
     contributions = {"resnet18": np.arange(10_000.0), "mobilenet_v2": np.ones(10_000)}
-    by_class = selection.share_branches(answers, contributions, "class").set_index("group")
-    cats = np.flatnonzero(answers["label"] == CLASSES.index("cat"))
+    by_class = selection.share_branches(predictions, contributions, "class").set_index("group")
+    cats = np.flatnonzero(predictions["label"] == CLASSES.index("cat"))
     assert by_class.loc["cat", "resnet18"] == pytest.approx(cats.mean())
-    by_outcome = selection.share_branches(answers, contributions, "outcome").set_index("group")
-    rescued = answers["fusion_correct"] & ~answers["resnet18_correct"] & ~answers["mobilenet_v2_correct"]
-    assert by_outcome.loc["rescued", "resnet18"] == pytest.approx(np.flatnonzero(rescued).mean())
-    assert set(by_outcome.index) == {"rescued", "broken", "other right", "other wrong"}
+    by_outcome = selection.share_branches(predictions, contributions, "outcome").set_index("group")
+    rescued = predictions["fusion_correct"] & ~predictions["resnet18_correct"] & ~predictions["mobilenet_v2_correct"]
+    assert by_outcome.loc["fixed", "resnet18"] == pytest.approx(np.flatnonzero(rescued).mean())
+    assert set(by_outcome.index) == {"fixed", "broken", "other correct", "other wrong"}
 
 
 def test_overlay_colours_what_speaks_for_and_against():
@@ -235,6 +235,8 @@ def test_visitors_who_ask_the_same_wait_for_one_answer(tiny_results, monkeypatch
     run = results.load_run(tiny_results / "imagenet-96-seed1")
     image = np.full((32, 32, 3), 77, np.uint8)
     with ThreadPoolExecutor(6) as visitors:
-        answers = list(visitors.map(lambda _: inference.Question(run, "resnet18", image, 3).ask("attribute", method="saliency"), range(6)))
+        predictions = list(
+            visitors.map(lambda _: inference.Question(run, "resnet18", image, 3).ask("attribute", method="saliency"), range(6))
+        )
     assert asked == ["saliency"]
-    assert all(answer is answers[0] for answer in answers)
+    assert all(answer is predictions[0] for answer in predictions)

@@ -57,14 +57,14 @@ def test_every_table_follows_what_people_said(runs):
     run, labels = data.open_run("run0"), data.load_images().labels
     for doubted in (3, 7):
         write_people(runs, labels, doubted)
-        for table in (data.load_answers(run), data.load_transitions(run, ["resnet18"])):
+        for table in (data.load_predictions(run), data.load_transitions(run, ["resnet18"])):
             assert table["relabelled"].to_numpy().nonzero()[0].tolist() == [doubted]
             assert (table["people"] == 0).to_numpy().nonzero()[0].tolist() == [doubted]
 
 
 def test_a_damaged_table_of_people_leaves_the_answers_and_is_named(runs):
     (runs / "human_votes.parquet").write_bytes(b"damaged")
-    assert data.load_answers(data.open_run("run0"))["people"].isna().all()
+    assert data.load_predictions(data.open_run("run0"))["people"].isna().all()
     assert "human_votes.parquet cannot be read" in data.check_shared()[0]
     with pytest.raises(UserError, match=r"human_votes\.parquet cannot be read"):
         data.rank_votes(0)
@@ -84,7 +84,7 @@ def test_a_hidden_or_stray_file_costs_nothing_and_a_new_run_only_itself(runs, re
     def look() -> dict[str, int]:
         reads.clear()
         assert data.check_runs()[0] == [name for name in ("other", "run0", "run1") if (runs / name).exists()]
-        data.load_answers(data.open_run("run0"))
+        data.load_predictions(data.open_run("run0"))
         data.sibling_runs(data.open_run("run0"))
         return dict(reads)
 

@@ -34,13 +34,13 @@ def no_trait(name: str) -> np.ndarray:
 
 
 @pytest.fixture
-def answers(fake_results) -> pd.DataFrame:
-    return data.load_answers(data.open_run("imagenet-96-seed0"))
+def predictions(fake_results) -> pd.DataFrame:
+    return data.load_predictions(data.open_run("imagenet-96-seed0"))
 
 
-def chosen_rows(answers: pd.DataFrame, chosen: Filter, trait=no_trait, tagged=None) -> pd.DataFrame:
-    kept = filters.all_but(chosen.conditions(answers, trait, tagged or {}), len(answers))
-    return answers.loc[chosen.arrange(answers, kept, trait)]
+def chosen_rows(predictions: pd.DataFrame, chosen: Filter, trait=no_trait, tagged=None) -> pd.DataFrame:
+    kept = filters.all_but(chosen.conditions(predictions, trait, tagged or {}), len(predictions))
+    return predictions.loc[chosen.arrange(predictions, kept, trait)]
 
 
 def test_an_address_gives_back_the_filter_it_was_made_of():
@@ -60,30 +60,32 @@ def test_old_addresses_are_understood_and_nonsense_is_not():
     )
 
 
-def test_every_condition_must_hold(answers):
+def test_every_condition_must_hold(predictions):
     chosen = Filter(outcome="only fusion wrong", true=("cat",), predicted=("dog",), confidence=(0.5, 1.0), sort="least confident first")
-    rows = chosen_rows(answers, chosen)
-    expected = answers[
-        (answers["label"] == CAT) & (answers["fusion_predicted"] == DOG) & answers["resnet18_correct"] & answers["mobilenet_v2_correct"]
-        & (answers["fusion_confidence"] >= 0.5)
+    rows = chosen_rows(predictions, chosen)
+    expected = predictions[
+        (predictions["label"] == CAT)
+        & (predictions["fusion_predicted"] == DOG)
+        & predictions[["resnet18_correct", "mobilenet_v2_correct"]].all(axis=1)
+        & (predictions["fusion_confidence"] >= 0.5)
     ]  # fmt: skip
     assert len(rows) > 0 and set(rows["index"]) == set(expected["index"])
     assert rows["fusion_confidence"].is_monotonic_increasing
 
 
-def test_a_condition_a_model(answers):
-    rows = chosen_rows(answers, Filter(outcome="everything", says=("resnet18:cat", "mobilenet_v2:dog")))
+def test_a_condition_a_model(predictions):
+    rows = chosen_rows(predictions, Filter(outcome="everything", says=("resnet18:cat", "mobilenet_v2:dog")))
     assert len(rows) and (rows["resnet18_predicted"] == CAT).all() and (rows["mobilenet_v2_predicted"] == DOG).all()
-    rows = chosen_rows(answers, Filter(outcome="everything", says=("resnet18:correct", "fusion:wrong")))
-    assert len(rows) == (answers["resnet18_correct"] & ~answers["fusion_correct"]).sum()
+    rows = chosen_rows(predictions, Filter(outcome="everything", says=("resnet18:correct", "fusion:wrong")))
+    assert len(rows) == (predictions["resnet18_correct"] & ~predictions["fusion_correct"]).sum()
 
 
-def test_conditions_on_seeds_learning_slices_and_tags(answers):
-    n = len(answers)
+def test_conditions_on_seeds_learning_slices_and_tags(predictions):
+    n = len(predictions)
     values = {"seeds": np.arange(n) % 3 / 2, "learned": np.arange(n) % 7, "forgotten": np.arange(n) % 5, "brightness": np.arange(n) % 4}
 
     def some(**choices) -> set[int]:
-        return set(chosen_rows(answers, Filter(outcome="everything", **choices), values.get, {4: {"odd"}, 9: {"odd", "dim"}})["index"])
+        return set(chosen_rows(predictions, Filter(outcome="everything", **choices), values.get, {4: {"odd"}, 9: {"odd", "dim"}})["index"])
 
     def where(kept: np.ndarray) -> set[int]:
         return set(np.flatnonzero(kept))
@@ -94,7 +96,7 @@ def test_conditions_on_seeds_learning_slices_and_tags(answers):
     assert some(forgotten=4) == where(values["forgotten"] == 4)
     assert some(slice=("brightness:0",), forgotten=3) == where((values["brightness"] == 0) & (values["forgotten"] >= 3))
     assert some(tags=("odd",)) == {4, 9} and some(tags=("dim", "none")) == {9}
-    order = chosen_rows(answers, Filter(outcome="everything", sort="most often forgotten first"), values.get)["index"].to_numpy()
+    order = chosen_rows(predictions, Filter(outcome="everything", sort="most often forgotten first"), values.get)["index"].to_numpy()
     assert (np.diff(values["forgotten"][order]) <= 0).all()
 
 
@@ -103,16 +105,16 @@ def test_near_duplicates_are_marked_and_filtered(fake_results, tmp_path, monkeyp
     folder = shutil.copytree(fake_results, tmp_path / "results")
     (folder / "near_duplicates.parquet").unlink(missing_ok=True)
     monkeypatch.setattr(results, "RESULTS", folder)
-    assert not data.load_answers(data.open_run("imagenet-96-seed0"))["duplicated"].any()  # nobody looked for them
+    assert not data.load_predictions(data.open_run("imagenet-96-seed0"))["duplicated"].any()  # nobody looked for them
     results.write_near_duplicates(folder / "near_duplicates.parquet", twins)
-    answers = data.load_answers(data.open_run("imagenet-96-seed0"))
-    assert set(chosen_rows(answers, Filter(outcome="everything", duplicates="near-duplicates only"))["index"]) == {2, 5}
-    rest = chosen_rows(answers, Filter(outcome="everything", duplicates="without near-duplicates"))["index"]
-    assert len(rest) == len(answers) - 2 and not rest.isin([2, 5]).any()
-    table = filters.tidy_table("run", answers, Filter(), answers.index, {})
+    predictions = data.load_predictions(data.open_run("imagenet-96-seed0"))
+    assert set(chosen_rows(predictions, Filter(outcome="everything", duplicates="near-duplicates only"))["index"]) == {2, 5}
+    rest = chosen_rows(predictions, Filter(outcome="everything", duplicates="without near-duplicates"))["index"]
+    assert len(rest) == len(predictions) - 2 and not rest.isin([2, 5]).any()
+    table = filters.tidy_table("run", predictions, Filter(), predictions.index, {})
     assert list(table["test_image"][table["near_duplicate_in_training"]]) == [2, 5]
     (folder / "near_duplicates.parquet").write_bytes(b"no table")
-    assert not data.load_answers(data.open_run("imagenet-96-seed0"))["duplicated"].any()
+    assert not data.load_predictions(data.open_run("imagenet-96-seed0"))["duplicated"].any()
     assert [line for line in data.check_shared() if "near_duplicates.parquet cannot be read" in line]
 
 
@@ -125,35 +127,35 @@ def test_chips_name_each_choice_and_removing_them_all_leaves_everything():
     assert chosen == Filter(model="resnet18", outcome="everything", sort="learned last first", beside="fusion")
 
 
-def test_groups_are_together_the_largest_first_with_a_heading_on_every_page(answers):
-    rows = answers.index[(answers["label"] == CAT) & ~answers["fusion_correct"]]
-    order, headings = filters.group_by_predicted(answers, rows, "fusion", 10)
-    groups = answers.loc[order, "fusion_predicted"]
+def test_groups_are_together_the_largest_first_with_a_heading_on_every_page(predictions):
+    rows = predictions.index[(predictions["label"] == CAT) & ~predictions["fusion_correct"]]
+    order, headings = filters.group_by_predicted(predictions, rows, "fusion", 10)
+    groups = predictions.loc[order, "fusion_predicted"]
     sizes = groups.groupby((groups != groups.shift()).cumsum()).size().tolist()
     assert set(order) == set(rows) and sizes == sorted(sizes, reverse=True) and len(sizes) == groups.nunique()
-    assert headings[int(answers["index"][order[0]])] == f"called dog: {sizes[0]}"
-    assert all(int(answers["index"][order[i]]) in headings for i in range(0, len(order), 10))
+    assert headings[int(predictions["index"][order[0]])] == f"called dog: {sizes[0]}"
+    assert all(int(predictions["index"][order[i]]) in headings for i in range(0, len(order), 10))
 
 
 def menu(app, label: str) -> list[str]:
     return next(box.options for box in (*app.selectbox, *app.multiselect) if box.label == label)
 
 
-def test_menus_count_what_each_choice_would_show(visit, answers):
+def test_menus_count_what_each_choice_would_show(visit, predictions):
     app = visit("errors", true="cat")
-    wrong = answers[~answers["fusion_correct"]]
+    wrong = predictions[~predictions["fusion_correct"]]
     assert f"dog {(wrong['label'] == DOG).sum():,}" in menu(app, "True class")  # whatever class is chosen
     assert f"dog {((wrong['label'] == CAT) & (wrong['fusion_predicted'] == DOG)).sum():,}" in menu(app, "Predicted class")
-    assert f"everything {(answers['label'] == CAT).sum():,}" in menu(app, "Outcome")
+    assert f"everything {(predictions['label'] == CAT).sum():,}" in menu(app, "Outcome")
     counts = [int(option.rsplit(" ", 1)[1].replace(",", "")) for option in menu(app, "Fusion says")]
     assert counts[0] == (wrong["label"] == CAT).sum() == sum(counts[3:])
     assert component(app, "filter_chips")["parts"] == [["outcome", "model wrong", "Fusion wrong"], ["true", "cat", "true class cat"]]
 
 
-def test_the_matrix_counts_what_is_filtered(visit, answers):
+def test_the_matrix_counts_what_is_filtered(visit, predictions):
     app = visit("errors", says_mobilenet_v2="dog", true="cat", predicted="dog")
     matrix = component(app, "small_matrix")
-    kept = answers[answers["mobilenet_v2_predicted"] == DOG]
+    kept = predictions[predictions["mobilenet_v2_predicted"] == DOG]
     wrong = kept[~kept["fusion_correct"]]
     expected = pd.crosstab(wrong["label"], wrong["fusion_predicted"]).reindex(range(10), columns=range(10), fill_value=0)
     assert matrix["counts"] == expected.to_numpy().tolist()
@@ -162,18 +164,18 @@ def test_the_matrix_counts_what_is_filtered(visit, answers):
     assert matrix["chosen"] == [["cat", "dog"]]
 
 
-def test_two_models_side_by_side_each_with_its_own_images(visit, answers):
+def test_two_models_side_by_side_each_with_its_own_images(visit, predictions):
     app = visit("errors", beside="resnet18", true="cat", per_page="200")
     shown = [one.proto for one in app.get("bidi_component") if one.proto.component_name == "image_gallery"]
     assert len(shown) == 2
     for model, one in zip(("fusion", "resnet18"), shown, strict=True):
-        wrong = answers[(answers["label"] == CAT) & ~answers[f"{model}_correct"]]
+        wrong = predictions[(predictions["label"] == CAT) & ~predictions[f"{model}_correct"]]
         assert f'"total": {len(wrong)}' in one.json or f'"total":{len(wrong)}' in one.json
 
 
 def test_seeds_are_offered_where_a_run_has_siblings(visit, fake_results):
     app = visit("errors", seeds="wrong in every seed", per_page="200")
-    wrong = [~data.load_answers(data.open_run(f"imagenet-96-seed{seed}"))["fusion_correct"] for seed in (0, 1)]
+    wrong = [~data.load_predictions(data.open_run(f"imagenet-96-seed{seed}"))["fusion_correct"] for seed in (0, 1)]
     assert component(app, "image_gallery")["total"] == int((wrong[0] & wrong[1]).sum())
     assert "wrong in most seeds first" in menu(app, "Order")
 
@@ -186,11 +188,11 @@ def test_without_the_epochs_file_learning_is_said_to_be_unknown(own_results):
     assert "learned last first" not in menu(app, "Order")
 
 
-def test_the_csv_has_names_and_tidy_columns_of_the_chosen_model(answers):
+def test_the_csv_has_names_and_tidy_columns_of_the_chosen_model(predictions):
     chosen = Filter(model="mobilenet_v2", true=("bird",))
-    rows = chosen_rows(answers, chosen)
+    rows = chosen_rows(predictions, chosen)
     first = int(rows["index"].iloc[0])
-    table = filters.tidy_table("imagenet-96-seed0", answers, chosen, rows.index, {first: {"tags": ["odd", "dim"], "note": "two"}})
+    table = filters.tidy_table("imagenet-96-seed0", predictions, chosen, rows.index, {first: {"tags": ["odd", "dim"], "note": "two"}})
     table = pd.read_csv(io.StringIO(table.to_csv(index=False)))
     assert table["test_image"].tolist() == rows["index"].tolist()
     assert set(table["true_class"]) == {"bird"} and set(table["model"]) == {"MobileNetV2"} and not table["correct"].any()
@@ -201,14 +203,14 @@ def test_the_csv_has_names_and_tidy_columns_of_the_chosen_model(answers):
     assert Filter(tags=("../../etc/x y",)).file_name == "fusion_model-wrong_tags-..-..-etc-x-y"
 
 
-def test_a_weak_slice_shows_exactly_the_errors_it_counts(visit, answers):
+def test_a_weak_slice_shows_exactly_the_errors_it_counts(visit, predictions):
     run = data.open_run("imagenet-96-seed0")
     found = weak_slices.search_slices(run, "fusion", ("class", "brightness", "cluster"))
     for row in found.head(3).itertuples():
         chosen = weak_slices.filter_slice("fusion", row.slice)
         assert component(visit("errors", **chosen.query), "image_gallery")["total"] == row.errors, row.slice
     app = visit("errors", show="weak slices")
-    assert len(app.dataframe) == len(answers.filter(like="_correct").columns) and "surely at least" in app.dataframe[0].value
+    assert len(app.dataframe) == len(predictions.filter(like="_correct").columns) and "surely at least" in app.dataframe[0].value
     assert any("hold for all slices together" in block.value for block in app.caption)
 
 
@@ -227,22 +229,22 @@ def test_nearest_images_are_nearest_in_the_features(visit, fake_results):
     assert {one["index"] for one in shown["images"]} == set(np.argsort(distance)[1:7]) and "features" in shown["title"]
 
 
-def test_curves_of_a_class_agree_with_the_definition(visit, answers):
+def test_curves_of_a_class_agree_with_the_definition(visit, predictions):
     app = visit("errors", show="curves of a class", curve_of="cat")
     areas = app.dataframe[0].value.set_index("class")
     scores = metrics.softmax(data.load_logits(data.open_run("imagenet-96-seed0"), "fusion"))[:, CAT]
-    cats, rest = scores[answers["label"] == CAT], scores[answers["label"] != CAT]
+    cats, rest = scores[predictions["label"] == CAT], scores[predictions["label"] != CAT]
     auc = (np.searchsorted(np.sort(rest), cats, "left") + np.searchsorted(np.sort(rest), cats, "right")).mean() / 2 / len(rest)
     assert areas.loc["cat", "Fusion, ROC area"] == pytest.approx(auc, abs=1e-4)
     assert len(app.get("plotly_chart")) == 2
 
 
-def test_a_threshold_counts_and_shows_what_it_leaves_out(visit, answers):
+def test_a_threshold_counts_and_shows_what_it_leaves_out(visit, predictions):
     app = visit("errors", show="confidence threshold", threshold="0.6")
-    kept = answers["fusion_confidence"] >= 0.6
+    kept = predictions["fusion_confidence"] >= 0.6
     row = app.dataframe[0].value.set_index("model").loc["Fusion"]
     assert row["coverage"] == pytest.approx(kept.mean()) and row["dropped"] == (~kept).sum()
-    assert row["accuracy_of_answered"] == pytest.approx(answers["fusion_correct"][kept].mean())
+    assert row["accuracy_of_covered"] == pytest.approx(predictions["fusion_correct"][kept].mean())
     next(button for button in app.button if "Fusion leaves out" in button.label).click().run()
     assert component(app, "image_gallery")["total"] == (~kept).sum()
 

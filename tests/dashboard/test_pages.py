@@ -95,8 +95,8 @@ def test_hiding_a_model_hides_its_curves(visit):
 
 def test_a_cell_chosen_in_the_url_shows_its_images(visit, fake_results):
     app = visit("confusion", true_class="cat", predicted_class="dog")
-    answers = summaries.per_image(results.load_run(fake_results / "imagenet-96-seed0"))
-    n = int(((answers["label"] == CLASSES.index("cat")) & (answers["fusion_predicted"] == CLASSES.index("dog"))).sum())
+    predictions = summaries.per_image(results.load_run(fake_results / "imagenet-96-seed0"))
+    n = int(((predictions["label"] == CLASSES.index("cat")) & (predictions["fusion_predicted"] == CLASSES.index("dog"))).sum())
     assert any(f"**{n:,}** images of true class **cat**" in block.value for block in app.markdown)
 
 
@@ -115,8 +115,10 @@ def test_confusion_compares_models_of_two_runs(visit, fake_results):
     app = visit("confusion", show="difference", other=other, true="cat", predicted="dog", of=other)
     counts = []
     for name in ("imagenet-96-seed0", "imagenet-96-seed1"):
-        answers = summaries.per_image(results.load_run(fake_results / name))
-        counts.append(int(((answers["label"] == CLASSES.index("cat")) & (answers["fusion_predicted"] == CLASSES.index("dog"))).sum()))
+        predictions = summaries.per_image(results.load_run(fake_results / name))
+        counts.append(
+            int(((predictions["label"] == CLASSES.index("cat")) & (predictions["fusion_predicted"] == CLASSES.index("dog"))).sum())
+        )
     spec = figure(app)
     assert spec["layout"]["title"]["text"].replace("<br>", " ") == "Where does Fusion differ from Fusion of imagenet-96-seed1? (images)"
     cell = spec["data"][-1]["customdata"].index(["cat", "dog", counts[0]])
@@ -151,11 +153,11 @@ def test_a_run_without_robustness_names_the_command(own_results):
 def test_errors_filter_by_what_people_say(made_results, tmp_path, monkeypatch):
     folder = shutil.copytree(made_results, tmp_path / "results")
     monkeypatch.setattr(results, "RESULTS", folder)
-    answers = summaries.per_image(results.load_run(folder / "imagenet-96-seed0"))
+    predictions = summaries.per_image(results.load_run(folder / "imagenet-96-seed0"))
     votes = np.zeros((10_000, 10), int)
-    votes[np.arange(10_000), answers["label"]] = 50
-    unsure = np.flatnonzero(~answers["fusion_correct"])[:7]
-    votes[unsure, (answers["label"].to_numpy()[unsure] + 1) % 10] = 50  # half of the people see another class
+    votes[np.arange(10_000), predictions["label"]] = 50
+    unsure = np.flatnonzero(~predictions["fusion_correct"])[:7]
+    votes[unsure, (predictions["label"].to_numpy()[unsure] + 1) % 10] = 50  # half of the people see another class
     results.write_human_votes(folder / "human_votes.parquet", votes)
     zero = dict.fromkeys(results.LABEL_ERROR_COLUMNS, 0)
     results.write_label_errors(folder / "label_errors.parquet", [zero | {"index": int(i), "votes_neither": 5} for i in unsure[:3]])
@@ -171,8 +173,8 @@ def test_errors_filter_by_what_people_say(made_results, tmp_path, monkeypatch):
 
 def test_errors_filter_by_class_and_model(visit, fake_results):
     app = visit("errors", model="ResNet18", true=["cat", "dog"], outcome="model wrong")
-    answers = summaries.per_image(results.load_run(fake_results / "imagenet-96-seed0"))
-    wanted = answers[answers["label"].isin([3, 5]) & ~answers["resnet18_correct"]]
+    predictions = summaries.per_image(results.load_run(fake_results / "imagenet-96-seed0"))
+    wanted = predictions[predictions["label"].isin([3, 5]) & ~predictions["resnet18_correct"]]
     assert any(f"**{len(wanted):,}** of 10,000" in block.value for block in app.markdown)
 
 

@@ -83,8 +83,8 @@ def test_the_report_asks_for_nothing_outside(page, read):
 
 
 def test_every_image_says_what_it_shows(read, run):
-    answers = summaries.per_image(run)
-    wrong = answers[~answers["fusion_correct"]].nlargest(1, "fusion_loss").iloc[0]
+    predictions = summaries.per_image(run)
+    wrong = predictions[~predictions["fusion_correct"]].nlargest(1, "fusion_loss").iloc[0]
     words = f"true {CLASSES[wrong['label']]}, predicted {CLASSES[wrong['fusion_predicted']]}, {wrong['fusion_confidence']:.2f}"
     assert read.alts[0] == words
     assert len(read.alts) == 3 * report.IMAGES and all(read.alts)
@@ -98,9 +98,9 @@ def test_the_charts_come_in_light_and_dark_and_hold_the_predictions(page, read, 
     assert {light["layout"]["paper_bgcolor"] for light, _ in charts} == {"#ffffff"}
     assert {dark["layout"]["paper_bgcolor"] for _, dark in charts} == {"#12171a"}
     (cells,) = (light["data"][-1]["customdata"] for light, _ in charts if "does Fusion take" in light["layout"]["title"]["text"])
-    answers = summaries.per_image(run)
+    predictions = summaries.per_image(run)
     for true, predicted, n in cells:
-        mine = (answers["label"] == CLASSES.index(true)) & (answers["fusion_predicted"] == CLASSES.index(predicted))
+        mine = (predictions["label"] == CLASSES.index(true)) & (predictions["fusion_predicted"] == CLASSES.index(predicted))
         assert n == mine.sum()
 
 
@@ -133,7 +133,7 @@ def test_a_run_without_all_models_still_has_a_report(tmp_path, made_results, mod
     headline = write_headline(run, [])
     read = Reader(report.build_report(run, images, headline, find_findings(run)))
     text = " ".join(read.texts)
-    assert headline.sentence in text and "Only the first 300 of 10,000 test images were answered." in text
+    assert headline.sentence in text and "Only the first 300 of 10,000 test images were predicted." in text
 
 
 def test_limits_name_the_seeds_and_start_weights(run, findings):
@@ -188,9 +188,9 @@ def test_the_answer_is_one_big_number_that_the_finding_gave(visit, findings):
 
 
 def test_the_slide_of_classes_counts_what_fusion_rescued_and_broke(visit, run, findings):
-    answers, against = summaries.per_image(run), next(one.against for one in findings if one.id == "accuracy-better")
-    rescued = (answers["fusion_correct"] & ~answers[f"{against}_correct"]).sum()
-    broken = (~answers["fusion_correct"] & answers[f"{against}_correct"]).sum()
+    predictions, against = summaries.per_image(run), next(one.against for one in findings if one.id == "accuracy-better")
+    rescued = (predictions["fusion_correct"] & ~predictions[f"{against}_correct"]).sum()
+    broken = (~predictions["fusion_correct"] & predictions[f"{against}_correct"]).sum()
     said = read_deck(visit("present"))["classes"]["said"]
     assert f"<b>{rescued:,}</b>" in said and f"<b>{broken:,}</b>" in said and f"<b>{rescued - broken:+,} images</b>" in said
 

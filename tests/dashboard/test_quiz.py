@@ -12,23 +12,27 @@ from dashboard.components.quiz import IMAGES, draw_images
 
 
 @pytest.fixture
-def answers() -> pd.DataFrame:
+def predictions() -> pd.DataFrame:
     random = np.random.default_rng(0)
     columns = {f"{model}_correct": random.random(400) < 0.8 for model in ("resnet18", "mobilenet_v2", "fusion")}
     return pd.DataFrame({"label": np.arange(400) % 10, **columns})
 
 
-def test_a_mixed_draw_is_half_wrong_and_a_seed_repeats_it(answers):
-    drawn = draw_images(answers, "mixed", [], "resnet18", 3)
-    assert len(drawn) == len(set(drawn)) == IMAGES and answers["resnet18_correct"][drawn].sum() == IMAGES // 2
-    assert list(drawn) == list(draw_images(answers, "mixed", [], "resnet18", 3)) != list(draw_images(answers, "mixed", [], "resnet18", 4))
+def test_a_mixed_draw_is_half_wrong_and_a_seed_repeats_it(predictions):
+    drawn = draw_images(predictions, "mixed", [], "resnet18", 3)
+    assert len(drawn) == len(set(drawn)) == IMAGES and predictions["resnet18_correct"][drawn].sum() == IMAGES // 2
+    assert (
+        list(drawn)
+        == list(draw_images(predictions, "mixed", [], "resnet18", 3))
+        != list(draw_images(predictions, "mixed", [], "resnet18", 4))
+    )
 
 
 @pytest.mark.parametrize(("difficulty", "least", "most"), [("easy", 3, 3), ("hard", 0, 2), ("all models wrong", 0, 0)])
-def test_difficulty_is_how_many_models_are_correct(answers, difficulty, least, most):
-    drawn = draw_images(answers, difficulty, ["cat", "dog"], "fusion", 1)
-    correct = answers.loc[drawn, [c for c in answers if c.endswith("_correct")]].sum(axis=1)
-    assert len(drawn) and correct.between(least, most).all() and set(answers["label"][drawn]) <= {3, 5}
+def test_difficulty_is_how_many_models_are_correct(predictions, difficulty, least, most):
+    drawn = draw_images(predictions, difficulty, ["cat", "dog"], "fusion", 1)
+    correct = predictions.loc[drawn, [c for c in predictions if c.endswith("_correct")]].sum(axis=1)
+    assert len(drawn) and correct.between(least, most).all() and set(predictions["label"][drawn]) <= {3, 5}
 
 
 def test_the_page_hands_the_browser_the_truth_the_predictions_and_the_votes(visit, made_results):

@@ -1,4 +1,4 @@
-"""Rescued and broken, Embedding: transitions by hand, figures that say what the data say, pages that show exactly the chosen images."""
+"""Fixed and broken, Embedding: transitions by hand, figures that say what the data say, pages that show exactly the chosen images."""
 
 import base64
 import json
@@ -60,14 +60,14 @@ def test_net_gains_agree_with_accuracies_and_their_intervals_with_the_normal_app
 
 @pytest.mark.parametrize("before", [["resnet18"], ["resnet18", "mobilenet_v2"], ["ensemble"]])
 def test_every_flow_holds_the_images_its_name_says(fake_results, before):
-    answers = data.load_transitions(data.open_run(RUN), before)
-    assert set(answers["flow"]) == set(selection.name_flows(before))
-    for flow, rows in answers.groupby("flow"):
+    predictions = data.load_transitions(data.open_run(RUN), before)
+    assert set(predictions["flow"]) == set(selection.name_flows(before))
+    for flow, rows in predictions.groupby("flow"):
         state, end = flow.split(", fusion ")
-        assert (rows["fusion_correct"] == (end == "right")).all()
+        assert (rows["fusion_correct"] == (end == "correct")).all()
         for model in before:
-            right = {"both right": True, "both wrong": False}.get(state, state in (f"{model} right", f"only {model} right"))
-            assert (rows[f"{model}_correct"] == right).all(), flow
+            correct = {"both correct": True, "both wrong": False}.get(state, state in (f"{model} correct", f"only {model} correct"))
+            assert (rows[f"{model}_correct"] == correct).all(), flow
 
 
 def test_chosen_images_survive_the_url_and_nonsense_is_refused():
@@ -84,14 +84,14 @@ def test_chosen_images_survive_the_url_and_nonsense_is_refused():
 
 def test_tiles_name_count_and_report_their_flow():
     counts, flows = np.array([[80, 3], [6, 2], [5, 1], [1, 2]]), selection.name_flows(list(BASELINES))
-    states = ["both right", "only ResNet18 right", "only MobileNetV2 right", "both wrong"]
-    right, wrong = figures.transition_figure(counts, states, flows, {"both wrong, fusion right"}, ("baselines", "Fusion"), "?").data
-    words = [text.split("<br>")[1] for bar in (right, wrong) for text in bar.text]
-    assert words == ["stay right", *["rescued"] * 3, *["broken"] * 3, "stay wrong"]
-    assert [text.split("</b>")[0] for text in right.text] == ["<b>80", "<b>6", "<b>5", "<b>1"]
-    assert right.text[1].endswith("<br>75.0 %") and wrong.hovertext[3] == "both wrong, Fusion wrong: 2 images, 2.00% of all"
-    assert [name for pair in zip(right.customdata, wrong.customdata, strict=True) for (name,) in pair] == flows
-    assert (list(right.marker.line.width), list(wrong.marker.line.width)) == ([0, 0, 0, 3], [0, 0, 0, 0])
+    states = ["both correct", "only ResNet18 correct", "only MobileNetV2 correct", "both wrong"]
+    correct, wrong = figures.transition_figure(counts, states, flows, {"both wrong, fusion correct"}, ("baselines", "Fusion"), "?").data
+    words = [text.split("<br>")[1] for bar in (correct, wrong) for text in bar.text]
+    assert words == ["stay correct", *["fixed"] * 3, *["broken"] * 3, "stay wrong"]
+    assert [text.split("</b>")[0] for text in correct.text] == ["<b>80", "<b>6", "<b>5", "<b>1"]
+    assert correct.text[1].endswith("<br>75.0 %") and wrong.hovertext[3] == "both wrong, Fusion wrong: 2 images, 2.00% of all"
+    assert [name for pair in zip(correct.customdata, wrong.customdata, strict=True) for (name,) in pair] == flows
+    assert (list(correct.marker.line.width), list(wrong.marker.line.width)) == ([0, 0, 0, 3], [0, 0, 0, 0])
 
 
 def test_classes_are_sorted_by_net_and_bars_report_class_and_kind():
@@ -128,8 +128,8 @@ def test_the_map_colours_by_prediction_or_correctness(points):
     figure = figures.embedding_figure(points, "?", "predicted class", [], None)
     assert traces(figure) == {("cat", "circle"): [0, 1], ("dog", "circle"): [3, 4], ("airplane", "x"): [5], ("dog", "x"): [2]}
     assert {trace.name for trace in figure.data if trace.showlegend is not False} == {"cat", "dog", "airplane"}
-    figure = figures.embedding_figure(points, "?", "right or wrong", [], None)
-    assert traces(figure) == {("right", "circle"): [0, 1, 3, 4], ("wrong", "x"): [2, 5]}
+    figure = figures.embedding_figure(points, "?", "correct or wrong", [], None)
+    assert traces(figure) == {("correct", "circle"): [0, 1, 3, 4], ("wrong", "x"): [2, 5]}
 
 
 def test_the_map_brightens_the_chosen_and_rings_the_image(points):
@@ -153,22 +153,22 @@ def test_class_colours_stand_out_on_both_themes_and_differ():
 
 
 def test_a_flow_shows_exactly_its_images(visit, fake_results):
-    flow = "only mobilenet_v2 right, fusion wrong"
-    app = visit("rescued", flow=flow, per_page="200")
-    answers = summaries.per_image(results.load_run(fake_results / RUN))
-    expected = answers[~answers["resnet18_correct"] & answers["mobilenet_v2_correct"] & ~answers["fusion_correct"]]
+    flow = "only mobilenet_v2 correct, fusion wrong"
+    app = visit("rescued", flow=flow.replace("correct", "right"), per_page="200")  # as addresses of earlier versions have it
+    predictions = summaries.per_image(results.load_run(fake_results / RUN))
+    expected = predictions[~predictions["resnet18_correct"] & predictions["mobilenet_v2_correct"] & ~predictions["fusion_correct"]]
     assert 0 < len(expected) <= 200
     assert gallery(app) == expected.sort_values("fusion_confidence", ascending=False, kind="stable")["index"].tolist()
-    assert f"**only MobileNetV2 right, Fusion wrong**: **{len(expected):,}** of 10,000" in said(app)
+    assert f"**only MobileNetV2 correct, Fusion wrong**: **{len(expected):,}** of 10,000" in said(app)
 
 
 def test_a_reference_a_class_and_a_kind_combine(visit, fake_results):
     app = visit("rescued", reference="ensemble", flow="rescued", true=["cat"], per_page="200")
-    answers = summaries.per_image(results.load_run(fake_results / RUN))
-    expected = answers[~answers["ensemble_correct"] & answers["fusion_correct"]]
-    net = int(answers["fusion_correct"].sum() - answers["ensemble_correct"].sum())
+    predictions = summaries.per_image(results.load_run(fake_results / RUN))
+    expected = predictions[~predictions["ensemble_correct"] & predictions["fusion_correct"]]
+    net = int(predictions["fusion_correct"].sum() - predictions["ensemble_correct"].sum())
     assert set(gallery(app)) == set(expected["index"][expected["label"] == CLASSES.index("cat")])
-    assert f"**rescued {len(expected):,}** images that Ensemble got wrong" in said(app)
+    assert f"**fixed {len(expected):,}** images that Ensemble got wrong" in said(app)
     assert f"**{net:+,}** on balance" in said(app)
 
 
@@ -177,7 +177,7 @@ def test_a_lonely_model_says_what_is_missing_and_two_are_compared(tmp_path, monk
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     assert "train the rest with `scripts/train.py --resume`" in visit("rescued").info[0].value
     make_run(tmp_path, "half", n_test=60, models=BASELINES)
-    assert said(visit("rescued", run="half")).startswith("Ensemble **rescued")
+    assert said(visit("rescued", run="half")).startswith("Ensemble **fixed")
 
 
 def test_two_runs_are_compared_image_by_image(visit, fake_results):
@@ -187,14 +187,14 @@ def test_two_runs_are_compared_image_by_image(visit, fake_results):
     here, there = (summaries.per_image(results.load_run(fake_results / name)) for name in (RUN, "imagenet-96-seed1"))
     broken = here[there["resnet18_correct"] & ~here["fusion_correct"]]
     rescued = int((~there["resnet18_correct"] & here["fusion_correct"]).sum())
-    assert f"Fusion **rescued {rescued:,}** images that ResNet18 of imagenet-96-seed1 got wrong and **broke {len(broken):,}**" in said(app)
+    assert f"Fusion **fixed {rescued:,}** images that ResNet18 of imagenet-96-seed1 got wrong and **broke {len(broken):,}**" in said(app)
     order = there.loc[broken.index].sort_values("resnet18_confidence", ascending=False, kind="stable")
     assert gallery(app) == order["index"].tolist()[:200]
     first = component(app, "image_gallery")["items"][0]
     assert first["caption"][1] == f"→ {CLASSES[order['resnet18_predicted'].iloc[0]]}" and order["resnet18_correct"].all()
     app = visit("rescued", after="mobilenet_v2", reference="imagenet-96-seed1/mobilenet_v2")
     fixed = ~there["mobilenet_v2_correct"] & here["mobilenet_v2_correct"]
-    assert f"MobileNetV2 **rescued {fixed.sum():,}** images that MobileNetV2 of imagenet-96-seed1 got wrong" in said(app)
+    assert f"MobileNetV2 **fixed {fixed.sum():,}** images that MobileNetV2 of imagenet-96-seed1 got wrong" in said(app)
 
 
 def test_a_run_that_cannot_be_compared_is_named(visit, tmp_path, monkeypatch):
@@ -220,7 +220,7 @@ def test_the_same_images_open_on_the_errors_page(visit):
     assert f"**{shown}** of 10,000 test images" in said(errors)
 
 
-@pytest.mark.parametrize("parameters", [{"flow": "x"}, {"flow": "ensemble right, fusion wrong"}, {"reference": "<b>"}, {"true": "vgg"}])
+@pytest.mark.parametrize("parameters", [{"flow": "x"}, {"flow": "ensemble correct, fusion wrong"}, {"reference": "<b>"}, {"true": "vgg"}])
 def test_rescued_falls_back_on_nonsense(visit, parameters):
     app = visit("rescued", **parameters)
     assert not app.error
@@ -229,11 +229,11 @@ def test_rescued_falls_back_on_nonsense(visit, parameters):
 
 def test_chosen_images_are_shown_by_loss_on_any_models_map(visit, fake_results):
     indices = list(range(0, 10_000, 30))
-    answers = summaries.per_image(results.load_run(fake_results / RUN)).iloc[indices]
+    predictions = summaries.per_image(results.load_run(fake_results / RUN)).iloc[indices]
     for model in ("fusion", "resnet18"):
         app = visit("embedding", model=theme.label(model), chosen=selection.pack_images(indices, 10_000))
-        assert gallery(app) == answers.sort_values(f"{model}_loss", ascending=False, kind="stable")["index"].tolist()[:200]
-        assert f"**{len(indices)}** images chosen (3.34%), {int((~answers[f'{model}_correct']).sum())} wrong" in said(app)
+        assert gallery(app) == predictions.sort_values(f"{model}_loss", ascending=False, kind="stable")["index"].tolist()[:200]
+        assert f"**{len(indices)}** images chosen (3.34%), {int((~predictions[f'{model}_correct']).sum())} wrong" in said(app)
 
 
 def test_clearing_leaves_no_image_chosen(visit):
@@ -244,10 +244,10 @@ def test_clearing_leaves_no_image_chosen(visit):
 
 
 def test_the_map_holds_every_image_and_rings_the_one_of_the_link(visit, fake_results):
-    app = visit("embedding", image="7", mouse="click", colour="right or wrong")
+    app = visit("embedding", image="7", mouse="click", colour="right or wrong")  # as well
     spec = json.loads(app.get("plotly_chart")[0].proto.spec)
     xy = results.load_embedding(results.load_run(fake_results / RUN), "fusion")
-    assert [trace["name"] for trace in spec["data"][:-1]] == ["right", "wrong"]
+    assert [trace["name"] for trace in spec["data"][:-1]] == ["correct", "wrong"]
     assert sum(len(trace["text"]) for trace in spec["data"][:-1]) == 10_000
     assert spec["data"][-1]["x"] == [pytest.approx(xy["x"][7])]
     assert spec["layout"]["dragmode"] == "pan"

@@ -21,7 +21,7 @@ def image_gallery(
     headings: dict[int, str] | None = None,
     turn: Callable[[], None] = lambda: None,
 ) -> None:
-    """Thumbnails of answers; a click, or Enter, opens the lightbox (components.image_detail), which steps through them.
+    """Thumbnails of predictions; a click, or Enter, opens the lightbox (components.image_detail), which steps through them.
 
     `place`: page, pages, images a page, and images in all; by default these rows are all. `headings`: index -> text above that image.
     `turn` is called when the lightbox leaves the page, with the page it goes to as `turned`.
@@ -36,7 +36,7 @@ def image_gallery(
         items.append(
             {
                 "index": index,
-                "alt": selection.say_answer(label, predicted, confidence),
+                "alt": selection.say_prediction(label, predicted, confidence),
                 "caption": [CLASSES[label], f"→ {CLASSES[predicted]}", f"{confidence:.2f}" + " ⚑" * doubted + " ≈" * twin],
                 "heading": (headings or {}).get(index),
             }
@@ -53,14 +53,14 @@ def image_gallery(
 
 
 def paged_gallery(
-    answers: pd.DataFrame,
+    predictions: pd.DataFrame,
     chosen: pd.Index,
     model: str,
     key: str = "gallery",
     headings: dict[int, str] | None = None,
     page_key: str = "page",
 ) -> None:
-    """A gallery of the `chosen` answers, a page of them, with the choice of page (`page_key` in the URL) and of its size."""
+    """A gallery of the `chosen` predictions, a page of them, with the choice of page (`page_key` in the URL) and of its size."""
     size = st.session_state.get("per_page", 100)
     pages = max(1, -(-len(chosen) // size))
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -73,4 +73,4 @@ def paged_gallery(
     def turn() -> None:
         st.session_state[page_key] = min(max(int(st.session_state[key].turned), 1), pages)
 
-    image_gallery(answers.loc[chosen[(page - 1) * size : page * size]], model, key, (page, pages, size, len(chosen)), headings, turn)
+    image_gallery(predictions.loc[chosen[(page - 1) * size : page * size]], model, key, (page, pages, size, len(chosen)), headings, turn)

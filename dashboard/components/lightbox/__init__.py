@@ -20,7 +20,7 @@ ASSETS = {kind: (Path(__file__).parent / f"lightbox.{kind}").read_text(encoding=
 
 
 @st.fragment
-def image_detail(run: Run, answers: pd.DataFrame, models: list[str] | None = None) -> None:
+def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None = None) -> None:
     """A box for the number of an image (`image` in the URL); where there is one, the lightbox shows it.
 
     The browser asks for an image and its neighbours, then, once the visitor stays, for where the models look.
@@ -31,11 +31,11 @@ def image_detail(run: Run, answers: pd.DataFrame, models: list[str] | None = Non
         st.session_state["lightbox_asked"] = st.session_state["lightbox"].asked
         st.session_state["image"] = st.session_state["lightbox"].asked["index"]
 
-    last = len(answers) - 1
+    last = len(predictions) - 1
     index = address.pick_number("Open image number", 0, last, key="image", placeholder=f"0–{last}", width=150)
     address.leave_to_browser("image")
     wanted = [i for i in (index, *asked["ahead"]) if i is not None]
-    details = [describe_image(run, answers, int(i), models or run.models) for i in wanted]
+    details = [describe_image(run, predictions, int(i), models or run.models) for i in wanted]
     if index is not None:
         address.link("attributions", "Why? See its attributions", image=index)
         if asked["look"]:
@@ -50,9 +50,9 @@ def image_detail(run: Run, answers: pd.DataFrame, models: list[str] | None = Non
     address.write()
 
 
-def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str]) -> dict:
+def describe_image(run: Run, predictions: pd.DataFrame, index: int, models: list[str]) -> dict:
     """All the lightbox shows of a test image but where the models look."""
-    row = answers.iloc[index]
+    row = predictions.iloc[index]
     people, nearest, twins = "", [], []
     try:
         twins = traits.describe_duplicates(index)
@@ -71,7 +71,7 @@ def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str
     return {
         "index": index,
         "uri": thumbnails.image_uri(index),
-        "alt": selection.describe_answer(row, run.models[-1]),
+        "alt": selection.describe_prediction(row, run.models[-1]),
         "true": CLASSES[row["label"]],
         "marks": ["⚑ label doubted by people"] * bool(row["relabelled"]) + twins,
         "people": people,
@@ -85,7 +85,7 @@ def describe_image(run: Run, answers: pd.DataFrame, index: int, models: list[str
         "nearest": {
             "title": near,
             "images": [
-                {"index": int(i), "uri": thumbnails.image_uri(i), "alt": selection.describe_answer(answers.iloc[i], run.models[-1])}
+                {"index": int(i), "uri": thumbnails.image_uri(i), "alt": selection.describe_prediction(predictions.iloc[i], run.models[-1])}
                 for i in nearest
             ],
         },

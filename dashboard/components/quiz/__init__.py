@@ -22,14 +22,14 @@ ROUNDS = {  # difficulty -> which rows of the predictions, by whether each train
 }
 
 
-def draw_images(answers: pd.DataFrame, difficulty: str, true: list[str], model: str, seed: int) -> np.ndarray:
+def draw_images(predictions: pd.DataFrame, difficulty: str, true: list[str], model: str, seed: int) -> np.ndarray:
     """Positions of at most IMAGES rows in a random order. Mixed: as many that `model` predicts correctly as wrongly."""
     random = np.random.default_rng(seed)
-    fits = answers["label"].isin([CLASSES.index(name) for name in true or CLASSES]).to_numpy()
+    fits = predictions["label"].isin([CLASSES.index(name) for name in true or CLASSES]).to_numpy()
     if difficulty != "mixed":
-        fits = fits & ROUNDS[difficulty](answers[selection.correct_columns(answers)].to_numpy())
+        fits = fits & ROUNDS[difficulty](predictions[selection.correct_columns(predictions)].to_numpy())
         return random.permutation(np.flatnonzero(fits))[:IMAGES]
-    correct = answers[f"{model}_correct"].to_numpy()
+    correct = predictions[f"{model}_correct"].to_numpy()
     halves = [random.permutation(np.flatnonzero(fits & half)) for half in (correct, ~correct)]
     most = min(IMAGES // 2, *map(len, halves))
     return random.permutation(np.concatenate([half[:most] for half in halves]))
@@ -37,11 +37,11 @@ def draw_images(answers: pd.DataFrame, difficulty: str, true: list[str], model: 
 
 def play_quiz(run: Run, chosen: np.ndarray, asked: str | None, name: str) -> None:
     """The game on the images `chosen`; `asked`: the model whose predictions are voted on, None to pick the class. `name` starts it anew."""
-    answers, votes, items = data.load_answers(run), None, []
+    predictions, votes, items = data.load_predictions(run), None, []
     with section():
         votes = data.load_human_votes()
     for position in chosen:
-        row = answers.iloc[position]
+        row = predictions.iloc[position]
         models = {
             model: {
                 "label": theme.label(model), "predicted": int(row[f"{model}_predicted"]), "confidence": float(row[f"{model}_confidence"]),

@@ -32,7 +32,7 @@ def share_images(key: str, title: str, caption: str, rows: pd.DataFrame, model: 
     images = [
         {
             "uri": thumbnails.image_uri(row["index"]),
-            "alt": selection.describe_answer(row, model),
+            "alt": selection.describe_prediction(row, model),
             "text": f"{CLASSES[row['label']]} → {CLASSES[row[f'{model}_predicted']]}",
         }
         for _, row in rows.head(IMAGES).iterrows()
