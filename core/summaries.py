@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from core import metrics, results
-from core.config import BASELINES, CLASSES, ENSEMBLE, ORACLE
+from core.config import BASELINES, CLASSES, ENSEMBLE, ORACLE, UserError
 from core.results import Run
 from core.robustness import group_conditions, list_conditions
 
@@ -84,6 +84,28 @@ def _sum_up_training(run: Run, model: str) -> dict[str, float]:
         "training_minutes": history["time_seconds"].sum() / 60,
         "images_per_second": history["images_per_second"][history["phase"] == "finetune"].median(),
     }
+
+
+def class_curves(run: Run, model: str) -> pd.DataFrame:
+    """A row an epoch (epoch), a column a class: the share of its validation images predicted correctly. Raises MissingFile, UserError."""
+    labels = results.load_predictions(run, model, "val").labels
+    correct = _pick_val(run, model, "epoch_correct.csv", results.load_epoch_correct(run, model))
+    table = pd.DataFrame([metrics.class_accuracy(labels, one) for one in correct], columns=CLASSES)
+    table.insert(0, "epoch", np.arange(1, len(table) + 1))
+    return table
+
+
+def epoch_confusions(run: Run, model: str) -> np.ndarray:
+    """The confusion matrix of the validation images after each epoch: counts (epochs, C, C). Raises MissingFile, UserError."""
+    labels = results.load_predictions(run, model, "val").labels
+    predicted = _pick_val(run, model, "epoch_predicted.csv", results.load_epoch_predicted(run, model))
+    return np.stack([metrics.confusion(labels, one) for one in predicted])
+
+
+def _pick_val(run: Run, model: str, name: str, splits: dict[str, np.ndarray]) -> np.ndarray:
+    if "val" not in splits:
+        raise UserError(f"{run.path / model / name} holds no validation images: run {results.rebuild_command(run.path)}")
+    return splits["val"]
 
 
 def calibration(run: Run) -> pd.DataFrame:

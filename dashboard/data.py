@@ -186,6 +186,18 @@ def load_histories(run: Run) -> dict[str, pd.DataFrame]:
     return {model: results.load_history(run, model) for model in run.models}
 
 
+@st.cache_data(show_spinner=False, max_entries=100, hash_funcs=BY_STAMP)
+def load_class_curves(run: Run, model: str) -> pd.DataFrame:
+    """core.summaries.class_curves. Raises MissingFile, UserError."""
+    return summaries.class_curves(run, model)
+
+
+@st.cache_data(show_spinner=False, max_entries=100, hash_funcs=BY_STAMP)
+def load_epoch_confusions(run: Run, model: str) -> np.ndarray:
+    """core.summaries.epoch_confusions. Raises MissingFile, UserError."""
+    return summaries.epoch_confusions(run, model)
+
+
 @st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=BY_STAMP)
 def load_all_logits(run: Run) -> dict[str, np.ndarray]:
     """Logits (N, 10) of each model, and of the ensemble, on the test images."""

@@ -1,10 +1,13 @@
 """Training curves: what happened in every epoch, for every model and, where there are several, every seed."""
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from core import results
-from dashboard import address, components, data, figures
+from core.config import CLASSES
+from core.results import MissingFile
+from dashboard import address, components, data, figures, theme
 
 run, models = st.session_state["current"]
 models = [m for m in models if m in run.models] or run.models
@@ -31,3 +34,37 @@ for pair in (("loss", "accuracy"), ("learning rate", "speed")):
             shown = {models[-1]: histories[models[-1]]} if quantity == "learning rate" else histories
             figure = figures.training_figure(shown, quantity, run.recipe.frozen_epochs, smoothing, log)
             components.show_figure(figure, quantity.replace(" ", "_"), captions[quantity], table)
+
+st.subheader("Class by class")
+model = address.pick(st.segmented_control, "Model", models, key="model", default=models[-1], names=theme.label, wrap=True)
+
+
+def show_curves() -> None:
+    curves = data.load_class_curves(run, model)
+    figure = figures.class_curves_figure(curves, f"Which classes does {theme.label(model)} learn late?")
+    caption = f"Of each class's images among the {results.split_size(run, 'val'):,} validation images, after every epoch."
+    components.show_figure(figure, "class_curves", caption, curves)
+
+
+@st.fragment
+def show_matrix(matrices: np.ndarray) -> None:
+    last = len(matrices)
+    epoch = address.pick(st.select_slider, "After epoch", range(1, last + 1), key="epoch", default=last) if last > 1 else 1
+    figure = figures.epoch_confusion_figure(matrices, epoch, theme.label(model), theme.STYLES[model].color, components.surface())
+    cells = pd.MultiIndex.from_product([range(1, last + 1), CLASSES, CLASSES], names=["epoch", "true", "predicted"])
+    table = pd.DataFrame({"images": matrices.ravel()}, cells).reset_index()
+    components.show_figure(figure, "epoch_confusion", "Colour grades the errors, on one scale for all epochs.", table)
+    address.write()
+
+
+curves, matrix = st.columns(2)
+with curves, components.section():
+    try:
+        show_curves()
+    except MissingFile:
+        st.info("How the classes were learned is not known: this run kept no predictions of its epochs.")
+with matrix, components.section():
+    try:
+        show_matrix(data.load_epoch_confusions(run, model))
+    except MissingFile:
+        st.info("What was taken for what after each epoch is not known: this run kept no predicted classes of its epochs.")

@@ -192,3 +192,12 @@ def test_on_a_telephone_the_sidebar_closes_when_another_page_opens(page):
     page.get_by_role("link", name="Confusion").click()
     expect(page.locator("h1").first).to_have_text("Confusion")
     expect(page.get_by_test_id("stSidebar")).to_have_attribute("data-collapsed", "true")
+
+
+def test_the_confusion_matrix_plays_its_epochs_up_to_the_chosen_one(page):
+    open_view(page, "training?epoch=3")
+    title = page.locator(".st-key-epoch_confusion .gtitle")
+    expect(title).to_contain_text("epoch 3?")
+    page.locator(".st-key-epoch_confusion").get_by_text("Play from epoch 1").click()
+    for epoch in (1, 2, 3):
+        expect(title).to_contain_text(f"epoch {epoch}?")

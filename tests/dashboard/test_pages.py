@@ -19,6 +19,7 @@ from core import results, summaries
 from core.config import CLASSES, ROOT
 from dashboard import data
 from tests.dashboard.conftest import component, open_page
+from tests.fake_run import make_run
 
 
 def figure(app: AppTest, position: int = 0) -> dict:
@@ -288,3 +289,32 @@ def test_a_foreign_page_is_refused_without_asking_another_host():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_classes_are_followed_over_epochs(visit, fake_results):
+    """Each class's curve ends at its recall on validation; the matrix is that of the epoch in the address."""
+    app = visit("training", model="resnet18", epoch="2")
+    run = results.load_run(fake_results / "imagenet-96-seed0")
+    labels, correct = results.load_predictions(run, "resnet18", "val").labels, results.load_epoch_correct(run, "resnet18")["val"]
+    curves = {trace["name"]: values(trace["y"]) for trace in figure(app, 4)["data"]}
+    assert list(curves) == list(CLASSES)
+    for i, name in enumerate(CLASSES):
+        np.testing.assert_allclose(curves[name], 100 * correct[:, labels == i].mean(axis=1))
+    spec = figure(app, 5)
+    assert "after epoch 2?" in spec["layout"]["title"]["text"].replace("<br>", " ")
+    predicted = results.load_epoch_predicted(run, "resnet18")["val"][1]
+    cells = {(true, wrong): n for true, wrong, n in spec["data"][-1]["customdata"]}
+    assert cells["cat", "dog"] == ((labels == 3) & (predicted == 5)).sum() > 0
+    assert sum(cells.values()) == len(labels)
+
+
+def test_epochs_without_a_record_cost_their_chart_and_a_line(visit, tmp_path, monkeypatch):
+    run = make_run(tmp_path, "run", n_test=60, models=("fusion",))
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    assert len(visit("training").get("plotly_chart")) == 6
+    (run / "fusion" / "epoch_predicted.csv").unlink()
+    app = visit("training")
+    assert len(app.get("plotly_chart")) == 5 and "kept no predicted classes of its epochs" in app.info[0].value
+    (run / "fusion" / "epoch_correct.csv").unlink()
+    app = visit("training")
+    assert len(app.get("plotly_chart")) == 4 and "kept no predictions of its epochs" in app.info[0].value and not app.error

@@ -18,7 +18,8 @@ export default function ({ data, parentElement }) {
 }
 
 function findChart(key) {
-  return document.querySelector(`.st-key-${CSS.escape(key)} .js-plotly-plot`)
+  const { data, layout } = document.querySelector(`.st-key-${CSS.escape(key)} .js-plotly-plot`)
+  return { data, layout: { ...layout, updatemenus: undefined } } // a button to press is nothing to print
 }
 
 function wrap(text, width) {
