@@ -9,7 +9,7 @@ from dashboard.components.gallery import image_gallery, paged_gallery
 from dashboard.components.glossary import explain_words
 from dashboard.components.lightbox import image_detail
 from dashboard.components.matrix import small_matrix
-from dashboard.components.picture import pick_picture, picture_html
+from dashboard.components.picture import pick_picture
 from dashboard.components.quiz import ROUNDS, draw_images, play_quiz
 from dashboard.components.section import section
 from dashboard.components.share import share_images
@@ -40,7 +40,6 @@ __all__ = [
     "pick_one",
     "pick_picture",
     "pick_run",
-    "picture_html",
     "play_quiz",
     "require_weights",
     "say_blank_maps",

@@ -21,8 +21,6 @@ components.require_weights(run)
 with st.expander("Choose the images to step through, or your own"):
     order = components.choose_images(run, predictions)[1]
     mine = components.pick_picture()
-    if mine:
-        st.html(components.picture_html(*mine))
 
 
 def step(by: int) -> None:
@@ -55,7 +53,7 @@ if mine is None and index is None:
     st.info("Choose an image by its number, or widen the filter above.")
     st.stop()
 
-image = mine[0].seen if mine else data.load_images().decode(index)
+image = mine.seen if mine else data.load_images().decode(index)
 true = None if mine else int(predictions["label"].iloc[index])
 logits = inference.predict_image(run, image)[0] if mine else {m: data.load_logits(run, m)[index] for m in run.models}
 predicted = {m: int(logits[m].argmax()) for m in models}

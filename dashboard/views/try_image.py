@@ -6,9 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from core.config import CLASSES
-from core.images import decode_picture
 from core.metrics import softmax
-from dashboard import address, components, data, figures, inference, theme
+from dashboard import address, components, data, diagram, figures, inference, theme
 
 run, _ = st.session_state["current"]
 
@@ -32,16 +31,14 @@ with left:
     if mine is None and index is None:
         st.info("Upload an image, take one, or choose a test image, to see what each model makes of it.")
         st.stop()
-    picture, crop = mine or (decode_picture(images.png[index]), None)
+    seen = images.decode(index) if mine is None else mine.seen
     true = None if mine else int(images.labels[index])
-    st.html(components.picture_html(picture, crop))
-    if mine:
-        st.caption("The marked square is cut out and shrunk to the size of the images the models were trained on.")
-    else:
+    if mine is None:
+        st.html(diagram.maps_html([(seen, "As the models see it: 32×32 pixels")]))
         st.markdown(f"True class: **{CLASSES[true]}**")
         address.link("attributions", "Why? See its attributions", image=index)
 
-logits, seconds = inference.predict_image(run, picture.seen)
+logits, seconds = inference.predict_image(run, seen)
 with right:
     probabilities = {model: softmax(values[None])[0] for model, values in logits.items()}
     predicted = {model: CLASSES[values.argmax()] for model, values in probabilities.items()}

@@ -1,12 +1,13 @@
 """A visitor's own image: why one is refused stands on the page; and who leaves long work does not keep the next visitor waiting."""
 
+import base64
 import io
 import re
 import time
 from collections.abc import Iterator
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageStat
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import serve
@@ -60,12 +61,50 @@ def test_why_an_upload_is_refused_can_be_read(tab, name, data, reason):
     assert box["width"] > 100 and box["height"] > 10
 
 
-def test_the_part_that_is_seen_is_marked(tab):
+def halves() -> bytes:
+    """A picture of 120×60 pixels, its left half black and its right half white."""
+    picture = Image.new("RGB", (120, 60))
+    picture.paste((255, 255, 255), (60, 0, 120, 60))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def brightness(page: Page) -> float:
+    """Of what the models see, 0 to 255."""
+    source = page.locator("img.seen").get_attribute("src")
+    return ImageStat.Stat(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))).mean[0]
+
+
+def test_a_square_is_dragged_drawn_and_moved_by_keys(tab):
+    """And what the models see is what is in it."""
     tab.goto("/try_image")
-    upload(tab, "mine.png", png((90, 60)))
-    whole, crop = (tab.locator(f".mine .{name}").bounding_box() for name in ("whole", "crop"))
-    assert crop["width"] == pytest.approx(crop["height"], abs=2) and crop["height"] == pytest.approx(whole["height"], abs=2)
-    assert crop["x"] - whole["x"] == pytest.approx((whole["width"] - crop["width"]) / 2, abs=2)
+    upload(tab, "mine.png", halves())
+    square, whole = tab.locator(".crop"), tab.locator(".whole").bounding_box()
+    box = square.bounding_box()  # at first the middle of the picture
+    assert box["width"] == pytest.approx(box["height"], abs=2) and box["height"] == pytest.approx(whole["height"], abs=2)
+    assert box["x"] - whole["x"] == pytest.approx((whole["width"] - box["width"]) / 2, abs=2)
+    assert brightness(tab) == pytest.approx(127, abs=5)
+
+    def drag(start: tuple[float, float], end: tuple[float, float]) -> dict:
+        for act, (x, y) in ((tab.mouse.down, start), (tab.mouse.up, end)):
+            tab.mouse.move(whole["x"] + x * whole["width"], whole["y"] + y * whole["height"], steps=4)
+            act()
+        settle(tab)
+        return square.bounding_box()
+
+    box = drag((0.5, 0.5), (0.1, 0.5))
+    assert box["x"] == pytest.approx(whole["x"], abs=2) and brightness(tab) < 5
+    box = drag((0.6, 0.1), (0.7, 0.3))  # outside it: a new square between two points
+    assert box["width"] == pytest.approx(whole["width"] / 10, abs=3) and box["x"] == pytest.approx(whole["x"] + 0.6 * whole["width"], abs=3)
+    assert brightness(tab) > 250
+    square.focus()
+    for _ in range(40):
+        tab.keyboard.press("ArrowLeft")
+    tab.keyboard.press("+")
+    expect(tab.locator("img.seen")).not_to_have_attribute("src", tab.locator("img.seen").get_attribute("src"))
+    moved = square.bounding_box()
+    assert moved["x"] < box["x"] - 0.3 * whole["width"] and moved["width"] > box["width"] and brightness(tab) < 5
 
 
 def test_who_leaves_the_checks_keeps_nobody_waiting(tab, weighted):

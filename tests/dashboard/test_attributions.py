@@ -15,8 +15,9 @@ from PIL import Image
 
 from core import results, summaries
 from core.config import BASELINES, CLASSES, TRIO
+from core.images import Crop
 from dashboard import diagram, inference, selection, theme
-from tests.dashboard.conftest import open_page
+from tests.dashboard.conftest import component, open_page
 
 
 def html(app) -> str:
@@ -164,11 +165,12 @@ def test_the_part_that_is_cropped_is_explained(visit_tiny):
     app = visit_tiny("attributions", methods=["saliency"], models=["fusion"])
     app.get("file_uploader")[0].upload("mine.png", png(halves), "image/png").run()
     seen = {}
-    for x in (0, 100):
-        next(slider for slider in app.slider if slider.key == "crop_x").set_value(x).run()
-        pixels = re.search(r'class="seen" src="data:image/png;base64,([^"]+)"', html(app))[1]
+    for x in (0, 1):
+        app.session_state["crop"] = app.file_uploader[0].value.file_id, Crop(x=x)
+        app.run()
+        pixels = component(app, "crop_picker")["seen"].split(",")[1]
         seen[x] = np.asarray(Image.open(io.BytesIO(base64.b64decode(pixels)))).mean()
-    assert not app.exception and seen[0] < 5 and seen[100] > 195
+    assert not app.exception and seen[0] < 5 and seen[1] > 195
 
 
 def test_previous_goes_to_the_last_from_outside_the_filter(visit_tiny, predictions):

@@ -1,5 +1,6 @@
 """Try an image: the page's answers are the model's own, hostile uploads get one line, missing weights name their remedy."""
 
+import base64
 import io
 import re
 import shutil
@@ -13,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from core import results
 from core.config import CLASSES, ROOT, TRIO, Recipe
 from dashboard import inference
+from tests.dashboard.conftest import component
 
 
 @pytest.fixture
@@ -60,8 +62,9 @@ def test_an_upload_is_shown_as_it_came_and_as_the_models_see_it(open_page):
     app = open_page()
     app.file_uploader[0].set_value([("photo.png", png(np.full((60, 90, 3), 200, np.uint8)), "image/png")]).run()
     assert not app.exception
-    html = " ".join(block.proto.body for block in app.get("html"))
-    assert "As it came: 90×60 pixels" in html and "As the models see it: 32×32 pixels" in html
+    sent = component(app, "crop_picker")
+    assert sent["label"] == "As it came: 90×60 pixels" and sent["box"] == [15, 0, 75, 60]
+    assert Image.open(io.BytesIO(base64.b64decode(sent["seen"].split(",")[1]))).size == (32, 32)
     assert len(app.get("plotly_chart")) == 1
     assert not any("True class" in block.value for block in app.markdown)
 

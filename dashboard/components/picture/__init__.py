@@ -1,0 +1,53 @@
+"""A visitor's own picture: from a file or the camera, why it was refused, and the square of it that is cropped: a custom component."""
+
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from core.config import UserError
+from core.images import MAX_BYTES, MAX_PIXELS, MIDDLE, Crop, Picture, decode_picture, pixels_uri
+
+HERE = Path(__file__).parent
+ASSETS = {kind: (HERE / f"picture.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
+SMALLEST = 0.1  # side of the square, of the picture's shorter one
+
+
+def pick_picture() -> Picture | None:
+    """The visitor's picture, the part that is seen cropped; None where there is none, or it is refused, which is said."""
+    camera = st.segmented_control("Your own image", ["From a file", "From the camera"], default="From a file", required=True, key="source")
+    limits = f"PNG, JPEG or WebP, at most {MAX_BYTES // 2**20} MB and {MAX_PIXELS // 10**6} megapixels"
+    if camera == "From the camera":
+        file = st.camera_input("Your own image", label_visibility="collapsed", key="camera")
+    else:
+        types = ["png", "jpg", "jpeg", "webp"]
+        file = st.file_uploader(limits, types, max_upload_size=MAX_BYTES // 2**20, key="upload")
+    # What the browser itself refuses, for its size or kind, it says to screen readers alone: here it stands below the file's name.
+    st.html(HERE / "upload.css")
+    if file is None:
+        return None
+    of_file, crop = st.session_state.get("crop", ("", MIDDLE))
+    crop = crop if of_file == file.file_id else MIDDLE
+    try:
+        picture = decode_picture(file.getvalue(), crop)
+    except UserError as error:
+        st.error(str(error))
+        return None
+
+    def move() -> None:
+        side, x, y = (float(share) for share in st.session_state["crop_picker"].moved)
+        st.session_state["crop"] = file.file_id, Crop(min(max(side, SMALLEST), 1), min(max(x, 0), 1), min(max(y, 0), 1))
+
+    (width, height), shown = picture.size, picture.shown
+    picker = st.components.v2.component("crop_picker", **ASSETS)
+    picker(
+        key="crop_picker",
+        data={
+            **{"uri": pixels_uri(np.asarray(shown)), "width": shown.width, "height": shown.height, "box": crop.box(*shown.size)},
+            "smallest": SMALLEST * min(shown.size),
+            "label": f"As it came: {width:,}×{height:,} pixels{', its first frame' * picture.animated}",
+            "seen": pixels_uri(picture.seen),
+        },
+        on_moved_change=move,
+    )
+    return picture
