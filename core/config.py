@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,7 +97,7 @@ class Recipe:
     lr_backbone: float = 5e-4
     weight_decay: float = 0.05  # not on biases and norms
     label_smoothing: float = 0.1
-    warmup_fraction: float = 0.05  # of all steps; the backbones warm up over as many when they thaw
+    warmup_fraction: float = 0.05  # of all steps; the backbones warm up over as many when they are unfrozen
     clip_norm: float = 1.0
     crop_padding: int = 4  # pixels of the 32x32 source
     jitter: float = 0.2  # brightness, contrast and saturation factors are drawn from 1 ± jitter
@@ -133,7 +133,7 @@ class Recipe:
         return self.name.partition("-")[2] or str(self.image_size)
 
     @classmethod
-    def from_dict(cls, settings: dict) -> "Recipe":
+    def from_dict(cls, settings: dict[str, Any]) -> "Recipe":
         """Rebuild a recipe from run.json; settings newer than it take their defaults. Raises UserError on unknown ones."""
         if not isinstance(settings, dict):
             raise UserError("the recipe is not an object")

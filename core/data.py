@@ -46,6 +46,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Cifar10:
+    """All of CIFAR-10, on one device."""
+
     train: Split  # 45,000
     val: Split  # 5,000: 500 a class, cut from torchvision's training split
     test: Split  # 10,000

@@ -3,6 +3,7 @@
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ def embed(components: np.ndarray) -> np.ndarray:
     return TSNE(init="pca", random_state=0, n_jobs=-1).fit_transform(components)
 
 
-def load_checkpoint_model(checkpoint: dict) -> Classifier:
+def load_checkpoint_model(checkpoint: dict[str, Any]) -> Classifier:
     """The model of a checkpoint read by train.load_checkpoint, its parameters rounded to float16 as they are shipped.
 
     So predictions are those of the shipped weights; unrounded, 0.14 % of a MobileNetV2's test predictions were others.
@@ -151,7 +152,7 @@ def write_features(folder: Path, model: Classifier, index: np.ndarray, features:
     return components
 
 
-def write_model(folder: Path, checkpoint: dict, data: Cifar10, world: World) -> dict[str, float]:
+def write_model(folder: Path, checkpoint: dict[str, Any], data: Cifar10, world: World) -> dict[str, float]:
     """Write one model's folder by the results contract; return its parameters, MACs and latency for run.json."""
     recipe, name = Recipe.from_dict(checkpoint["run"]["recipe"]), checkpoint["model_name"]
     model = load_checkpoint_model(checkpoint).to(world.device)
@@ -267,13 +268,13 @@ def measure_robustness(
         corrupted = torch.from_numpy(corrupt_images(images[index], index, corruption, severity)).permute(0, 3, 1, 2).to(world.device)
         logits = {name: predict(model, corrupted, image_size, world)[0].cpu().numpy() for name, model in models.items()}
         if set(BASELINES) <= set(logits):
-            logits["ensemble"] = ensemble_logits(*(logits[name] for name in BASELINES))
+            logits[ENSEMBLE] = ensemble_logits(*(logits[name] for name in BASELINES))
         for name, values in logits.items():
             correct.setdefault(name, []).append(values.argmax(axis=1) == labels[index])
     return {name: np.stack(rows) for name, rows in correct.items()}
 
 
-def write_results(run: Path, checkpoints: list[dict], data: Cifar10, world: World) -> None:
+def write_results(run: Path, checkpoints: list[dict[str, Any]], data: Cifar10, world: World) -> None:
     """Write all models' folders and run.json aside, then publish them as `run`. Raises UserError."""
     staged = run.with_name(f".{run.name}.partial")
     if world.is_main:

@@ -14,8 +14,6 @@ MAX_BYTES = 5 * 2**20
 MAX_PIXELS = 25_000_000  # 300 MB while transparency is composited
 SHOWN = 512  # pixels a side, at most, of the picture to show
 SIZE = 32  # pixels a side of what a model sees
-
-
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # of PNG: what they hold may unpack to anything, and is no pixel
 TURNS = {  # EXIF orientation -> what makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,

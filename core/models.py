@@ -136,12 +136,12 @@ def find_start_weights(source: str, backbones: Iterable[str]) -> dict[str, Path]
     return paths
 
 
-def describe_start_weights(source: str, models: Iterable[str] = TRIO) -> dict:
+def describe_start_weights(source: str, models: Iterable[str] = TRIO) -> dict[str, dict[str, str | None]]:
     """For run.json: the weights of each backbone of `models` by name, file and sha256."""
     backbones = dict.fromkeys(backbone for model in models for backbone in MODELS[model].backbones)
     if source == "none":
         return {name: {"name": "random", "file": None, "sha256": None} for name in backbones}
-    described = {}
+    described: dict[str, dict[str, str | None]] = {}
     for name, path in find_start_weights(source, backbones).items():
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         default = "torchvision IMAGENET1K_V1" if source == "imagenet" else f"state dict {path.name}"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +140,7 @@ def describe_commit(folder: Path) -> str:
         return "unknown: not a git checkout" if "not a git repository" in told else f"unknown: git says {told!r}"
 
 
-def describe_environment(world: World) -> dict:
+def describe_environment(world: World) -> dict[str, Any]:
     """What a result depends on besides recipe and seed: commit, versions, device, processes."""
     if world.device.type == "cuda":
         device = torch.cuda.get_device_name(world.device)

@@ -33,6 +33,7 @@ WORKERS = min(16, os.cpu_count() or 1)  # of a DataLoader
 PREFETCH = 2  # batches a worker keeps ready; torch's default
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
+Examples = Dataset[tuple[torch.Tensor, int]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def real_batches(data: Cifar10, recipe: Recipe) -> Batches:
             yield to_input(images, recipe.image_size), labels
 
 
-def loader_batches(dataset: Dataset, recipe: Recipe, device: torch.device, memory_format: torch.memory_format) -> Batches:
+def loader_batches(dataset: Examples, recipe: Recipe, device: torch.device, memory_format: torch.memory_format) -> Batches:
     """A DataLoader over `dataset`, epoch after epoch."""
     pinned = device.type == "cuda"
     while True:
@@ -61,7 +62,7 @@ def loader_batches(dataset: Dataset, recipe: Recipe, device: torch.device, memor
             yield images.to(device, non_blocking=True, memory_format=memory_format), labels.to(device, non_blocking=True)
 
 
-def usual_dataset(folder: Path | None, recipe: Recipe) -> Dataset:
+def usual_dataset(folder: Path | None, recipe: Recipe) -> Examples:
     """What most scripts do: PIL images transformed one by one."""
     dataset = open_cifar10(folder)
     dataset.transform = transforms.Compose(
@@ -77,7 +78,7 @@ def usual_dataset(folder: Path | None, recipe: Recipe) -> Dataset:
     return dataset
 
 
-def reference_dataset(folder: Path | None, recipe: Recipe) -> Dataset:
+def reference_dataset(folder: Path | None, recipe: Recipe) -> Examples:
     """As torchvision's reference scripts do today: transforms.v2 on uint8 tensors."""
     dataset = open_cifar10(folder)
     dataset.transform = v2.Compose(

@@ -46,7 +46,7 @@ def per_model(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
         scores = metrics.per_class(label, images[f"{model}_predicted"].to_numpy(), len(CLASSES))
         seen = scores["support"] > 0  # a small run may lack a class
         worst = int(np.where(seen, scores["recall"], np.inf).argmin())
-        row = {"model": model, "correct": int(images[f"{model}_correct"].sum()), "macro_f1": scores["f1"][seen].mean()}
+        row = _measure_accuracy(model, images[f"{model}_correct"]) | {"macro_f1": scores["f1"][seen].mean()}
         row |= {"worst_class": CLASSES[worst], "worst_recall": scores["recall"][worst]}
         row["val_accuracy"] = (val_logits[model].argmax(axis=1) == val_labels).mean()
         if model in run.models:
@@ -55,24 +55,14 @@ def per_model(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
     if rows[-1]["model"] == ENSEMBLE:
         costs = [run.record["models"][model] for model in BASELINES]
         rows[-1] |= {key: sum(cost[key] for cost in costs) for key in COSTS if all(key in cost for cost in costs)}
-        rows.append({"model": ORACLE, "correct": int(images[[f"{model}_correct" for model in BASELINES]].any(axis=1).sum())})
-    columns = (
-        "model",
-        "correct",
-        "macro_f1",
-        "worst_class",
-        "worst_recall",
-        *COSTS,
-        "val_accuracy",
-        "training_minutes",
-        "images_per_second",
-    )
-    summary = pd.DataFrame(rows, columns=columns)
-    summary.insert(1, "accuracy", summary["correct"] / len(images))
-    intervals = [metrics.wilson_interval(count, len(images)) for count in summary.pop("correct")]
-    summary.insert(2, "low", [low for low, _ in intervals])
-    summary.insert(3, "high", [high for _, high in intervals])
-    return summary
+        rows.append(_measure_accuracy(ORACLE, images[[f"{model}_correct" for model in BASELINES]].any(axis=1)))
+    columns = ["model", "accuracy", "low", "high", "macro_f1", "worst_class", "worst_recall", *COSTS, *TRAINING]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _measure_accuracy(model: str, correct: pd.Series) -> dict[str, str | float]:
+    low, high = metrics.wilson_interval(int(correct.sum()), len(correct))
+    return {"model": model, "accuracy": correct.mean(), "low": low, "high": high}
 
 
 def _sum_up_training(run: Run, model: str) -> dict[str, float]:

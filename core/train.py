@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,11 +34,11 @@ SAVE_EVERY = 600  # seconds between checkpoints within an epoch
 
 def learning_rates(step: int, steps_per_epoch: int, recipe: Recipe) -> tuple[float, float]:
     """Rates of head and backbones at a step: one cosine to zero over all steps, each group warmed up when it starts."""
-    total, thaw = steps_per_epoch * recipe.epochs, steps_per_epoch * recipe.frozen_epochs
+    total, unfreeze = steps_per_epoch * recipe.epochs, steps_per_epoch * recipe.frozen_epochs
     warmup = max(1, round(recipe.warmup_fraction * total))
     cosine = (1 + math.cos(math.pi * step / total)) / 2
     head = recipe.lr_head * cosine * min(1, (step + 1) / warmup)
-    backbone = recipe.lr_backbone * cosine * min(1, (step - thaw + 1) / warmup) if step >= thaw else 0.0
+    backbone = recipe.lr_backbone * cosine * min(1, (step - unfreeze + 1) / warmup) if step >= unfreeze else 0.0
     return head, backbone
 
 
@@ -155,7 +156,9 @@ def reestimate_batchnorm(model: Classifier, split: Split, recipe: Recipe, seed: 
         norm.momentum = momentum
 
 
-def describe_run(recipe: Recipe, seed: int, start_weights: str, data: Cifar10, world: World, models: Iterable[str] = TRIO) -> dict:
+def describe_run(
+    recipe: Recipe, seed: int, start_weights: str, data: Cifar10, world: World, models: Iterable[str] = TRIO
+) -> dict[str, Any]:
     """run.json's content, but for the models' costs."""
     return {
         "recipe": asdict(recipe),
@@ -167,7 +170,7 @@ def describe_run(recipe: Recipe, seed: int, start_weights: str, data: Cifar10, w
     }
 
 
-def load_checkpoint(path: Path) -> dict:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU. Raises UserError."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -180,7 +183,7 @@ def load_checkpoint(path: Path) -> dict:
     return checkpoint
 
 
-def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run: dict, world: World, path: Path) -> None:
+def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run: dict[str, Any], world: World, path: Path) -> None:
     """Train one model to the end of its recipe, leaving its checkpoint at `path` and going on from one that is there.
 
     `run` is describe_run's record: it decides the seed and identifies the checkpoint. Raises UserError if that is of another run.

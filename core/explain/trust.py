@@ -81,7 +81,7 @@ def measure_infidelity(
         def paint(kept: torch.Tensor, p: torch.Tensor = p, w: torch.Tensor = w) -> torch.Tensor:
             return score(baseline(p) + kept * (p - baseline(p)), w.expand(len(kept), -1))
 
-        def measure(explanation: torch.Tensor, paint: Callable = paint) -> float:
+        def measure(explanation: torch.Tensor, paint: Callable[[torch.Tensor], torch.Tensor] = paint) -> float:
             """In squared logits; what is perturbed is the share of each pixel that is kept."""
             generator = torch.Generator().manual_seed(seed)
 

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ MARGIN = 0.005  # of accuracy: less than the share of test labels that are wrong
 SEEDS_TESTED = 3
 
 
-def compare_pairs(evidence: Evidence) -> dict[str, dict]:
+def compare_pairs(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Fusion against each of PAIRS: difference, interval, p (Holm), and the images that only one predicts correctly."""
     fusion = evidence.correct("fusion")
     p = metrics.holm(np.array([metrics.mcnemar(fusion, evidence.correct(other)) for other in PAIRS]))
@@ -48,6 +49,7 @@ def compare_pairs(evidence: Evidence) -> dict[str, dict]:
 
 
 def compare_accuracy(evidence: Evidence, other: str) -> Result:
+    """On the test images, which speak of the weights at hand."""
     pair = evidence.once(compare_pairs)[other]
     share = {model: evidence.correct(model).mean() for model in ("fusion", other)}
     verdict = judge(pair["difference"], pair["p"])
@@ -114,13 +116,14 @@ def seed_accuracies(runs: list[Run]) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=4096)
-def measure_accuracy(path: Path, _stamp: tuple) -> dict[str, float]:
+def measure_accuracy(path: Path, _stamp: tuple[tuple[int, int, int], ...]) -> dict[str, float]:
     """Of one run, measured again when its stamp says that predictions changed: there may be hundreds of seeds. Raises UserError."""
     _, labels, logits = results.load_logits(results.load_run(path))
     return {model: float((values.argmax(axis=1) == labels).mean()) for model, values in logits.items()}
 
 
 def load_seeds(evidence: Evidence) -> pd.DataFrame:
+    """seed_accuracies of the run's seeds, for Evidence.once."""
     return seed_accuracies(evidence.seeds)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from core import metrics, results
-from core.config import BASELINES
+from core.config import BASELINES, UserError
 from core.findings.evidence import Evidence
 from core.findings.finding import (
     CONTRADICTED,
@@ -28,8 +28,6 @@ HEADS = Need(tuple(f"fusion/branch_{branch}.parquet" for branch in BASELINES), "
 
 def load_ablated(evidence: Evidence) -> dict[str, np.ndarray]:
     """Correctness (N,) of the fusion with one branch's features replaced by their training mean. Raises UserError."""
-    from core.config import UserError
-
     branches = results.load_attributions(evidence.run, "fusion").branches
     if not branches:
         run = results.quote(evidence.run.path)

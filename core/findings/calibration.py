@@ -36,6 +36,7 @@ def measure_confidence(evidence: Evidence) -> dict[str, Confidence]:
 
 
 def compare_calibration(evidence: Evidence, other: str) -> Result:
+    """Calibration errors as trained, in 15 bins; a bin's share of images that is correct against its mean confidence."""
     measured = evidence.once(measure_confidence)
     fusion, baseline = measured["fusion"], measured[other]
     difference, interval = metrics.calibration_error_difference(fusion.as_trained, baseline.as_trained)

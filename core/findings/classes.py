@@ -11,6 +11,7 @@ SEVERAL = 3  # classes
 
 
 def compare_classes(evidence: Evidence, other: str) -> Result:
+    """Recall of each class; better on several means SEVERAL or more, and worse on none."""
     fusion, correct = evidence.correct("fusion"), evidence.correct(other)
     table = metrics.class_differences(evidence.labels, fusion, correct)
     certain = table["p_holm"] < ALPHA
@@ -49,6 +50,7 @@ def compare_classes(evidence: Evidence, other: str) -> Result:
 
 
 def compare_worst_class(evidence: Evidence, other: str) -> Result:
+    """The lowest recall of each, which may be of different classes."""
     fusion, correct = evidence.correct("fusion"), evidence.correct(other)
     difference, interval = metrics.worst_class_difference(evidence.labels, fusion, correct)
     accuracy = {one: metrics.class_accuracy(evidence.labels, evidence.correct(one)) for one in ("fusion", other)}

@@ -25,7 +25,7 @@ class Evidence:
     logits: dict[str, np.ndarray]  # (N, 10) a model, the ensemble included
     val_labels: np.ndarray
     val_logits: dict[str, np.ndarray]
-    _kept: dict[Callable, Any] = field(default_factory=dict)
+    _kept: dict[Callable[["Evidence"], Any], Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, run: Run, runs: Sequence[Run] = ()) -> "Evidence":
@@ -39,6 +39,7 @@ class Evidence:
         return self.logits[model].argmax(axis=1) == self.labels
 
     def val_correct(self, model: str) -> np.ndarray:
+        """(V,) bool, of the validation images."""
         return self.val_logits[model].argmax(axis=1) == self.val_labels
 
     @cached_property

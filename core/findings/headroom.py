@@ -9,6 +9,7 @@ from core.findings.finding import Result, choose, judge_interval, name, percent
 
 
 def measure_headroom(evidence: Evidence, better: str) -> Result:
+    """Fusion's gain over the better baseline, as a share of the oracle's: 1 is all there is, below 0 is a loss. Raises UserError."""
     outcomes = [evidence.correct(one) for one in ("fusion", better, evidence.other)]
     counts = metrics.count_outcomes(*outcomes)  # (fusion, better, other)
 

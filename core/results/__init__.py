@@ -50,7 +50,7 @@ from core.results.run import (
     split_size,
     write_run,
 )
-from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LABEL_ERROR_COLUMNS, LOGITS, PREDICTION_COLUMNS, RUN_KEYS, read_table
+from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LABEL_ERROR_COLUMNS, LOGITS, RUN_KEYS, read_table
 from core.results.staging import publish
 from core.results.tables import (
     Predictions,

@@ -1,16 +1,15 @@
 """What lies in a model's folder as arrays: weights.safetensors and attributions.npz. Each write stands beside its read."""
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
 from core.config import CLASSES, UserError
-from core.results.files import LARGEST, MissingFile, command, say_why, write_whole
+from core.results.files import LARGEST, MissingFile, command, read_arrays, say_why, write_whole
 from core.results.run import Run, rebuild_command, split_size
 
 
@@ -42,7 +41,7 @@ class Attributions:
     minus: np.ndarray  # (N,) int64, the class whose logit is subtracted; -1 where none is
     maps: dict[str, dict[str, np.ndarray]]  # {method: {part: (N, 32, 32) float32}}
     branches: dict[str, dict[str, np.ndarray]]  # {"contribution": {branch: (M,)}, "ablated": {branch: logits (M, 10)}}, or empty
-    record: dict  # image_size, and each method's parameters
+    record: dict[str, Any]  # image_size, and each method's parameters
 
 
 def write_attributions(
@@ -50,7 +49,7 @@ def write_attributions(
     rows: dict[str, np.ndarray],
     maps: dict[str, dict[str, np.ndarray]],
     branches: dict[str, dict[str, np.ndarray]],
-    record: dict,
+    record: dict[str, Any],
 ) -> None:
     """attributions.npz: the arrays of Attributions, its maps as float16."""
     arrays = {**rows, "record": np.array(json.dumps(record))}
@@ -73,10 +72,7 @@ def load_attributions(run: Run, model: str) -> Attributions:
     path = run.path / model / "attributions.npz"
     repair = command("explain.py", run.path, "--model", model, "--errors", *(["--branches"] if model == "fusion" else []))
     try:
-        with path.open("rb") as whole, np.load(whole) as file:
-            if sum(part.file_size for part in file.zip.infolist()) > LARGEST:
-                raise ValueError("it unpacks to more than any selection of images needs")
-            arrays = dict(file)
+        arrays = read_arrays(path, LARGEST)
         index, target, minus = (_as_integers(name, arrays.pop(name)) for name in ("index", "target", "minus"))
         record = json.loads(str(arrays.pop("record")))
         if not isinstance(record, dict):
@@ -87,7 +83,7 @@ def load_attributions(run: Run, model: str) -> Attributions:
             found[kind].setdefault(name, {})[part] = values.astype(np.float32)
     except FileNotFoundError as error:
         raise MissingFile(f"{path} cannot be read ({say_why(error)}): run {repair}") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({say_why(error)}): run {repair}") from None
     total = split_size(run, "test")
     shapes = {"contribution": (total,), "ablated": (total, len(CLASSES))}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError
 
 from core.config import ROOT, UserError
@@ -80,6 +81,19 @@ def stamp_file(path: Path) -> tuple[int, int, int]:
     except OSError:
         return 0, 0, 0
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def read_arrays(path: Path, largest: int) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file that unpacks to at most `largest` bytes. Raises OSError, ValueError."""
+    try:
+        with path.open("rb") as whole, np.load(whole) as file:
+            if sum(part.file_size for part in file.zip.infolist()) > largest:
+                raise ValueError(f"it unpacks to more than {largest >> 20} MiB")
+            return dict(file)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy raises many kinds on damaged files
+        raise ValueError(say_why(error)) from None
 
 
 def say_why(error: Exception) -> str:

@@ -1,21 +1,20 @@
 """Anyone's logits as a run: from a table or NumPy file of a model that was trained elsewhere."""
 
 import shutil
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from core.config import BACKBONES, CLASSES, Recipe, UserError
-from core.results.files import LARGEST_TABLE, say_why
+from core.results.files import LARGEST_TABLE, read_arrays, say_why
 from core.results.images import load_test_images
 from core.results.run import IMPORTED, SPLIT_SIZES, write_run
 from core.results.schema import LOGITS, read_table
 from core.results.staging import publish
-from core.results.tables import write_history, write_predictions
+from core.results.tables import Rows, write_history, write_predictions
 
-Splits = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # as write_predictions takes them
+Splits = dict[str, Rows]
 ARRAYS = ("val", "val_index", "val_label", "test")
 HINT = "--help says what such a file holds"
 
@@ -42,11 +41,8 @@ def _read_arrays(path: Path, test_labels: np.ndarray) -> Splits:
     try:
         if path.stat().st_size > LARGEST_TABLE:
             raise ValueError("it is too large to hold logits")
-        with path.open("rb") as whole, np.load(whole) as file:
-            if sum(part.file_size for part in file.zip.infolist()) > LARGEST_TABLE:
-                raise ValueError("it unpacks to more than logits need")
-            arrays = dict(file)
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path, LARGEST_TABLE)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({say_why(error)}): {HINT}") from None
     missing = [name for name in ARRAYS if name not in arrays]
     if missing:

@@ -68,7 +68,7 @@ def load_human_votes(results: Path = RESULTS) -> np.ndarray:
     return counts
 
 
-def write_label_errors(path: Path, rows: list[dict]) -> None:
+def write_label_errors(path: Path, rows: list[dict[str, int]]) -> None:
     """label_errors.parquet from dicts with LABEL_ERROR_COLUMNS: a row a doubted test image."""
     write_table(path, pd.DataFrame(rows, columns=LABEL_ERROR_COLUMNS).sort_values("index"), "label_errors.parquet")
 

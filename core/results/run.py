@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from core.config import BASELINES, MODELS, Recipe, UserError
 from core.results.files import LARGEST, RESULTS, MissingFile, command, read_text, stamp_file, write_text
@@ -22,7 +23,7 @@ class Run:
     """A run's folder, its record, and the models it holds."""
 
     path: Path
-    record: dict
+    record: dict[str, Any]  # run.json
 
     @property
     def name(self) -> str:
@@ -58,7 +59,7 @@ def split_size(run: Run, split: str) -> int:
 # --- the record ------------------------------------------------------------------------------------------------------
 
 
-def write_run(path: Path, record: dict) -> None:
+def write_run(path: Path, record: dict[str, Any]) -> None:
     """run.json from a dict with RUN_KEYS. Raises UserError."""
     write_text(path, json.dumps(record, indent=2) + "\n")
 
@@ -78,7 +79,7 @@ def check_files(run: Path) -> None:
             raise UserError(f"{path} is larger than {LARGEST >> 20} MiB, which no file of a run is: run {rebuild_command(run)}")
 
 
-def check_same_run(path: Path, found: dict, run: dict) -> None:
+def check_same_run(path: Path, found: dict[str, Any], run: dict[str, Any]) -> None:
     """Raise UserError unless the record `found` in the file `path` is of the same run as the record `run`."""
     for key in IDENTITY:
         one, other = found[key], run[key]
@@ -122,7 +123,7 @@ def _hash_file(path: Path, _stamp: tuple[int, int, int]) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def find_starts(run: Run) -> dict[str, dict | None]:
+def find_starts(run: Run) -> dict[str, dict[str, Any] | None]:
     """What the two networks that are fused started from; a control's start weights make no run another."""
     return {model: run.record["start_weights"].get(model) for model in BASELINES}
 
@@ -130,7 +131,7 @@ def find_starts(run: Run) -> dict[str, dict | None]:
 def find_related(run: Run, runs: Iterable[Run]) -> list[Run]:
     """Those of `runs` that claims on `run` may speak of: its seeds, itself and its copies included, with branch losses and without."""
 
-    def settings(one: Run) -> tuple[Recipe, dict]:
+    def settings(one: Run) -> tuple[Recipe, dict[str, Any]]:
         return replace(one.recipe, name="", branch_loss=0.0), find_starts(one)
 
     wanted = settings(run)

@@ -45,7 +45,6 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
 }
 OPTIONAL_COLUMNS = {"image_size", *COMPONENTS[1:]}
 HISTORY_COLUMNS = tuple(name for name in TABLES["history.csv"] if name not in OPTIONAL_COLUMNS)
-PREDICTION_COLUMNS = tuple(TABLES["predictions.parquet"])
 LABEL_ERROR_COLUMNS = tuple(TABLES["label_errors.parquet"])
 
 
@@ -152,7 +151,7 @@ JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", t
 NAMES_OF_TYPES = {"integer": "a whole number", "number": "a number, 0 to 1e9", "boolean": "true or false", "string": "text", "null": "null"}
 
 
-def _describe_setting(kind: Any) -> dict:
+def _describe_setting(kind: Any) -> dict[str, Any]:
     """The JSON schema of one of Recipe's type hints."""
     if any(getattr(one, "__origin__", None) is tuple for one in (kind, *get_args(kind))):
         return {"type": ["array", "null"], "items": POSITIVE, "description": "a list of whole numbers or null"}
@@ -216,7 +215,7 @@ Validator = jsonschema.validators.extend(
 )
 
 
-def read_record(path: Path, repair: str) -> dict:
+def read_record(path: Path, repair: str) -> dict[str, Any]:
     """Read run.json and check every field; start weights that it does not tell are "unknown". Raises MissingFile, UserError."""
 
     def parse_number(word: str) -> float:

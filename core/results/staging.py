@@ -5,6 +5,7 @@ import shutil
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def publish(staged: Path, run: Path) -> list[str]:
     return lines + [f"removed, since they were of other weights: {', '.join(files)}; again with: {how}" for how, files in removed.items()]
 
 
-def _merge_records(run: Path, record: dict) -> tuple[dict, list[str]]:
+def _merge_records(run: Path, record: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The record of `run` with the staged models' added, and a line where its own was damaged. Raises UserError if it is of another run."""
     try:
         existing = load_run(run).record

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from core import metrics
-from core.config import BASELINES, CLASSES, UserError
+from core.config import BASELINES, CLASSES, ENSEMBLE, UserError
 from core.results.files import command, stamp_file
 from core.results.run import Run, rebuild_command, split_size
 from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LOGITS, read_table, write_table
@@ -29,7 +30,7 @@ def repair_command(run: Run, name: str) -> str:
 # --- history.csv -----------------------------------------------------------------------------------------------------
 
 
-def write_history(path: Path, rows: list[dict]) -> None:
+def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
     """history.csv: a row an epoch with HISTORY_COLUMNS, and `image_size` where the rows have it; full float precision."""
     columns = [*HISTORY_COLUMNS, *(["image_size"] if any("image_size" in row for row in rows) else [])]
     write_table(path, pd.DataFrame(rows, columns=columns), "history.csv")
@@ -118,7 +119,7 @@ def load_logits(run: Run, split: str = "test", labels: np.ndarray | None = None)
             raise UserError(f"{run.path}: the models' {split} rows are not of the same images: run {rebuild_command(run.path)}")
     logits = {model: one.logits for model, one in predictions.items()}
     if set(BASELINES) <= set(logits):
-        logits["ensemble"] = metrics.ensemble_logits(*(logits[model] for model in BASELINES))
+        logits[ENSEMBLE] = metrics.ensemble_logits(*(logits[model] for model in BASELINES))
     return first.index, first.labels, logits
 
 

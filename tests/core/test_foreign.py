@@ -88,6 +88,16 @@ def test_what_is_wrong_is_said_in_a_line_and_nothing_is_written(folder, given, t
     assert not (folder / "wrong").exists() and not list(folder.glob(".wrong*"))
 
 
+@pytest.mark.parametrize("damage", ["compressed", "cut", "text"])
+def test_damaged_arrays_are_named(folder, given, tmp_path, script, damage):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, **given)
+    whole = path.read_bytes()
+    path.write_bytes({"compressed": whole[:200] + bytes(64) + whole[264:], "cut": whole[: len(whole) // 2], "text": b"no arrays"}[damage])
+    finished = script("import.py", folder / "wrong", "--logits", f"fusion={path}")
+    assert finished.code == 2 and finished.error.startswith(f"error: {path} cannot be read (") and not (folder / "wrong").exists()
+
+
 @pytest.mark.parametrize("pairs", [["fusion"], ["vgg=a.npz"], ["fusion=a.npz", "fusion=b.npz"], ["fusion=a.txt"], ["fusion=none.csv"]])
 def test_pairs_that_make_no_sense_are_named(folder, script, pairs):
     finished = script("import.py", folder / "wrong", "--logits", *pairs)

@@ -126,7 +126,7 @@ def test_predictions_come_back_bit_by_bit(tmp_path, run):
         assert np.array_equal(got.index, index) and np.array_equal(got.labels, labels)
         assert np.array_equal(got.logits, expected) and got.logits.dtype == np.float32
     frame = pd.read_parquet(run / MODEL / "predictions.parquet")
-    assert tuple(frame.columns) == results.PREDICTION_COLUMNS and list(frame["split"].unique()) == ["val", "test"]
+    assert tuple(frame.columns) == ("split", "index", "label", *results.LOGITS) and list(frame["split"].unique()) == ["val", "test"]
 
 
 def test_history_and_embedding_come_back(run):
