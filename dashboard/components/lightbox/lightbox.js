@@ -34,6 +34,7 @@ class Lightbox {
     this.dialog = root.querySelector('dialog')
     this.lists = new Map()  // of each gallery: what it shows
     this.details = new Map()  // index -> what the server says of it
+    this.added = new Map()  // index -> what became of it on the way to the deck
     this.current = null  // the index shown; null: closed
     this.sent = null  // number of the last image opened or closed here; what the server says of an earlier one is no order
     const on = (name, action) => { root.querySelector(name).onclick = action }
@@ -168,6 +169,13 @@ class Lightbox {
     } else if (this.current !== null) this.draw()
   }
 
+  addToDeck({ index, true: name, models, uri, alt, looks }) {
+    const says = models.map(({ label, top: [first] }) => `${label}: ${first.name} ${(100 * first.share).toFixed(0)} %`)
+    const seen = (looks?.pictures ?? []).map((one) => ({ uri: one.uri, alt: one.text, text: `${one.text}, Grad-CAM` }))
+    const images = [{ uri, alt, text: `true class ${name}` }, ...seen]
+    return keepSlide({ title: `Test image ${index}: a ${name}?`, text: `${says.join('; ')}.`, run: this.run, images })
+  }
+
   draw() {
     const list = this.list()
     const position = list ? list.items.findIndex((item) => item.index === this.current) : -1
@@ -229,7 +237,14 @@ class Lightbox {
       event.preventDefault()
       own.click()
     }
-    set('.links', why)
+    const add = element('button', '', this.added.get(this.current) ?? 'Add to deck')
+    add.type = 'button'
+    add.title = 'Add to the slides of Present, in this browser'
+    add.onclick = () => {
+      add.textContent = this.addToDeck(detail)
+      this.added.set(detail.index, add.textContent)
+    }
+    set('.links', why, add)
   }
 }
 

@@ -10,13 +10,14 @@ import streamlit as st
 from core.config import CLASSES
 from dashboard import selection, thumbnails
 
+KEEP_JS = (Path(__file__).parent / "keep.js").read_text(encoding="utf-8")
 ASSETS = {kind: (Path(__file__).parent / f"share.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
 IMAGES = 21  # on a slide
 
 
 def _show(key: str, **settings: Any) -> None:
     run, _ = st.session_state["current"]
-    share = st.components.v2.component("share", **ASSETS)
+    share = st.components.v2.component("share", **ASSETS | {"js": KEEP_JS + ASSETS["js"]})
     share(key=f"{key}_share", data={"run": run.name, **settings}, width="content")
 
 

@@ -1,6 +1,5 @@
 // A chart as a picture of 16 to 9, and charts or images as slides of the visitor's own deck, which this browser remembers.
 const SIZE = { width: 960, height: 540, scale: 2 } // pixels; a PNG has twice as many
-const STORE = 'deck' // see deck.js
 
 export default function ({ data, parentElement }) {
   const place = parentElement.querySelector('.share')
@@ -51,22 +50,9 @@ async function download({ chart, title, caption, run, file }, format) {
 }
 
 function addSlide({ chart, images, title, caption, run }) {
-  const kept = { chosen: null, added: [], ...JSON.parse(localStorage[STORE] ?? '{}') }
-  const id = `added-${Date.now()}`
-  const notes = `From ${location.pathname}${location.search}`
-  const slide = { id, title, text: caption, foot: run, notes, layout: images ? 'below' : 'beside' }
-  if (images) slide.images = images
-  else {
-    const { data, layout } = findChart(chart)
-    const legend = { ...layout.legend, x: 0, y: 1.01, yanchor: 'bottom' }
-    slide.chart = { data, layout: { ...layout, template: undefined, height: undefined, width: undefined, legend, margin: { l: 8, r: 12, t: 40, b: 8 } } }
-  }
-  kept.added.push(slide)
-  kept.chosen?.push(id)
-  try {
-    localStorage[STORE] = JSON.stringify(kept, (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value))
-  } catch (error) {
-    return error.name === 'QuotaExceededError' ? 'No room: delete slides in Present' : error.message
-  }
-  return 'In the deck ✓'
+  if (images) return keepSlide({ title, text: caption, run, images })
+  const { data, layout } = findChart(chart)
+  const legend = { ...layout.legend, x: 0, y: 1.01, yanchor: 'bottom' }
+  const bare = { template: undefined, height: undefined, width: undefined, legend, margin: { l: 8, r: 12, t: 40, b: 8 } }
+  return keepSlide({ title, text: caption, run, chart: { data, layout: { ...layout, ...bare } } })
 }
