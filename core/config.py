@@ -50,6 +50,10 @@ class Backbone:
     last_block: str  # its output is the last convolution's, as the pooling sees it
     stages: tuple[tuple[str, ...], ...]  # modules from the output to the input, for tests that randomise them in this order
 
+    def count_places(self, image_size: int) -> int:
+        """How many places a side the last block's output has: there are as many halvings as stages."""
+        return -(-image_size // 2 ** len(self.stages))
+
 
 @dataclass(frozen=True)
 class Model:

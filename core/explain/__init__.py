@@ -54,7 +54,7 @@ METHODS = {
     "grad_cam": Method(
         "Grad-CAM",
         "Where the last convolution of each backbone saw evidence for the target.",
-        "Coarse: at 96 pixels it knows only 3x3 places; evidence against the target is cut off, and an earlier layer may tell otherwise.",
+        "Coarse: it knows only the last block's places; evidence against the target is cut off, and an earlier layer may tell otherwise.",
         {},
         lambda: 2,
         signed=False,

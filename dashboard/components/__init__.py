@@ -16,7 +16,7 @@ from dashboard.components.share import share_images
 from dashboard.components.sidebar import close_sidebar
 from dashboard.components.tags import tagged_images
 from dashboard.components.weak_slices import show_weak_slices
-from dashboard.components.weights import can_compute, require_weights, say_blank_maps, show_branches, show_stored_maps
+from dashboard.components.weights import can_compute, require_weights, say_blank_maps, say_places, show_branches, show_stored_maps
 
 __all__ = [
     "ROUNDS",
@@ -43,6 +43,7 @@ __all__ = [
     "play_quiz",
     "require_weights",
     "say_blank_maps",
+    "say_places",
     "section",
     "share_images",
     "show_branches",

@@ -1,12 +1,13 @@
 """What needs a run's weights, or what was computed with them."""
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.config import CLASSES, UserError
+from core.config import BACKBONES, CLASSES, MODELS, UserError
 from core.explain import METHODS
 from core.results import load_attributions, rebuild_command
 from dashboard import address, data, diagram, figures, selection, theme
@@ -52,8 +53,18 @@ def show_stored_maps(run: Run, predictions: pd.DataFrame) -> None:
     st.html(diagram.maps_html([original, *diagram.stored_maps(stored, position, pixels)]))
     against = f" − {CLASSES[stored.minus[position]]}" if stored.minus[position] >= 0 else ""
     st.caption(f"What speaks for {CLASSES[stored.target[position]]}{against} to {theme.label(model)}; each map has a scale of its own.")
+    if "grad_cam" in stored.maps:
+        say_places(run, [model])
     say_blank_maps(run, model)
     show_branches(run, predictions, index)
+
+
+def say_places(run: Run, models: Iterable[str]) -> None:
+    """How coarse Grad-CAM is: the places a side of the last blocks at the run's image size."""
+    size = run.recipe.image_size
+    places = sorted({BACKBONES[one].count_places(size) for model in models for one in MODELS[model].backbones})
+    said = " or ".join(f"{n}×{n}" for n in places)
+    st.caption(f"At {size} pixels the last block knows {said} places, drawn out to 32×32 here: such a map can be nearly uniform.")
 
 
 def say_blank_maps(run: Run, model: str, method: str = "grad_cam") -> None:

@@ -111,6 +111,8 @@ def show_method(method: str) -> None:
     st.caption(f"{about.meaning} {colours}; {full}. **It misleads**: {about.misleads}")
     for name, score in blank:
         st.caption(f"**{name}: blank.** It saw no place that speaks for {score}, and evidence against it is cut off.")
+    if method.startswith("grad_cam"):
+        components.say_places(run, questions)
     if method == "grad_cam":
         for model in questions:
             components.say_blank_maps(run, model)

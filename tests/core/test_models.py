@@ -133,6 +133,16 @@ def test_parameters_by_hand_and_operations_as_torchvision_states_them(name, mode
     assert model.training  # as before
 
 
+@pytest.mark.parametrize("size", [32, 96, 100])
+@torch.no_grad()
+def test_the_last_block_has_as_many_places_as_are_counted(size):
+    for name, backbone in BACKBONES.items():
+        module, shapes = build_model(name, "none").eval().backbones[name], []
+        getattr(module, backbone.last_block).register_forward_hook(lambda _, __, out, shapes=shapes: shapes.append(tuple(out.shape[2:])))
+        module(torch.zeros(1, 3, size, size))
+        assert shapes == [(backbone.count_places(size),) * 2]
+
+
 def test_an_unknown_model_is_refused():
     with pytest.raises(UserError, match="unknown model 'resnet50': choose from resnet18, mobilenet_v2, fusion"):
         build_model("resnet50")
