@@ -43,7 +43,9 @@ class Lightbox {
     on('.close', () => this.dialog.close())
     this.dialog.onclose = () => this.closed()
     this.dialog.onclick = (event) => { if (event.target === this.dialog) this.dialog.close() }
-    this.press = (event) => {  // wherever the focus is: Streamlit takes it away where it draws the page anew
+    this.leaving = new AbortController()
+    const { signal } = this.leaving
+    const press = (event) => {  // wherever the focus is: Streamlit takes it away where it draws the page anew
       if (this.current === null) return
       event.stopPropagation()  // the page's own keys rest
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
@@ -51,8 +53,8 @@ class Lightbox {
       event.preventDefault()
       this.step(by)
     }
-    window.addEventListener('keydown', this.press, true)
-    this.hear = ({ detail }) => {
+    window.addEventListener('keydown', press, { capture: true, signal })
+    document.addEventListener('gallery', ({ detail }) => {
       detail.heard = true
       this.lists.set(detail.key, detail)
       if (detail.open !== null) this.open(detail.open, detail.key)
@@ -61,14 +63,12 @@ class Lightbox {
         this.open(items[this.turned.by > 0 ? 0 : items.length - 1].index, detail.key)
         this.turned = null
       } else if (this.current !== null) this.draw()
-    }
-    document.addEventListener('gallery', this.hear)
+    }, { signal })
     this.tagged = null  // what the visitor tagged, once the page's store of it has spoken
-    this.hearTags = ({ detail }) => {
+    document.addEventListener('tags', ({ detail }) => {
       this.tagged = detail
       if (this.current !== null) this.drawTags()
-    }
-    document.addEventListener('tags', this.hearTags)
+    }, { signal })
     const form = root.querySelector('.tags')
     form.onsubmit = (event) => event.preventDefault()
     form.onchange = () => {
@@ -256,9 +256,7 @@ export default function({ data, parentElement, setTriggerValue }) {
   kept.lightbox.dialog.dataset.ready = 'true'
   if (first) for (const call of ['gallery-call', 'tags-call']) document.dispatchEvent(new CustomEvent(call))
   return () => {
-    window.removeEventListener('keydown', kept.lightbox.press, true)
-    document.removeEventListener('gallery', kept.lightbox.hear)
-    document.removeEventListener('tags', kept.lightbox.hearTags)
+    kept.lightbox.leaving.abort()
     kept.lightbox.dialog.onclose = null
     kept.lightbox = null
   }

@@ -46,16 +46,12 @@ export default function({ data, parentElement, setStateValue }) {
     tell(tagged)
   }
   kept.told ??= JSON.stringify(data.known)
-  kept.set = ({ detail }) => write(clean({ ...read(), [detail.index]: { tags: detail.tags, note: detail.note } }))
-  kept.call = () => tell(read())
-  if (!kept.listening) {
-    kept.listening = {
-      set: (event) => kept.set(event), call: () => kept.call(), other: (event) => { if (event.key === STORE) kept.call() },
-    }
-    document.addEventListener('tags-set', kept.listening.set)
-    document.addEventListener('tags-call', kept.listening.call)
-    window.addEventListener('storage', kept.listening.other)
-  }
+  kept.leaving?.abort()  // each answer of the server brings this script anew
+  kept.leaving = new AbortController()
+  const { signal } = kept.leaving
+  document.addEventListener('tags-set', ({ detail: { index, tags, note } }) => write(clean({ ...read(), [index]: { tags, note } })), { signal })
+  document.addEventListener('tags-call', () => tell(read()), { signal })
+  window.addEventListener('storage', ({ key }) => { if (key === STORE) tell(read()) }, { signal })
   parentElement.querySelector('.export').onclick = () => download(JSON.stringify(read(), null, 1))
   parentElement.querySelector('input').onchange = async (event) => {
     const file = event.target.files[0]
@@ -71,10 +67,5 @@ export default function({ data, parentElement, setStateValue }) {
   }
   parentElement.querySelector('.import').onclick = () => parentElement.querySelector('input').click()
   tell(read())
-  return () => {
-    document.removeEventListener('tags-set', kept.listening.set)
-    document.removeEventListener('tags-call', kept.listening.call)
-    window.removeEventListener('storage', kept.listening.other)
-    kept.listening = null
-  }
+  return () => kept.leaving.abort()
 }
