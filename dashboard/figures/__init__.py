@@ -88,7 +88,7 @@ def training_figure(
                 marker={"symbol": style.marker, "size": 8 if solid else 5},
                 hovertemplate="%{y:.4~g}",
             )
-    layout(figure, title, 460, hovermode="x unified")
+    layout(figure, title, 460, above=16 * bool(frozen_epochs), hovermode="x unified")
     figure.update_xaxes(title="epoch", dtick=1 if values.index.max() <= 20 else None)
     figure.update_yaxes(title=axis, type="log" if log else "linear")
     if frozen_epochs:
@@ -115,7 +115,7 @@ def top_classes_figure(logits: dict[str, np.ndarray], true: int | None, surface:
         figure.update_yaxes(autorange="reversed", row=row, col=1)
         figure.update_xaxes(range=[0, 130], tickvals=[0, 50, 100], showticklabels=row == len(logits), row=row, col=1)  # with its label
     figure.update_xaxes(title="probability (%)", row=len(logits), col=1)
-    layout(figure, "What do they see?", 130 + 100 * len(logits))
+    layout(figure, "What do they see?", 150 + 100 * len(logits), above=20)
     return figure
 
 

@@ -6,15 +6,15 @@ from typing import Any
 import plotly.graph_objects as go
 
 
-def layout(figure: go.Figure, title: str, height: int = 380, **options: Any) -> go.Figure:
-    """The look all charts share."""
+def layout(figure: go.Figure, title: str, height: int = 380, above: int = 0, **options: Any) -> go.Figure:
+    """The look all charts share. `above`: pixels that words need between the title and the plot."""
     lines = wrap(title, 38)  # what fits beside another chart, or on a telephone
     # Stood on the plot, in pixels: hung from the top, plotly cuts a title of two lines in half.
-    stood = {"y": 1, "yref": "paper", "yanchor": "bottom", "pad": {"b": 14 + 21 * (len(lines) - 1), "l": 4}}
+    stood = {"y": 1, "yref": "paper", "yanchor": "bottom", "pad": {"b": 14 + above + 21 * (len(lines) - 1), "l": 4}}
     figure.update_layout(
         title={"text": "<br>".join(lines), "font": {"size": 16}, "x": 0, "xanchor": "left", **stood},
         height=height,
-        margin={"l": 8, "r": 8, "t": 34 + 20 * len(lines), "b": 8},
+        margin={"l": 8, "r": 8, "t": 34 + above + 20 * len(lines), "b": 8},
         legend={"orientation": "h", "y": -0.22, "x": 0, "title": None},
         **options,
     )

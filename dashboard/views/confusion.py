@@ -117,13 +117,17 @@ table = pd.DataFrame({"class": CLASSES, **{name: 100 * scores[name] for name in 
 for name in ("precision", "recall", "f1"):
     if baselines:
         table[f"{name} Δ"] = 100 * (scores[name] - np.max([b[name] for b in baselines], axis=0))
-wrong_as = counts.sum(axis=0) - counts.diagonal()
-table["true positives"], table["missed"], table["wrongly called so"] = counts.diagonal(), counts.sum(axis=1) - counts.diagonal(), wrong_as
-table["true negatives"] = counts.sum() - table[["true positives", "missed", "wrongly called so"]].sum(axis=1)
+table["TP"], table["FN"] = counts.diagonal(), counts.sum(axis=1) - counts.diagonal()
+table["FP"] = counts.sum(axis=0) - counts.diagonal()
+table["TN"] = counts.sum() - table[["TP", "FN", "FP"]].sum(axis=1)
 st.dataframe(
     table,
     hide_index=True,
     column_config={
+        "TP": st.column_config.NumberColumn("TP", help="True positives: images of the class, predicted so"),
+        "FN": st.column_config.NumberColumn("FN", help="False negatives: images of the class, predicted otherwise"),
+        "FP": st.column_config.NumberColumn("FP", help="False positives: images of other classes, predicted so"),
+        "TN": st.column_config.NumberColumn("TN", help="True negatives: images of other classes, predicted otherwise"),
         **{name: st.column_config.NumberColumn(f"{name} (%)", format="%.1f") for name in ("precision", "recall", "f1")},
         **{
             f"{name} Δ": st.column_config.NumberColumn(f"Δ {name}", format="%+.1f", help="points above the better baseline")

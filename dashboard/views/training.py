@@ -39,13 +39,6 @@ st.subheader("Class by class")
 model = address.pick(st.segmented_control, "Model", models, key="model", default=models[-1], names=theme.label, wrap=True)
 
 
-def show_curves() -> None:
-    curves = data.load_class_curves(run, model)
-    figure = figures.class_curves_figure(curves, f"Which classes does {theme.label(model)} learn late?")
-    caption = f"Of each class's images among the {results.split_size(run, 'val'):,} validation images, after every epoch."
-    components.show_figure(figure, "class_curves", caption, curves)
-
-
 @st.fragment
 def show_matrix(matrices: np.ndarray) -> None:
     last = len(matrices)
@@ -57,14 +50,19 @@ def show_matrix(matrices: np.ndarray) -> None:
     address.write()
 
 
-curves, matrix = st.columns(2)
-with curves, components.section():
+with components.section():
     try:
-        show_curves()
+        table = data.load_class_curves(run, model)
     except MissingFile:
         st.info("How the classes were learned is not known: this run kept no predictions of its epochs.")
-with matrix, components.section():
-    try:
-        show_matrix(data.load_epoch_confusions(run, model))
-    except MissingFile:
-        st.info("What was taken for what after each epoch is not known: this run kept no predicted classes of its epochs.")
+        st.stop()
+    curves, matrix = st.columns(2)
+    with curves:
+        figure = figures.class_curves_figure(table, f"Which classes does {theme.label(model)} learn late?")
+        caption = f"Of each class's images among the {results.split_size(run, 'val'):,} validation images, after every epoch."
+        components.show_figure(figure, "class_curves", caption, table)
+    with matrix:
+        try:
+            show_matrix(data.load_epoch_confusions(run, model))
+        except MissingFile:
+            st.info("What was taken for what after each epoch is not known: this run kept no predicted classes of its epochs.")
