@@ -152,7 +152,9 @@ class Deck {
     this.root.replaceChildren(this.bar, this.list, this.words, this.remote)
     this.root.tabIndex = -1
     let from = null
-    this.list.ontouchstart = (event) => (from = event.touches[0].clientX)
+    this.list.ontouchstart = (event) => {
+      from = event.touches[0].clientX
+    }
     this.list.ontouchend = (event) => {
       const far = event.changedTouches[0].clientX - from
       if (this.showing && Math.abs(far) > 60) this.go(this.at - Math.sign(far))
@@ -191,7 +193,7 @@ class Deck {
   // Scale every slide to its frame; in the show a slide takes the window's own shape, in print it is 1920 x 1080.
   arrange(printing = false) {
     const window_ = this.list.getBoundingClientRect()
-    this.chosen.forEach((slide, i) => (slide.node.querySelector('.number').textContent = `${i + 1} / ${this.chosen.length}`))
+    for (const [i, slide] of this.chosen.entries()) slide.node.querySelector('.number').textContent = `${i + 1} / ${this.chosen.length}`
     this.bar.querySelector('.chosen').textContent = `${this.chosen.length} of ${this.slides.length} slides`
     for (const slide of this.slides) {
       const chosen = this.chosen.includes(slide)
@@ -345,11 +347,11 @@ class Deck {
   writeFile(plotly) {
     const slides = this.chosen.map(({ node, fitted, drawn, ...slide }) => slide)
     const data = { ...this.data, slides, chosen: slides.map((slide) => slide.id), offline: true, source: null }
-    const escape = (text) => text.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`)
+    const quote = (text) => text.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`)
     const policy = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
     return [
       '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
-      `<meta http-equiv="Content-Security-Policy" content="${policy}"><title>${escape(this.data.title)}</title>`,
+      `<meta http-equiv="Content-Security-Policy" content="${policy}"><title>${quote(this.data.title)}</title>`,
       `<style>${this.data.colors}\n${this.data.source.css}</style><script>${plotly}<\/script></head><body><div class="deck"></div>`,
       `<script type="module">${this.data.source.js.replace('export default ', '')}`,
       `mount({ data: ${JSON.stringify(data).replaceAll('<', '\\u003c')}, parentElement: document.body })<\/script></body></html>`,

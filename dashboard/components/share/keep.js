@@ -1,5 +1,6 @@
 // One more slide in the visitor's own deck, which this browser remembers and deck.js shows. It goes before the scripts that call it.
 
+// biome-ignore lint/correctness/noUnusedVariables: called by the scripts it goes before
 function keepSlide({ run, ...slide }) {
   const kept = { chosen: null, added: [], ...JSON.parse(localStorage.deck ?? '{}') }
   const id = `added-${Date.now()}`

@@ -7,7 +7,9 @@ export default function ({ data, parentElement }) {
     const node = Object.assign(document.createElement('button'), { type: 'button', textContent: text, title })
     node.onclick = async () => {
       node.textContent = await act()
-      setTimeout(() => (node.textContent = text), 2500)
+      setTimeout(() => {
+        node.textContent = text
+      }, 2500)
     }
     return node
   }
