@@ -57,7 +57,7 @@ def bare_chart(figure: go.Figure, surface: Surface) -> dict:
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         axis.title.font.size = 14
         axis.title.text = (
-            "<br>".join(wrap((axis.title.text or "").replace(" %", "\u00a0%"), 44)) or None
+            "<br>".join(wrap((axis.title.text or "").replace(" %", "\u00a0%"), 32)) or None
         )  # beside long names an axis is short
     drawn = json.loads(figure.to_json())
     del drawn["layout"]["template"]  # the same for all: see load_template

@@ -210,7 +210,7 @@ def reliability_figure(diagrams: dict[str, dict[str, np.ndarray]], title: str) -
     layout(figure, title, 460)
     low = min([100.0, *(100 * min(d["confidence"].min(), d["accuracy"].min()) for d in diagrams.values())])
     figure.update_xaxes(title="mean confidence of the images in a bin (%)", range=[low - 3, 101])
-    figure.update_yaxes(title="share of them predicted correctly (%)", range=[low - 3, 101])
+    figure.update_yaxes(title="predicted correctly (%)", range=[low - 3, 101])
     return figure
 
 
