@@ -38,7 +38,7 @@ class Attributions:
 
     index: np.ndarray  # (N,) int64, ascending
     target: np.ndarray  # (N,) int64, the class explained
-    minus: np.ndarray  # (N,) int64, the class whose logit is subtracted; -1 where none is
+    contrast: np.ndarray  # (N,) int64, the contrast class, whose logit is subtracted; -1 where none is (in the file: minus)
     maps: dict[str, dict[str, np.ndarray]]  # {method: {part: (N, 32, 32) float32}}
     branches: dict[str, dict[str, np.ndarray]]  # {"contribution": {branch: (M,)}, "ablated": {branch: logits (M, 10)}}, or empty
     record: dict[str, Any]  # image_size, and each method's parameters
@@ -73,7 +73,7 @@ def load_attributions(run: Run, model: str) -> Attributions:
     repair = command("explain.py", run.path, "--model", model, "--errors", *(["--branches"] if model == "fusion" else []))
     try:
         arrays = read_arrays(path, LARGEST)
-        index, target, minus = (_as_integers(name, arrays.pop(name)) for name in ("index", "target", "minus"))
+        index, target, contrast = (_as_integers(name, arrays.pop(name)) for name in ("index", "target", "minus"))
         record = json.loads(str(arrays.pop("record")))
         if not isinstance(record, dict):
             raise ValueError("its record is not an object")
@@ -95,12 +95,12 @@ def load_attributions(run: Run, model: str) -> Attributions:
     kinds = set(found["branch"])
     if kinds and (kinds != set(shapes) or found["branch"]["contribution"].keys() != found["branch"]["ablated"].keys()):
         raise UserError(f"{path} lacks {', '.join(sorted(set(shapes) - kinds)) or 'a branch'}: run {repair}")
-    if not ((np.diff(index) > 0).all() and index[0] >= 0 and index[-1] < total and len(index) == len(target) == len(minus)):
+    if not ((np.diff(index) > 0).all() and index[0] >= 0 and index[-1] < total and len(index) == len(target) == len(contrast)):
         raise UserError(f"{path} does not hold test images in order: run {repair}")
-    for name, values, least in (("target", target, 0), ("minus", minus, -1)):
+    for name, values, least in (("target", target, 0), ("minus", contrast, -1)):
         if values.min() < least or values.max() >= len(CLASSES):
             raise UserError(f"{path}: {name} should hold classes, {least} to {len(CLASSES) - 1}: run {repair}")
-    return Attributions(index, target, minus, found["map"], found["branch"], record)
+    return Attributions(index, target, contrast, found["map"], found["branch"], record)
 
 
 def _as_integers(name: str, values: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ def show_stored_maps(run: Run, predictions: pd.DataFrame) -> None:
     position, pixels = int(np.searchsorted(stored.index, index)), data.load_images().decode(index)
     original = pixels, f"test image {index}: {CLASSES[predictions['label'].iloc[index]]}"
     st.html(diagram.maps_html([original, *diagram.stored_maps(stored, position, pixels)]))
-    against = f" − {CLASSES[stored.minus[position]]}" if stored.minus[position] >= 0 else ""
+    against = f" − {CLASSES[stored.contrast[position]]}" if stored.contrast[position] >= 0 else ""
     st.caption(f"What speaks for {CLASSES[stored.target[position]]}{against} to {theme.label(model)}; each map has a scale of its own.")
     if "grad_cam" in stored.maps:
         say_places(run, [model])

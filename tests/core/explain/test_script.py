@@ -43,12 +43,12 @@ def test_the_script_writes_what_attribute_gives(shipped, script, data, fake_cifa
 
     found = results.load_attributions(run, "fusion")
     assert np.array_equal(found.index, errors)
-    assert np.array_equal(found.target, predicted[errors]) and np.array_equal(found.minus, predictions.labels[errors])
+    assert np.array_equal(found.target, predicted[errors]) and np.array_equal(found.contrast, predictions.labels[errors])
     assert {method: set(parts) for method, parts in found.maps.items()} == {"saliency": {WHOLE}, "grad_cam": {"resnet18", "mobilenet_v2"}}
     assert found.record == {"image_size": 96, "target": "difference", "methods": {"saliency": {}, "grad_cam": {}}}
     model, test_images = load_shipped_model(run, "fusion"), results.load_test_images(shipped.parent)
     images = pick_images(test_images, errors[:2])
-    expected = attribute(about(model, images, found.target[:2], 96, found.minus[:2]), "saliency")[WHOLE]
+    expected = attribute(about(model, images, found.target[:2], 96, found.contrast[:2]), "saliency")[WHOLE]
     np.testing.assert_allclose(found.maps["saliency"][WHOLE][:2], expected, rtol=0.01, atol=0.002 * expected.max())
 
     features = extract_features(model, pick_images(test_images, range(200)), 96)
