@@ -139,7 +139,7 @@ def test_robustness_follows_the_files(visit, fake_results):
     curve = next(trace for trace in figure(app)["data"] if trace["name"] == "Ensemble")
     rows = results.load_robustness(run, "ensemble").mean(axis=1)
     np.testing.assert_allclose(values(curve["y"]), 100 * np.array([rows[0], *rows[21:26]]))
-    shown = app.get("html")[-1].proto.body
+    shown = "".join(block.proto.body for block in app.get("html"))
     assert shown.count("<img") == 8 * 6 and 'alt="JPEG, severity 5"' in shown
     named = visit("robustness", corruption="<b>", image="99999")
     assert named.title[0].value == "Robustness" and not named.error
