@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image, ImageStat
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.conftest import serve
+from tests.browser.conftest import open_tab, open_window, serve
 from tests.browser.test_browser import settle
 from tests.fake_run import make_run, ship_weights
 
@@ -24,12 +24,16 @@ def weighted(tmp_path_factory) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="module")
+def weighted_window(chromium: Browser, weighted: str) -> Iterator[BrowserContext]:
+    with open_window(chromium, weighted) as context:
+        yield context
+
+
 @pytest.fixture
-def tab(chromium: Browser, weighted: str) -> Iterator[Page]:
-    context = chromium.new_context(viewport={"width": 1440, "height": 900}, base_url=weighted)
-    context.set_default_timeout(60_000)
-    yield context.new_page()
-    context.close()
+def tab(weighted_window: BrowserContext, weighted: str) -> Iterator[Page]:
+    with open_tab(weighted_window, weighted) as page:
+        yield page
 
 
 def png(size: tuple[int, int]) -> bytes:

@@ -273,28 +273,6 @@ def test_charts_and_images_of_other_pages_join_the_deck_and_can_be_taken_out(pag
     expect(added).to_have_count(1)
 
 
-@pytest.mark.parametrize("view", ["evidence", "confusion", "training", "rescued", "calibration", "robustness"])
-@pytest.mark.parametrize("width", [400, 1440])
-def test_titles_labels_and_digits_of_charts_are_whole(page, view, width):
-    page.set_viewport_size({"width": width, "height": 900})
-    open_charts(page, view)
-    cut = page.evaluate("""() => [...document.querySelectorAll('.js-plotly-plot')].flatMap((plot) => {
-      const box = plot.getBoundingClientRect()
-      return [...plot.querySelectorAll('.gtitle, .bartext, .xtick text, .ytick text')].filter((text) => {
-        const r = text.getBoundingClientRect()
-        return r.width && (r.left < box.left - 1 || r.right > box.right + 1 || r.top < box.top - 1 || r.bottom > box.bottom + 1)
-      }).map((text) => text.textContent)
-    })""")
-    assert cut == []
-    if view == "confusion":
-        wide, cell = page.evaluate("""() => {
-          const plot = document.querySelector('.js-plotly-plot'), { xaxis } = plot._fullLayout
-          const digits = [...plot.querySelectorAll('.textpoint text')]
-          return [Math.max(...digits.map((text) => text.getBoundingClientRect().width)), xaxis._length / 10]
-        }""")
-        assert 0 < wide < cell, f"digits {wide} px wide in cells of {cell} px"
-
-
 def test_a_word_of_statistics_is_explained_under_the_pointer(page):
     open_charts(page, "calibration")
     page.wait_for_function("CSS.highlights.get('glossary')?.size > 1")
