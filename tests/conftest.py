@@ -1,6 +1,7 @@
 """What many tests share: a made-up CIFAR-10, a way to run scripts on it, and one whole training of the smoke recipe."""
 
 import io
+import os
 import runpy
 import signal
 import socket
@@ -13,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from core.config import ROOT
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: who works beside another shall not take all cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @dataclass(frozen=True)

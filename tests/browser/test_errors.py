@@ -237,7 +237,9 @@ def test_tags_stay_in_the_browser_filter_and_travel_as_json_and_csv(page, tmp_pa
 def test_a_weak_slice_leads_to_its_errors(page):
     open_view(page, "errors?show=weak+slices&search_by=class&search_by=brightness")
     table = page.locator("[data-testid=stDataFrame] canvas").first
-    expect(table.get_by_role("gridcell").first).to_be_attached()  # it is filled
-    table.click(position={"x": 80, "y": 52})  # its first row
+    expect(table.locator("[role=gridcell]").first).to_be_attached()  # it is filled
+    settle(page)
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 80, box["y"] + 52)  # its first row
     expect(page.get_by_role("button", name="remove the filter").nth(1)).to_be_visible()
     expect(thumbnails(page).first).to_be_visible()
