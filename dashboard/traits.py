@@ -53,7 +53,8 @@ def load_trait(run: Run, model: str, name: str) -> np.ndarray:
     if name == "class":
         return data.load_predictions(run)["label"].to_numpy()
     if name in slices.PIXELS:
-        return slices.cut_fifths(measure_images(data.load_images())[name].to_numpy())
+        held = data.load_predictions(run)["index"]  # a run may hold fewer test images than there are
+        return slices.cut_fifths(measure_images(data.load_images())[name].to_numpy()[held])
     if name == "people":
         return slices.cut_people(data.load_predictions(run)["people"].to_numpy())
     if name == "cluster":

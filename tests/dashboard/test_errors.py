@@ -12,7 +12,7 @@ import pytest
 
 from core import metrics, results
 from core.config import CLASSES, UserError
-from dashboard import data, filters, inference
+from dashboard import data, filters, inference, traits
 from dashboard.components import weak_slices
 from dashboard.figures import thresholds
 from dashboard.filters import Filter
@@ -212,6 +212,14 @@ def test_a_weak_slice_shows_exactly_the_errors_it_counts(visit, predictions):
     app = visit("errors", show="weak slices")
     assert len(app.dataframe) == len(predictions.filter(like="_correct").columns) and "surely at least" in app.dataframe[0].value
     assert any("hold for all slices together" in block.value for block in app.caption)
+
+
+def test_slices_are_of_the_test_images_that_the_run_holds(own_results):
+    run = data.open_run("imagenet-96-seed0")
+    assert {name: len(traits.load_trait(run, "fusion", name)) for name in traits.NAMES} == dict.fromkeys(traits.NAMES, 200)
+    darkest = traits.load_trait(run, "fusion", "brightness") == 0
+    app = open_page("errors", slice="brightness:0", outcome="everything")
+    assert component(app, "image_gallery")["total"] == darkest.sum() > 0
 
 
 def test_slices_say_where_the_features_are_missing(own_results):
