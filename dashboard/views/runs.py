@@ -43,7 +43,7 @@ chosen = table.loc[table["run"] == run.name, compared].iloc[0]
 table["difference"] = table[compared] - chosen
 percent = {model: st.column_config.NumberColumn(theme.label(model), format="%.2f %%", help="test accuracy") for model in MODELS}
 st.dataframe(
-    table.assign(run=[f"overview?run={name}" for name in table["run"]]),
+    table.assign(run=[f"./?run={name}" for name in table["run"]]),
     key="runs_table",
     hide_index=True,
     on_select=open_row,

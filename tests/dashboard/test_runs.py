@@ -8,8 +8,8 @@ from core import results, summaries
 def test_every_run_is_a_row_with_its_accuracies_and_the_difference_to_the_chosen_one(visit, made_results):
     app = visit("runs", run="imagenet-96-seed1", of="fusion")
     table = app.dataframe[0].value
-    assert all(table["run"].str.startswith("overview?run="))
-    table = table.assign(run=table["run"].str.removeprefix("overview?run=")).set_index("run")
+    assert all(table["run"].str.startswith("./?run="))
+    table = table.assign(run=table["run"].str.removeprefix("./?run=")).set_index("run")
     assert set(table.index) == {"imagenet-96-seed0", "imagenet-96-seed1"}
     accuracy = {}
     for name in table.index:
