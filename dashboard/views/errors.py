@@ -54,10 +54,10 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
     sides = [(chosen, conditions)]
     with st.container(horizontal=True, vertical_alignment="center"):
         total = st.empty()
-        grouped = address.switch("Group by predicted class", key="grouped")
+        grouped = address.switch("Group by prediction", key="grouped")
         st.selectbox(
-            "Beside", ["", *others], format_func=lambda name: theme.label(name) if name else "no model beside it", key="beside",
-            label_visibility="collapsed", width=210,
+            "Beside", ["", *others], format_func=lambda name: theme.label(name) if name else "none beside it", key="beside",
+            label_visibility="collapsed", width=165,
         )  # fmt: skip
         beside = chosen.beside if chosen.beside in others else ""
         if beside:
