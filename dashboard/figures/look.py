@@ -18,6 +18,6 @@ def layout(figure: go.Figure, title: str, height: int = 380, above: int = 0, **o
         legend={"orientation": "h", "y": -0.22, "x": 0, "title": None},
         **options,
     )
-    figure.update_xaxes(automargin=True)
-    figure.update_yaxes(automargin=True)
+    figure.update_xaxes(automargin=True, exponentformat="none")
+    figure.update_yaxes(automargin=True, exponentformat="none")  # 0.0008, not 800µ
     return figure

@@ -52,10 +52,10 @@ def copy_click(key: str) -> None:
 
 sums = by_class[["rescued", "broken", "net"]].sum()
 whom = theme.label(reference) if len(before) == 1 else "a baseline"
-balance = "on balance." if len(before) == 1 else "against the baselines' mean, an error of only one counting half."
+balance = f": **{sums['net']:+,g}** on balance." if len(before) == 1 else "."  # against two, an image may be fixed and broken at once
 st.markdown(
     f"{theme.label(after)} **fixed {sums['rescued']:,.0f}** images that {whom} got wrong and **broke {sums['broken']:,.0f}** "
-    f"that {whom} predicted correctly: **{sums['net']:+,g}** {balance}"
+    f"that {whom} predicted correctly{balance}"
 )
 fits = predictions["flow"] == flow if flow in flows else predictions["gain"] * {"rescued": 1, "broken": -1}[flow] > 0
 counts = predictions["flow"].value_counts().reindex(flows, fill_value=0).to_numpy().reshape(-1, 2)

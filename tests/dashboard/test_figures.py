@@ -91,6 +91,7 @@ def test_every_chart_asks_a_question_and_names_its_axes(quantity):
     figure = figures.training_figure({"resnet18": [history]}, quantity, frozen_epochs=1)
     assert figure.layout.title.text.endswith("?")
     assert figure.layout.xaxis.title.text == "epoch" and figure.layout.yaxis.title.text
+    assert figure.layout.yaxis.exponentformat == "none"  # else a learning rate reads 800µ
 
 
 def test_the_network_shows_branch_losses_only_where_it_was_trained_with_them(tmp_path):
