@@ -46,9 +46,10 @@ results.SPLIT_SIZES["test"] = 300  # of the made-up images
 from streamlit.testing.v1 import AppTest
 
 for view in VIEWS:
-    app = AppTest.from_file(str(root / "dashboard" / "Home.py"), default_timeout=120).run()
+    app = AppTest.from_file(str(root / "dashboard" / "Home.py"), default_timeout=120)
     if view != "overview":
-        app.switch_page(f"views/{view}.py").run()
+        app.switch_page(f"views/{view}.py")
+    app.run()
     assert not app.exception and not app.error, (view, app.exception, app.error)
     shown = " ".join(str(element.proto) for element in app.main)
     assert view != "overview" or "MobileNetV3 small" in shown
