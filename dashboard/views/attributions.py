@@ -45,7 +45,7 @@ methods = address.pick_several(
     "Methods",
     list(METHODS),
     key="methods",
-    default=["grad_cam", "saliency", "integrated_gradients"],
+    default=["grad_cam", "saliency"],  # the others take seconds
     names=lambda method: METHODS[method].label,
     selection_mode="multi",
 )

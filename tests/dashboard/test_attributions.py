@@ -195,6 +195,13 @@ def test_a_nonsense_url_falls_back(visit_tiny, parameters):
     assert app.title[0].value == "Attributions" and not app.error
 
 
+def test_a_first_visit_asks_for_quick_methods_alone(visit_tiny):
+    app = visit_tiny("attributions", image="17", models=["Fusion"])
+    chosen = next(one for one in app.get("button_group") if one.label == "Methods")
+    assert chosen.value == ["grad_cam", "saliency"]
+    assert any("Choose Integrated Gradients above" in caption.value for caption in app.caption)
+
+
 def test_what_branches_carry_over_the_test_set_names_its_command(visit_tiny):
     app = visit_tiny("attributions", image="17", methods=["saliency"], models=["Fusion"])
     assert any("scripts/explain.py" in info.value and "--branches" in info.value for info in app.info)
