@@ -161,8 +161,7 @@ def walk(page: Page) -> Iterator[str]:
         yield path or "overview"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1440, "light"), (1440, "dark")])  # no width hangs on a colour
 def test_every_view_fits_its_window_and_can_be_read(page, width, scheme):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 900})
