@@ -4,7 +4,7 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -130,6 +130,11 @@ class Recipe:
     def training_sizes(self) -> tuple[int, ...]:
         """Pixels a side in each epoch of training."""
         return self.image_sizes or (self.image_size,) * self.epochs
+
+    @property
+    def plain(self) -> "Recipe":
+        """The settings alone, without a name and branch losses: what a run and its control share."""
+        return replace(self, name="", branch_loss=0.0)
 
     @property
     def variant(self) -> str:

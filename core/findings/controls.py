@@ -1,7 +1,5 @@
 """Controls: is it fusing, or the branch losses, the size, or simply a second network? Each needs another training."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from core import combine, metrics, results
@@ -62,17 +60,15 @@ def test_correct(run: Run, model: str) -> np.ndarray:
 def compare_losses(evidence: Evidence, _: str | None) -> Result:
     """Branch losses on against off: same seed, same start, same baselines."""
     run = evidence.run
+    alike = [recipe for recipe in RECIPES.values() if recipe.plain == run.recipe.plain]
     if not run.recipe.branch_loss:
-        plain = replace(run.recipe, name="")
-        with_losses = [
-            recipe.name for recipe in RECIPES.values() if replace(recipe, name="", branch_loss=0.0) == plain and recipe.branch_loss
-        ]
+        with_losses = [recipe.name for recipe in alike if recipe.branch_loss]
         more = f"run python scripts/train.py --recipe {with_losses[0]} --seed {run.record['seed']}" if with_losses else "train one"
         raise UserError(f"This run has no branch losses: it is the control of one that has them; {more}")
     pairs = [(one, results.find_control(one, evidence.runs)) for one in evidence.seeds]
     control = next((other for one, other in pairs if one is run), None)
     if control is None:
-        without = [r.name for r in RECIPES.values() if replace(r, name="") == replace(run.recipe, name="", branch_loss=0.0)]
+        without = [recipe.name for recipe in alike if not recipe.branch_loss]
         more = f": run python scripts/train.py --recipe {without[0]} --seed {run.record['seed']}" if without else ""
         raise UserError(f"It needs the same run without branch losses{more}")
     differences = {

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -130,23 +130,16 @@ def find_starts(run: Run) -> dict[str, dict[str, Any] | None]:
 
 def find_related(run: Run, runs: Iterable[Run]) -> list[Run]:
     """Those of `runs` that claims on `run` may speak of: its seeds, itself and its copies included, with branch losses and without."""
-
-    def settings(one: Run) -> tuple[Recipe, dict[str, Any]]:
-        return replace(one.recipe, name="", branch_loss=0.0), find_starts(one)
-
-    wanted = settings(run)
-    return [other for other in runs if settings(other) == wanted]
+    wanted = run.recipe.plain, find_starts(run)
+    return [other for other in runs if (other.recipe.plain, find_starts(other)) == wanted]
 
 
 def find_control(run: Run, runs: Iterable[Run]) -> Run | None:
     """Of `runs` the one that differs from `run` in having no branch losses alone; None where there is none, or `run` has none itself."""
     if not run.recipe.branch_loss:
         return None
-    for other in runs:
-        plain = replace(run.recipe, name=other.recipe.name, branch_loss=0.0)
-        if other.recipe == plain and other.record["seed"] == run.record["seed"] and find_starts(other) == find_starts(run):
-            return other
-    return None
+    related = find_related(run, runs)
+    return next((other for other in related if not other.recipe.branch_loss and other.record["seed"] == run.record["seed"]), None)
 
 
 def find_seeds(run: Run, runs: Iterable[Run]) -> list[Run]:

@@ -38,7 +38,8 @@ def epoch_confusion_figure(matrices: np.ndarray, epoch: int, name: str, color: s
         counts = matrices[number - 1]
         return confusion_figure(counts, counts, title, color, list(range(len(CLASSES))), False, surface, most)
 
-    figure, drawn = draw(epoch), {number: draw(number) for number in range(1, epoch + 1)}
+    drawn = {number: draw(number) for number in range(1, epoch + 1)}
+    figure = drawn[epoch]
     figure.frames = [go.Frame(data=one.data, layout={"title": {"text": one.layout.title.text}}, name=str(n)) for n, one in drawn.items()]
     play = {"frame": {"duration": 1000, "redraw": True}, "transition": {"duration": 0}, "mode": "immediate"}
     button = {"label": "▶ Play from epoch 1", "method": "animate", "args": [None, play]}
