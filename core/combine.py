@@ -143,42 +143,77 @@ def find_ways(run: Run, others: Sequence[Run] = (), control: Run | None = None) 
     `others` trained the baselines with other seeds, `control` is the same run without branch losses; ways that need what is not
     there are left out.
     """
-    _, val_labels, val = results.load_logits(run, "val")
-    _, labels, test = results.load_logits(run)
-    ways: dict[str, Way] = {}
+    return _load_networks(run) | find_twice(run, others) | _combine_late(run) | _load_together(run, control)
 
-    def add(name: str, text: str, group: str, logits: Sequence[np.ndarray], models: Sequence[str], fitted: str = "") -> None:
-        val_correct, correct = (values.argmax(axis=1) == truth for values, truth in zip(logits, (val_labels, labels), strict=True))
-        parameters, macs = (sum(run.record["models"][model].get(key, np.nan) for model in models) for key in ("parameters", "macs"))
-        ways[name] = Way(text, group, val_correct, correct, len(models), parameters, macs, fitted)
 
-    def load(of: Run, model: str, file: str = "predictions") -> list[np.ndarray]:
-        return [results.load_predictions(of, model, split, name=file).logits for split in ("val", "test")]
-
-    def average(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [metrics.ensemble_logits(*pair) for pair in zip(first, second, strict=True)]
-
-    for model in (m for m in run.models if len(MODELS[m].backbones) == 1):
-        add(model, label(model), ONE, (val[model], test[model]), [model])
-    if set(BASELINES) <= set(test):
-        for model in BASELINES if others else ():
-            text = f"{label(model)} twice (seeds {run.record['seed']} and {others[0].record['seed']})"
-            add(f"two_{model}", text, TWICE, average((val[model], test[model]), load(others[0], model)), [model, model])
-        pair = [[one[model] for model in BASELINES] for one in (val, test)]
-        for name, (text, fit) in WAYS.items():
-            fitted = "" if fit in (mean_probabilities, mean_logits) else "on validation"
-            add(name, text, LATE, cross_fit(fit, val_labels, *pair), BASELINES, fitted)
-        if (run.path / ENSEMBLE / "linear_head.parquet").exists():
-            add("linear_head", "Linear head on both features", LATE, load(run, ENSEMBLE, "linear_head"), BASELINES, "on training images")
-    if FUSION.name in test:
-        if control:
-            add("fusion_plain", f"{FUSION.label} without branch losses", TOGETHER, load(control, FUSION.name), [FUSION.name])
-        heads = [f"branch_{model}" for model in BASELINES]
-        if all((run.path / FUSION.name / f"{head}.parquet").exists() for head in heads):
-            both = average(*(load(run, FUSION.name, head) for head in heads))
-            add("branch_mean", "Mean of the fusion's branch heads", TOGETHER, both, [FUSION.name])
-        add(FUSION.name, FUSION.label, TOGETHER, (val[FUSION.name], test[FUSION.name]), [FUSION.name])
+def find_twice(run: Run, others: Sequence[Run]) -> dict[str, Way]:
+    """Each baseline averaged with its own training from another seed; none without another run. Raises UserError."""
+    if not others or not set(BASELINES) <= set(run.models):
+        return {}
+    ways = {}
+    for model in BASELINES:
+        text = f"{label(model)} twice (seeds {run.record['seed']} and {others[0].record['seed']})"
+        ways[f"two_{model}"] = _way(run, text, TWICE, _average(_load(run, model), _load(others[0], model)), [model, model])
     return ways
+
+
+def _load_networks(run: Run) -> dict[str, Way]:
+    """The single networks as they are."""
+    single = (model for model in run.models if len(MODELS[model].backbones) == 1)
+    return {model: _way(run, label(model), ONE, _load(run, model), [model]) for model in single}
+
+
+def _combine_late(run: Run) -> dict[str, Way]:
+    """The two trained baselines, combined in every way of WAYS and by the linear head of `evaluate.py --features`."""
+    if not set(BASELINES) <= set(run.models):
+        return {}
+    ways = {}
+    val_labels, _ = _load_labels(run)
+    val, test = zip(*(_load(run, model) for model in BASELINES), strict=True)
+    for name, (text, fit) in WAYS.items():
+        fitted = "" if fit in (mean_probabilities, mean_logits) else "on validation"
+        ways[name] = _way(run, text, LATE, cross_fit(fit, val_labels, val, test), BASELINES, fitted)
+    if (run.path / ENSEMBLE / "linear_head.parquet").exists():
+        logits = _load(run, ENSEMBLE, "linear_head")
+        ways["linear_head"] = _way(run, "Linear head on both features", LATE, logits, BASELINES, "on training images")
+    return ways
+
+
+def _load_together(run: Run, control: Run | None) -> dict[str, Way]:
+    """The fusion, the mean of its branch heads, and the fusion of the control."""
+    if FUSION.name not in run.models:
+        return {}
+    ways = {}
+    if control:
+        text = f"{FUSION.label} without branch losses"
+        ways["fusion_plain"] = _way(run, text, TOGETHER, _load(control, FUSION.name), [FUSION.name])
+    heads = [f"branch_{model}" for model in BASELINES]
+    if all((run.path / FUSION.name / f"{head}.parquet").exists() for head in heads):
+        logits = _average(*(_load(run, FUSION.name, head) for head in heads))
+        ways["branch_mean"] = _way(run, "Mean of the fusion's branch heads", TOGETHER, logits, [FUSION.name])
+    ways[FUSION.name] = _way(run, FUSION.label, TOGETHER, _load(run, FUSION.name), [FUSION.name])
+    return ways
+
+
+def _way(run: Run, text: str, group: str, logits: Logits, models: Sequence[str], fitted: str = "") -> Way:
+    """A way of these logits of validation and test, which costs what training `models` costs."""
+    val_correct, correct = (values.argmax(axis=1) == truth for values, truth in zip(logits, _load_labels(run), strict=True))
+    parameters, macs = (sum(run.record["models"][model].get(key, np.nan) for model in models) for key in ("parameters", "macs"))
+    return Way(text, group, val_correct, correct, len(models), parameters, macs, fitted)
+
+
+def _load(run: Run, model: str, file: str = "predictions") -> list[np.ndarray]:
+    """Logits of validation and test."""
+    return [results.load_predictions(run, model, split, name=file).logits for split in ("val", "test")]
+
+
+def _load_labels(run: Run) -> list[np.ndarray]:
+    """Labels of validation and test."""
+    return [results.load_predictions(run, run.models[0], split).labels for split in ("val", "test")]
+
+
+def _average(first: Logits, second: Logits) -> list[np.ndarray]:
+    return [metrics.ensemble_logits(*pair) for pair in zip(first, second, strict=True)]
 
 
 def choose_baseline(ways: dict[str, Way]) -> str:

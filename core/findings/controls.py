@@ -141,7 +141,7 @@ def find_ways(evidence: Evidence) -> dict[str, combine.Way]:
 
 def find_twice(evidence: Evidence) -> tuple[str, np.ndarray]:
     """Of the two networks, each trained twice and averaged, the one better on validation: in words, and its correctness (N,)."""
-    twice = [way for way in evidence.once(find_ways).values() if way.group == combine.TWICE]
+    twice = combine.find_twice(evidence.run, evidence.retrainings).values()
     if not twice:
         more = f"run python scripts/train.py --recipe {evidence.run.recipe.name} --seed {evidence.run.record['seed'] + 1}"
         raise UserError(f"It needs a second seed of the two networks: {more}")
