@@ -6,6 +6,7 @@ Large tables are cached as resources: all visitors share one and none may change
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ BY_STAMP = {  # how Streamlit's caches tell whether a run, or the test images, a
 }
 
 
-@st.cache_resource(show_spinner=False, max_entries=1000)
+@lru_cache(maxsize=1000)  # Streamlit's own takes 2 ms to look a run up, and each visit opens all of them
 def _open_run(path: Path, stamp: tuple) -> Run:  # noqa: ARG001 (part of the cache's key)
     return results.load_run(path)
 
