@@ -236,12 +236,13 @@ def branch_shares_figure(table: pd.DataFrame, title: str) -> go.Figure:
     figure = go.Figure()
     for branch in table.columns.drop("group"):
         figure.add_bar(
-            x=table["group"], y=table[branch], name=label(branch),
+            x=table[branch], y=table["group"], name=label(branch), orientation="h",
             marker={"color": STYLES[branch].color, "pattern": {"shape": "" if branch == "resnet18" else "/"}},
-            hovertemplate="%{x}: %{y:+.2f} logits",
+            hovertemplate="%{x:+.2f} logits",
         )  # fmt: skip
-    layout(figure, title, 330, barmode="group", hovermode="x unified")
-    figure.update_yaxes(title="mean contribution (logits)")
+    layout(figure, title, 160 + 34 * len(table), barmode="group", hovermode="y unified")
+    figure.update_xaxes(title="mean contribution (logits)")
+    figure.update_yaxes(autorange="reversed")  # the first group on top, and in it the first branch
     return figure
 
 

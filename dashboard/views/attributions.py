@@ -32,14 +32,14 @@ def step(by: int) -> None:
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     first = int(order[0]) if len(order) else None
-    index = address.pick_number("Image", 0, len(predictions) - 1, key="image", default=first, disabled=mine is not None, width=180)
+    index = address.pick_number("Image", 0, len(predictions) - 1, key="image", default=first, disabled=mine is not None, width=140)
     st.button("Previous", on_click=step, args=[-1], disabled=mine is not None or order.empty)
     st.button(f"Next of {len(order):,}", on_click=step, args=[1], disabled=mine is not None or order.empty)
     scores = ["predicted", "true", "predicted − true", *CLASSES]
-    asked = address.pick(st.selectbox, "Explain", scores, key="explain", default="predicted", width=180)
-    opacity = address.slide("Opacity", 0.0, 1.0, 0.9, 0.05, key="opacity", width=180)
+    asked = address.pick(st.selectbox, "Explain", scores, key="explain", default="predicted", width=150)
+    opacity = address.slide("Opacity", 0.0, 1.0, 0.9, 0.05, key="opacity", width=110)
     absolute = address.switch("Strength only", key="absolute", help="Absolute values, whichever way a pixel speaks")
-    shared = address.switch("One scale for all", key="shared", help="Compare how strong maps are; weak ones turn grey")
+    shared = address.switch("One scale", key="shared", help="Compare how strong maps are; weak ones turn grey")
 methods = address.pick_several(
     st.pills,
     "Methods",
@@ -167,13 +167,14 @@ for method in methods:
 
 if FUSION.name in questions:
     st.subheader("Which branch of the fusion carries the prediction?")
-    left, right = st.columns(2)
-    with left:
-        if "integrated_gradients" in methods:
+    if "integrated_gradients" in methods:
+        here, everywhere = st.columns(2)
+        with here:
             show_branch_sums(questions[FUSION.name])
-        else:  # which takes a while, and was not asked for
-            st.caption("Choose Integrated Gradients above to see what each branch adds for this image.")
-    with right, components.section():
+    else:  # which takes a while, and was not asked for
+        st.caption("Choose Integrated Gradients above to see what each branch adds for this image.")
+        everywhere = st.container()
+    with everywhere, components.section():
         components.show_branches(run, predictions, None if mine else index)
 
 st.subheader("How far can a map be trusted?")
