@@ -42,10 +42,11 @@ compared = components.pick_one("Differences of", [model for model in MODELS[::-1
 chosen = table.loc[table["run"] == run.name, compared].iloc[0]
 table["difference"] = table[compared] - chosen
 percent = {model: st.column_config.NumberColumn(theme.label(model), format="%.2f %%", help="test accuracy") for model in MODELS}
-st.dataframe(
+components.show_table(
     table.assign(run=[f"./?run={name}" for name in table["run"]]),
+    height="auto",
     key="runs_table",
-    hide_index=True,
+    column_order=["run", *MODELS, "difference", "recipe", "size", "epochs", "seed", "branch loss"],
     on_select=open_row,
     selection_mode="single-row",
     column_config=percent
