@@ -46,7 +46,7 @@ components.show_table(
     table.assign(run=[f"./?run={name}" for name in table["run"]]),
     height="auto",
     key="runs_table",
-    column_order=["run", *MODELS, "difference", "recipe", "size", "epochs", "seed", "branch loss"],
+    column_order=["run", *MODELS, "difference", "recipe", "size", "seed", "branch loss"],
     on_select=open_row,
     selection_mode="single-row",
     column_config=percent
