@@ -225,7 +225,7 @@ class Lightbox {
         bar.style.setProperty('--share', `${100 * share}%`)
         bar.style.setProperty('--color', model.color)
         return element('div', correct ? 'row correct' : 'row', '',
-          element('span', 'name', name + (correct ? ' ✓' : '')), bar, element('span', 'number', `${(100 * share).toFixed(1)} %`))
+          element('span', 'name', name + (correct ? ' (true)' : '')), bar, element('span', 'number', `${(100 * share).toFixed(1)} %`))
       }),
     ]))
     set('.looks', element('h3', '', 'Where they look (Grad-CAM for the predicted class)'),
