@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from core import results
-from core.config import BASELINES, CLASSES, FUSION, UserError, label
+from core.config import BACKBONES, BASELINES, CLASSES, FUSION, UserError, label
 from core.findings import UNTESTED, Finding, Headline
 from core.images import pixels_uri
 from core.results import Run
@@ -152,7 +152,7 @@ def cards_html(rows: pd.DataFrame, run: Run) -> str:
 
 
 def look(run: Run, predictions: pd.DataFrame, findings: list[Finding]) -> Slide | None:
-    """Grad-CAM of both branches on errors of the fusion; None where scripts/explain.py has not run."""
+    """Grad-CAM of each branch that it mostly says something of, on errors of the fusion; None where there is none."""
     try:
         computed = results.load_attributions(run, FUSION.name)
     except results.MissingFile:
@@ -164,32 +164,40 @@ def look(run: Run, predictions: pd.DataFrame, findings: list[Finding]) -> Slide 
         return None
     rows = predictions.iloc[computed.index]
     chosen = np.argsort(-rows[f"{FUSION.name}_confidence"].to_numpy(), kind="stable")[:CARDS]
-    pictures = {"the image": [], **{f"{label(branch)}'s branch": [] for branch in BASELINES}}
+    blank = {branch: n for branch, (n, of) in data.count_blank_maps(run, FUSION.name, "grad_cam").items() if 2 * n > of}
+    branches = [branch for branch in BASELINES if branch not in blank]
+    if not branches:
+        return None
+    lines = {"true →\npredicted": [], **{f"{label(branch)}\nbranch": [] for branch in branches}}
     for i in chosen:
-        image = data.load_images().decode(int(computed.index[i]))
-        row = rows.iloc[i]
-        pictures["the image"].append((image, f"{CLASSES[row['label']]} → {CLASSES[row[f'{FUSION.name}_predicted']]}"))
-        for branch in BASELINES:
-            seen = maps[branch][i]
-            pictures[f"{label(branch)}'s branch"].append((diagram.overlay_map(image, seen, float(np.abs(seen).max()), 0.9), ""))
-    cards = "".join(
-        f'<figure><img src="{pixels_uri(pixels)}" alt="{escape(f"{name} {text}")}">{escape(text)}</figure>'
-        for name, row in pictures.items()
-        for pixels, text in row
+        image, row = data.load_images().decode(int(computed.index[i])), rows.iloc[i]
+        seen = [diagram.overlay_map(image, maps[branch][i], float(maps[branch][i].max()), 0.9) for branch in branches]
+        text = f"{CLASSES[row['label']]} → {CLASSES[row[f'{FUSION.name}_predicted']]}"
+        for line, pixels in zip(lines.values(), [image, *seen], strict=True):
+            line.append(f'<figure><img src="{pixels_uri(pixels)}" alt="{text}">{text if pixels is image else ""}</figure>')
+    cards = "".join(f"<h3>{name}</h3>{''.join(line)}" for name, line in lines.items())
+    size = run.recipe.image_size
+    places = " or ".join(f"{n}×{n}" for n in sorted({BACKBONES[branch].count_places(size) for branch in branches}))
+    said = f"<p>Fusion's surest errors. Orange: where Grad-CAM finds evidence for the prediction, in {places} places at {size} pixels.</p>"
+    said += "".join(
+        f"<p>Left out: the {label(branch)} branch, {n:,} of whose {len(rows):,} maps are blank. Grad-CAM cuts off evidence against the "
+        "prediction: blank does not mean idle.</p>"
+        for branch, n in blank.items()
     )
-    empty = {branch: float((maps[branch] == 0).all(axis=(1, 2)).mean()) for branch in BASELINES}
-    said = (
-        f"<p>Top row: fusion's surest errors, true → predicted. Below, in orange, what spoke for the prediction in {label(BASELINES[0])}'s "
-        f"branch, then in {label(BASELINES[1])}'s. Grey: nothing there did.</p>"
-    )
-    shares = " and ".join(f"in {share:.0%} in {label(branch)}'s branch" for branch, share in empty.items())
-    branches = next((one for one in findings if one.id == "branches" and one.verdict != UNTESTED), None)
+    carried = next((one for one in findings if one.id == "branches" and one.verdict != UNTESTED), None)
     notes = (
         "Grad-CAM (Selvaraju et al. 2017) at each branch's last convolution, each map on its own scale. A map shows where evidence was "
-        f"found, not that it was good evidence. Of fusion's {len(rows):,} errors the map is empty {shares}. "
-        + (f"{branches.statement}. {branches.details}" if branches else "")
+        "found, not that it was good evidence. " + (f"{carried.statement}. {carried.details}" if carried else "")
     )
-    return Slide("looks", "Where it looks", said, "below", shown=f'<div class="cards rows">{cards}</div>', notes=notes, main=True)
+    return Slide(
+        "looks",
+        "Where it looks",
+        said,
+        "below",
+        shown=f'<div class="cards rows" style="--n:{len(chosen)}">{cards}</div>',
+        notes=notes,
+        main=True,
+    )
 
 
 def limit(run: Run, findings: list[Finding], tested: int) -> Slide:

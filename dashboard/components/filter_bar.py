@@ -19,6 +19,7 @@ from dashboard.components.choices import available_models
 from dashboard.components.tags import tag_store, tagged_images
 from dashboard.filters import Filter
 
+FOLDED = "<style>@media (max-width: 640px) { :root:not(.filters-open) .st-key-filters { display: none } }</style>"  # the chips open it
 LISTS = ("true", "predicted", "tags")  # what a menu of several holds as a list
 
 
@@ -84,7 +85,8 @@ def filter_images(run: Run, predictions: pd.DataFrame) -> tuple[Filter, dict[str
     def counted(counts: dict[str, int]) -> Callable[[str], str]:
         return lambda name: f"{name} {counts.get(name, 0):,}"
 
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    st.html(FOLDED)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
         st.segmented_control("Model", models, format_func=theme.label, required=True, key="model", wrap=True)
         outcomes = selection.available_outcomes(predictions)
         fits = {name: int((rest("outcome") & selection.OUTCOMES[name](predictions, chosen.model)).sum()) for name in outcomes}

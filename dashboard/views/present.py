@@ -16,9 +16,8 @@ def make_slides(run: Run, seeds: list[Run], dark: bool) -> list[dict]:  # noqa: 
 
 st.title("Present")
 st.markdown(
-    "Tick what belongs to your deck, order it with ↑ ↓, and start with the button or a click on a slide. In the show, arrows, Page keys, "
-    "Space, Home and End step; **N** speaker notes, **F** full screen, **O** overview, **B** black screen, Esc leaves. Charts and images "
-    "that you add to the deck on other pages stay in this browser; the address keeps the rest."
+    "Tick what belongs to your deck, order it with ↑ ↓, and start with the button or a click on a slide. Charts and images that you add "
+    "to the deck on other pages stay in this browser; the address keeps the rest."
 )
 slides = make_slides(run, data.sibling_runs(run), surface is theme.DARK)
 components.show_deck(run.name, report.QUESTION, slides, deck.load_template(surface), surface)

@@ -19,12 +19,10 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         "Draw", 1, 999, key="draw", default=1, width=140, help="Another number draws other images; a link repeats them"
     )
 chosen = components.draw_images(predictions, difficulty, true, model, seed)
-st.caption(
-    f"{len(chosen)} images of 32×32 pixels, enlarged, in rounds of ten; keyboard only, if you like: the keys stand on the choices. "
-    f"Mixed: half of them {theme.label(model)} predicts correctly."
-)
+picked = components.ROUNDS[difficulty][1].format(theme.label(model))
+st.caption(f"{len(chosen)} images of 32×32 pixels, enlarged, in rounds of ten: {picked}.")
 if len(chosen):
     name = f"{run.name} {ask} {model} {difficulty} {true} {seed}"
-    components.play_quiz(run, chosen, model if ask == "model" else None, name)
+    components.play_quiz(run, chosen, model if ask == "model" else None, picked, name)
 else:
     st.info("No image fits: choose another difficulty or more classes.")

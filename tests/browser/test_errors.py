@@ -256,3 +256,12 @@ def test_a_weak_slice_leads_to_its_errors(page):
     page.mouse.click(box["x"] + 80, box["y"] + 52)  # its first row
     expect(page.get_by_role("button", name="remove the filter").nth(1)).to_be_visible()
     expect(thumbnails(page).first).to_be_visible()
+
+
+def test_on_a_telephone_the_filters_are_folded_and_images_stand_on_the_first_screen(page):
+    page.set_viewport_size({"width": 400, "height": 850})
+    open_view(page, "errors?true=cat")
+    assert thumbnails(page).first.bounding_box()["y"] < 850
+    expect(page.get_by_label("True class").first).to_be_hidden()
+    page.get_by_role("button", name="show or hide the filters").click()
+    expect(page.get_by_label("True class").first).to_be_visible()

@@ -86,18 +86,80 @@ def test_no_key_is_lost(page):
     assert f"step={last}" in page.url
 
 
-@pytest.mark.parametrize("how", ["Escape", "o", "the button"])
+@pytest.mark.parametrize("how", ["Escape", "O, Escape", "the button"])
 def test_leaving_from_any_slide_shows_the_overview_with_the_sidebar(page, how):
     open_show(page, "present?step=3")
     if how == "the button":
         page.get_by_role("button", name="Leave the show (Esc)").click()
     else:
-        page.keyboard.press(how)
+        for key in how.split(", "):
+            page.keyboard.press(key)
     expect(page.locator(".deck[data-mode=overview]")).to_be_visible()
     assert "step=" not in page.url
     page.locator("[data-testid=stSidebar]").get_by_role("link", name="Evidence").click()
     expect(page.locator("h1").first).to_have_text("Evidence")
     expect(page.locator("[data-testid=stException]")).to_have_count(0)
+
+
+def test_the_overview_of_the_show_chooses_by_arrows_and_opens_by_o_or_enter(page):
+    open_show(page, "present?step=3")
+    page.keyboard.press("o")
+    expect(page.locator(".deck[data-mode=grid]")).to_be_visible()
+    columns = len(page.locator(".deck .slides").evaluate("list => getComputedStyle(list).gridTemplateColumns").split())
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("o")
+    expect(page.locator(".deck[data-mode=show]")).to_be_visible()
+    assert count(page)[0] == 2 + columns
+    page.keyboard.press("o")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator(".deck[data-mode=show]")).to_be_visible()
+    assert count(page)[0] == 2
+
+
+CUT = """() => { // what of the slide on show no scrolling brings into sight
+  const body = document.querySelector('.deck .now .body'), frame = body.getBoundingClientRect()
+  const parts = [...body.querySelectorAll('*')].filter((node) => node.getClientRects().length && !node.closest('.chart'))
+  const clipped = [...body.querySelectorAll('.said, .shown')].filter((part) =>
+    part.scrollHeight > part.clientHeight + 1 || part.scrollWidth > part.clientWidth + 1).map((part) => part.className)
+  const aside = parts.filter((node) => node.getBoundingClientRect().right > frame.right + 1).map((node) => node.outerHTML.slice(0, 80))
+  const words = [...body.querySelectorAll('figure')].map((node) => {
+    const range = document.createRange()
+    range.selectNodeContents(node)
+    return range.getBoundingClientRect()
+  })
+  const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
+  const met = words.some((a, i) => words.slice(i + 1).some((b) => meet(a, b)))
+  return [clipped, aside, met]
+}"""
+
+
+def test_on_a_telephone_nothing_of_a_slide_is_cut(page):
+    page.set_viewport_size({"width": 400, "height": 850})
+    ids = all_ids(page)
+    stages = page.locator(".deck [data-id=models] .stage").evaluate_all(
+        "stages => stages.map(stage => stage.getBoundingClientRect().right)"
+    )
+    frame = page.locator(".deck [data-id=models] .frame").bounding_box()
+    assert stages == sorted(stages) and stages[-1] <= frame["x"] + frame["width"]
+    open_show(page, f"present?step=1&slides={','.join(ids)}")
+    for name in ids:
+        expect(page.locator(".deck .now")).to_have_attribute("data-id", name)
+        assert page.evaluate(CUT) == [[], [], False], name
+        if name == "models":
+            page.locator(".deck .now .stage").last.scroll_into_view_if_needed()
+            box = page.locator(".deck .now .stage").last.bounding_box()
+            assert box["y"] + box["height"] <= page.locator(".deck .now footer").bounding_box()["y"]
+        page.keyboard.press("ArrowRight")
+
+
+def test_the_quiz_asks_on_one_screen_of_a_telephone(page):
+    page.set_viewport_size({"width": 400, "height": 850})
+    page.goto("/quiz")
+    expect(page.locator(".quiz .choices button")).to_have_count(10)
+    assert page.locator(".quiz").bounding_box()["height"] <= 700
 
 
 @pytest.mark.parametrize("step", ["0", "-1", "x", "%3Cb%3E", ""])
@@ -124,6 +186,15 @@ def test_notes_black_screen_and_full_screen_by_key(page):
     expect(notes).to_contain_text("Next:")
     measured = page.evaluate(MEASURE)
     assert measured["hanging"] == measured["outside"] == []
+    with page.expect_popup() as popup:
+        page.get_by_role("button", name="Speaker notes in a window").click()
+    expect(popup.value.locator("aside")).to_contain_text("baselines")
+    expect(notes).to_have_count(0)
+    popup.value.keyboard.press("ArrowRight")
+    assert count(page)[0] == 3
+    page.keyboard.press("n")
+    expect(notes).to_be_hidden()
+    assert popup.value.is_closed()
     page.keyboard.press("b")
     expect(page.locator(".deck.black")).to_have_count(1)
     page.keyboard.press("f")
@@ -190,7 +261,7 @@ def test_a_round_of_the_quiz_by_keyboard_scores_the_class_the_models_and_people(
         own += guess == label
         page.keyboard.press(str((guess + 1) % 10))
         expect(page.locator(".quiz .verdict")).to_have_text(
-            f"It is {CLASSES[label]}. The class said {CLASSES[guess]}: {'✓' if guess == label else '✗'}"
+            f"Answer: {CLASSES[label]}. The class said {CLASSES[guess]}: {'✓' if guess == label else '✗'}"
         )
         page.keyboard.press("Space")
     expect(page.locator(".quiz h3")).to_have_text("Who was correct how often?")
@@ -199,6 +270,11 @@ def test_a_round_of_the_quiz_by_keyboard_scores_the_class_the_models_and_people(
     for model, shown in (("resnet18", "ResNet18"), ("mobilenet_v2", "MobileNetV2"), ("fusion", "Fusion")):
         assert scores[shown] == f"{predictions.loc[asked, f'{model}_correct'].sum()} of 10"
     assert not predictions.loc[asked, [f"{model}_correct" for model in ("resnet18", "mobilenet_v2", "fusion")]].all(axis=1).any()
+    fusion = page.locator(".quiz tr").filter(has_text="Fusion")
+    expect(fusion).to_contain_text(f"{predictions['fusion_correct'].mean():.2%}".replace("%", " %"))
+    expect(page.locator(".quiz .talk")).to_contain_text(
+        "picked: each of them at least one model predicts wrongly. So a score is no accuracy"
+    )
     page.keyboard.press("r")
     expect(page.locator(".quiz h3")).to_have_text("What is it?")
     assert int(re.search(r"test image (\d+)", picture.get_attribute("alt"))[1]) not in asked
@@ -213,7 +289,7 @@ def test_the_class_votes_on_a_models_prediction(page, shown_results):
     expect(page.locator(".quiz h3")).to_have_text(f"ResNet18 predicts {CLASSES[row['resnet18_predicted']]}. Is it correct?")
     page.keyboard.press("y")
     expect(page.locator(".quiz .verdict")).to_have_text(
-        f"It is {CLASSES[row['label']]}. The class said yes: {'✓' if row['resnet18_correct'] else '✗'}"
+        f"Answer: {CLASSES[row['label']]}. The class said yes: {'✓' if row['resnet18_correct'] else '✗'}"
     )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from core import combine, results, summaries
-from core.config import CLASSES, ROOT
+from core.config import BASELINES, CLASSES, ROOT
 from core.findings import UNTESTED, Headline, find_findings, write_headline
 from dashboard import figures, report
 from tests.dashboard.conftest import open_page
@@ -193,6 +193,19 @@ def test_the_slide_of_classes_counts_what_fusion_rescued_and_broke(visit, run, f
     broken = (~predictions["fusion_correct"] & predictions[f"{against}_correct"]).sum()
     said = read_deck(visit("present"))["classes"]["said"]
     assert f"<b>{rescued:,}</b>" in said and f"<b>{broken:,}</b>" in said and f"<b>{rescued - broken:+,} images</b>" in said
+
+
+def test_a_branch_of_mostly_blank_maps_is_left_out_and_counted(made_results, tmp_path, monkeypatch):
+    shutil.copytree(made_results, tmp_path / "results")
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    maps = {part: np.ones((3, 32, 32)) for part in BASELINES}
+    maps["mobilenet_v2"][:2] = 0
+    rows = {"index": np.array([4, 9, 12]), "target": np.array([1, 2, 3]), "minus": np.full(3, -1)}
+    path = tmp_path / "results/imagenet-96-seed0/fusion/attributions.npz"
+    results.write_attributions(path, rows, {"grad_cam": maps}, {}, {})
+    looks = read_deck(open_page("present"))["looks"]
+    assert "Left out: the MobileNetV2 branch, 2 of whose 3 maps are blank." in looks["said"]
+    assert looks["shown"].count("<h3>") == 2 and looks["shown"].count("<img") == 6 and "ResNet18\nbranch" in looks["shown"]
 
 
 def test_a_run_without_all_models_can_be_presented(tmp_path, made_results, monkeypatch):

@@ -50,6 +50,6 @@ def test_the_page_hands_the_browser_the_truth_the_predictions_and_the_votes(visi
 def test_where_no_image_fits_the_page_says_so(visit, monkeypatch):
     from dashboard.components import quiz
 
-    monkeypatch.setitem(quiz.ROUNDS, "hard", lambda correct: np.zeros(len(correct), bool))
+    monkeypatch.setitem(quiz.ROUNDS, "hard", (lambda correct: np.zeros(len(correct), bool), "none"))
     app = visit("quiz", difficulty="hard")
     assert "No image fits" in app.info[0].value and "quiz" not in {one.proto.component_name for one in app.get("bidi_component")}

@@ -1,4 +1,4 @@
-// What is filtered, as chips to remove; Reset; and Copy link.
+// What is filtered, as chips to remove; Reset; Copy link; on a telephone also what opens the menus.
 
 function button(text, label, action, className) {
   const made = document.createElement('button')
@@ -27,5 +27,6 @@ export default function({ data, parentElement, setTriggerValue }) {
       button(`${text} ✕`, `remove the filter ${text}`, () => setTriggerValue('removed', [name, value]), 'chip')),
     button('Reset', 'reset all filters', () => setTriggerValue('reset', true)),
     button('Copy link', null, copyLink),
+    button('Filters', 'show or hide the filters', () => document.documentElement.classList.toggle('filters-open'), 'fold'),
   )
 }

@@ -35,14 +35,14 @@ class Deck {
     this.seen = new IntersectionObserver((entries) => {
       for (const entry of entries) if (entry.isIntersecting && !this.showing) this.draw(this.slides.find((slide) => slide.node === entry.target))
     })
-    for (const slide of this.slides) this.seen.observe(slide.node)
     const step = this.readStep()
     if (step) this.show(step - 1)
-    else this.overview()
+    else this.leave()
   }
 
   stop() {
     this.leaving.abort()
+    this.desk?.close()
     this.watch.disconnect()
     this.seen.disconnect()
     this.free(false)
@@ -143,21 +143,24 @@ class Deck {
       button('next', 'Next ›', 'Next (→)', () => this.go(this.at + 1)),
       make('span', { className: 'space' }),
       button('speak', 'Notes', 'Speaker notes (N)', () => this.speak()),
-      button('grid', 'Overview', 'All slides (O)', () => this.overview()),
+      button('grid', 'Overview', 'All slides (O)', () => this.lookOver()),
       button('full', 'Full screen', 'Full screen (F)', () => this.fill()),
-      button('leave', 'Leave', 'Leave the show (Esc)', () => this.overview()),
+      button('leave', 'Leave', 'Leave the show (Esc)', () => this.leave()),
     )
     this.remote.onclick = (event) => event.detail && this.root.focus() // the mouse leaves no button that Space would press
     this.words = make('aside', { className: 'notes', ariaLabel: 'Speaker notes' })
-    this.root.replaceChildren(this.bar, this.list, this.words, this.remote)
+    this.part = button('part', 'Second window', 'Speaker notes in a window of their own', () => this.openDesk())
+    const keys = 'In the show, arrows, Page keys, Space, Home and End step; N speaker notes, F full screen, O overview, B black screen, Esc leaves.'
+    this.root.replaceChildren(make('p', { className: 'keys', textContent: keys }), this.bar, this.list, this.words, this.remote)
     this.root.tabIndex = -1
     let from = null
     this.list.ontouchstart = (event) => {
-      from = event.touches[0].clientX
+      from = event.touches[0]
     }
     this.list.ontouchend = (event) => {
-      const far = event.changedTouches[0].clientX - from
-      if (this.showing && Math.abs(far) > 60) this.go(this.at - Math.sign(far))
+      const { clientX, clientY } = event.changedTouches[0]
+      const far = clientX - from.clientX
+      if (this.showing && Math.abs(far) > Math.max(60, 2 * Math.abs(clientY - from.clientY))) this.go(this.at - Math.sign(far))
     }
   }
 
@@ -180,6 +183,7 @@ class Deck {
       if (!this.chosen.includes(slide)) this.toggle(slide, true)
       this.show(this.chosen.indexOf(slide))
     })
+    open.onfocus = () => (this.at = Math.max(this.chosen.indexOf(slide), 0))
     const node = make('li', { className: 'slide' }, make('div', { className: 'frame' }, face, open), tools)
     node.dataset.id = slide.id
     return node
@@ -199,6 +203,7 @@ class Deck {
       const chosen = this.chosen.includes(slide)
       slide.node.classList.toggle('out', !chosen)
       slide.node.querySelector('input').checked = chosen
+      if (this.root.dataset.mode === 'grid' && !chosen) continue // hidden
       if (this.showing && !printing && Math.abs(this.chosen.indexOf(slide) - this.at) > 1) continue // the neighbours are made ready
       const face = slide.node.querySelector('.face')
       face.inert = !this.showing && !printing // a small picture of the slide, which the button on it names
@@ -220,9 +225,9 @@ class Deck {
     }
   }
 
-  // The largest text with which nothing hangs over.
+  // The largest text with which nothing hangs over; on a telephone, where slides scroll, over the side.
   fitText(face) {
-    const parts = [face, ...face.querySelectorAll('.body, .said, .shown')]
+    const parts = face.classList.contains('narrow') ? [] : [face, ...face.querySelectorAll('.body, .said, .shown')]
     const over = () => parts.some((part) => part.scrollHeight > part.clientHeight + 1 || part.scrollWidth > part.clientWidth + 1)
     for (let share = 1; share >= 0; share -= 0.1) {
       for (const [name, [most, least]] of Object.entries(TEXT)) face.style.setProperty(`--${name}`, `${least + share * (most - least)}px`)
@@ -261,24 +266,43 @@ class Deck {
     return this.root.dataset.mode === 'show'
   }
 
+  // Three modes: the page's list (overview), the show, and all its slides side by side (grid).
+  enter(mode) {
+    const before = this.root.dataset.mode ?? 'overview'
+    this.root.dataset.mode = mode
+    this.root.classList.remove('black')
+    this.free(mode !== 'overview')
+    for (const slide of this.slides) {
+      this.seen.unobserve(slide.node) // so that it tells anew what is in sight
+      this.seen.observe(slide.node)
+    }
+    return before
+  }
+
   show(at) {
-    this.root.dataset.mode = 'show'
+    if (this.enter('show') === 'overview') this.since = Date.now()
     if (!this.chosen.length) this.choose(this.usual())
-    this.since = Date.now()
-    this.free(true)
     this.root.focus()
     this.go(at)
   }
 
-  overview() {
+  lookOver() {
+    this.enter('grid')
+    this.arrange()
+    this.focus(this.at)
+  }
+
+  focus(at) {
+    this.chosen[Math.min(Math.max(at, 0), this.chosen.length - 1)].node.querySelector('.open').focus()
+  }
+
+  leave() {
     if (document.fullscreenElement) document.exitFullscreen()
-    const open = this.showing ? this.chosen[this.at].node.querySelector('.open') : null
-    this.root.dataset.mode = 'overview'
-    this.root.classList.remove('black')
-    this.free(false)
+    this.desk?.close()
+    const before = this.enter('overview')
     this.setAddress('step', null)
     this.arrange()
-    open?.focus()
+    if (before !== 'overview') this.focus(this.at)
   }
 
   // While the show covers them, the page's other parts take no focus.
@@ -299,6 +323,7 @@ class Deck {
   }
 
   speak() {
+    if (this.desk) return this.desk.close()
     this.notes = !this.notes
     this.write()
     this.arrange()
@@ -309,9 +334,31 @@ class Deck {
     const next = this.chosen[this.at + 1]
     const minutes = `${Math.floor((Date.now() - this.since) / 60000)} min`
     this.words.replaceChildren(
+      ...(this.desk ? [] : [this.part]),
       make('p', { textContent: this.chosen[this.at]?.notes || 'No notes for this slide.' }),
       make('p', { className: 'next', textContent: next ? `${minutes}. Next: ${next.title}` : `${minutes}. Last slide.` }),
     )
+  }
+
+  // The same notes on a second screen, where the keys step the show as well; N, or closing it, ends them.
+  openDesk() {
+    this.desk = window.open('', 'notes', 'popup,width=960,height=540')
+    if (!this.desk) return
+    const { body } = this.desk.document
+    this.desk.document.title = 'Speaker notes'
+    const { color, backgroundColor: background, fontFamily } = getComputedStyle(this.root)
+    Object.assign(body.style, { color, background, fontFamily, fontSize: '24px', lineHeight: 1.4, padding: '16px' })
+    body.replaceChildren(this.words)
+    body.onkeydown = (event) => this.press(event)
+    this.desk.onpagehide = () => {
+      this.desk = null
+      this.notes = false
+      this.root.insertBefore(this.words, this.remote)
+      this.write()
+      this.arrange()
+    }
+    this.write()
+    this.arrange()
   }
 
   fill() {
@@ -319,18 +366,34 @@ class Deck {
     else this.root.requestFullscreen()
   }
 
+  get showKeys() {
+    const keys = {
+      Home: () => this.go(0), End: () => this.go(this.chosen.length - 1), Escape: () => this.leave(),
+      n: () => this.speak(), o: () => this.lookOver(), f: () => this.fill(), b: () => this.root.classList.toggle('black'),
+    } // prettier-ignore
+    for (const key of BACK) keys[key] = () => this.go(this.at - 1)
+    for (const key of NEXT) keys[key] = () => this.go(this.at + 1)
+    return keys
+  }
+
+  // Enter and Space press the button of the slide in focus.
+  get gridKeys() {
+    const columns = getComputedStyle(this.list).gridTemplateColumns.split(' ').length
+    const far = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -Infinity, End: Infinity }
+    const keys = { Escape: () => this.leave(), o: () => this.show(this.at), f: () => this.fill() }
+    for (const [key, by] of Object.entries(far)) keys[key] = () => this.focus(this.at + by)
+    return keys
+  }
+
   press(event) {
     const { key, target } = event
-    if (!this.showing || event.ctrlKey || event.metaKey || event.altKey) return
+    if (this.root.dataset.mode === 'overview' || event.ctrlKey || event.metaKey || event.altKey) return
     if (target.closest?.('.remote') && (key === ' ' || key === 'Enter')) return // a button chosen with the Tab key
-    const acts = {
-      Home: () => this.go(0), End: () => this.go(this.chosen.length - 1), Escape: () => this.overview(),
-      n: () => this.speak(), o: () => this.overview(), f: () => this.fill(), b: () => this.root.classList.toggle('black'),
-    } // prettier-ignore
-    if (BACK.includes(key) || (key === ' ' && event.shiftKey)) this.go(this.at - 1)
-    else if (NEXT.includes(key)) this.go(this.at + 1)
-    else if (acts[key] ?? acts[key.toLowerCase()]) (acts[key] ?? acts[key.toLowerCase()])()
-    else return
+    const keys = this.showing ? this.showKeys : this.gridKeys
+    const name = key === ' ' && event.shiftKey ? 'Backspace' : key
+    const act = keys[name] ?? keys[name.toLowerCase()]
+    if (!act) return
+    act()
     event.preventDefault()
     event.stopPropagation()
   }

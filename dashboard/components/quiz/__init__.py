@@ -14,11 +14,11 @@ from dashboard.data import Run
 
 ASSETS = {kind: (Path(__file__).parent / f"quiz.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
 IMAGES = 60  # rounds of ten
-ROUNDS = {  # difficulty -> which rows of the predictions, by whether each trained model is correct (N, models)
-    "mixed": None,
-    "easy": lambda correct: correct.all(axis=1),
-    "hard": lambda correct: ~correct.all(axis=1),
-    "all models wrong": lambda correct: ~correct.any(axis=1),
+ROUNDS = {  # difficulty -> which rows of the predictions, by whether each trained model is correct (N, models), and that in words
+    "mixed": (None, "half of them {} predicts correctly"),
+    "easy": (lambda correct: correct.all(axis=1), "every model predicts all of them correctly"),
+    "hard": (lambda correct: ~correct.all(axis=1), "each of them at least one model predicts wrongly"),
+    "all models wrong": (lambda correct: ~correct.any(axis=1), "no model predicts any of them correctly"),
 }
 
 
@@ -27,7 +27,7 @@ def draw_images(predictions: pd.DataFrame, difficulty: str, true: list[str], mod
     random = np.random.default_rng(seed)
     fits = predictions["label"].isin([CLASSES.index(name) for name in true or CLASSES]).to_numpy()
     if difficulty != "mixed":
-        fits = fits & ROUNDS[difficulty](predictions[selection.correct_columns(predictions)].to_numpy())
+        fits = fits & ROUNDS[difficulty][0](predictions[selection.correct_columns(predictions)].to_numpy())
         return random.permutation(np.flatnonzero(fits))[:IMAGES]
     correct = predictions[f"{model}_correct"].to_numpy()
     halves = [random.permutation(np.flatnonzero(fits & half)) for half in (correct, ~correct)]
@@ -35,8 +35,11 @@ def draw_images(predictions: pd.DataFrame, difficulty: str, true: list[str], mod
     return random.permutation(np.concatenate([half[:most] for half in halves]))
 
 
-def play_quiz(run: Run, chosen: np.ndarray, asked: str | None, name: str) -> None:
-    """The game on the images `chosen`; `asked`: the model whose predictions are voted on, None to pick the class. `name` starts it anew."""
+def play_quiz(run: Run, chosen: np.ndarray, asked: str | None, picked: str, name: str) -> None:
+    """The game on the images `chosen`, as `picked` says; `asked`: the model whose predictions are voted on, None to pick the class.
+
+    `name` starts it anew.
+    """
     predictions, votes, items = data.load_predictions(run), None, []
     with section():
         votes = data.load_human_votes()
@@ -51,5 +54,10 @@ def play_quiz(run: Run, chosen: np.ndarray, asked: str | None, name: str) -> Non
         index = int(row["index"])
         people = None if votes is None else (votes[index] / max(votes[index].sum(), 1)).tolist()
         items.append({"index": index, "label": int(row["label"]), "uri": thumbnails.image_uri(index), "models": models, "people": people})
+    whole = {model: float(predictions[f"{model}_correct"].mean()) for model in available_models(run)}
+    whole["people"] = None if votes is None else float(predictions["people"].mean())
     quiz = st.components.v2.component("quiz", **ASSETS)
-    quiz(key="quiz", data={"items": items, "classes": CLASSES, "asked": asked, "name": name})
+    quiz(
+        key="quiz",
+        data={"items": items, "classes": CLASSES, "asked": asked, "picked": picked, "whole": whole, "n": len(predictions), "name": name},
+    )

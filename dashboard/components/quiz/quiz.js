@@ -61,8 +61,8 @@ class Quiz {
   show(...nodes) {
     this.root.querySelector('.talk').replaceChildren(...nodes)
     const done = this.guesses.filter((guess, i) => this.correct(guess, this.items[i])).length
-    const progress = `Image ${Math.min(this.at + 1, this.items.length)} of ${this.items.length}; the class has ${done} of ${this.guesses.length} correct. F: full screen`
-    this.root.querySelector('.progress').textContent = progress
+    const progress = `Image ${Math.min(this.at + 1, this.items.length)} of ${this.items.length}; the class has ${done} of ${this.guesses.length} correct.`
+    this.root.querySelector('.progress').replaceChildren(progress, make('span', { className: 'keys', textContent: ' F: full screen' }))
   }
 
   ask() {
@@ -96,7 +96,7 @@ class Quiz {
     this.acts = [[' ', last ? 'Score' : 'Next image', () => (last ? this.score() : this.ask())]]
     this.acts.push(['Enter', '', this.acts[0][2]], ['ArrowRight', '', this.acts[0][2]], ['PageDown', '', this.acts[0][2]])
     this.show(
-      make('p', { className: 'verdict', textContent: `It is ${classes[item.label]}. The class said ${said}: ${mark(own)}` }),
+      make('p', { className: 'verdict', textContent: `Answer: ${classes[item.label]}. The class said ${said}: ${mark(own)}` }),
       make('table', {}, ...rows, ...people),
       this.button(this.acts[0], 'go'),
     )
@@ -104,18 +104,22 @@ class Quiz {
 
   score() {
     const n = this.items.length
+    const { whole, picked } = this.data
     const lines = [[this.voting ? 'The class, judging' : 'The class', this.guesses.filter((guess, i) => this.correct(guess, this.items[i])).length]]
     for (const name of Object.keys(this.items[0].models)) {
-      lines.push([this.items[0].models[name].label, this.items.filter((item) => item.models[name].predicted === item.label).length])
+      lines.push([this.items[0].models[name].label, this.items.filter((item) => item.models[name].predicted === item.label).length, whole[name]])
     }
-    if (this.items[0].people) lines.push(['People, on average', this.items.reduce((sum, item) => sum + item.people[item.label], 0)])
+    if (this.items[0].people) lines.push(['People, on average', this.items.reduce((sum, item) => sum + item.people[item.label], 0), whole.people])
     lines.sort((a, b) => b[1] - a[1])
-    const rows = lines.map(([name, correct]) =>
+    const rows = lines.map(([name, correct, accuracy]) =>
       make('tr', {}, make('th', { textContent: name }), make('td', { textContent: `${+correct.toFixed(1)} of ${n}` }),
-        make('td', { className: 'wide' }, make('span', { className: 'bar', style: `width:${(100 * correct) / n}%` })))) // prettier-ignore
+        make('td', { className: 'wide' }, make('span', { className: 'bar', style: `width:${(100 * correct) / n}%` })),
+        make('td', { textContent: accuracy ? `${(100 * accuracy).toFixed(2)} %` : '' }))) // prettier-ignore
+    const head = ['', 'this round', '', 'whole test set'].map((text) => make('th', { textContent: text }))
+    const words = `These images were picked: ${picked}. So a score is no accuracy; that stands on the right, over all ${this.data.n.toLocaleString('en')} test images.`
     const more = this.first + ROUND < this.data.items.length
     this.acts = [['r', more ? 'Another round' : 'From the start', () => this.again(more ? this.first + ROUND : 0)]]
-    this.show(make('h3', { textContent: 'Who was correct how often?' }), make('table', {}, ...rows), this.button(this.acts[0], 'go'))
+    this.show(make('h3', { textContent: 'Who was correct how often?' }), make('table', {}, make('tr', {}, ...head), ...rows), make('p', { textContent: words }), this.button(this.acts[0], 'go'))
   }
 
   again(first) {
