@@ -187,7 +187,10 @@ def test_two_runs_are_compared_image_by_image(visit, fake_results):
     here, there = (summaries.per_image(results.load_run(fake_results / name)) for name in (RUN, "imagenet-96-seed1"))
     broken = here[there["resnet18_correct"] & ~here["fusion_correct"]]
     rescued = int((~there["resnet18_correct"] & here["fusion_correct"]).sum())
-    assert f"Fusion of {RUN} **fixed {rescued:,}** images that ResNet18 of imagenet-96-seed1 got wrong and **broke {len(broken):,}**" in said(app)
+    assert (
+        f"Fusion of {RUN} **fixed {rescued:,}** images that ResNet18 of imagenet-96-seed1 got wrong and **broke {len(broken):,}**"
+        in said(app)
+    )
     order = there.loc[broken.index].sort_values("resnet18_confidence", ascending=False, kind="stable")
     assert gallery(app) == order["index"].tolist()[:200]
     first = component(app, "image_gallery")["items"][0]
