@@ -91,9 +91,8 @@ def write_table(run: Run, seeds: list[Run]) -> list[str]:
             show(row.training_minutes, "{:.1f} min"),
         ]
         if spread is not None:
-            cells.insert(
-                2, f"{percent(spread[row.model].mean())} ± {100 * spread[row.model].std():.2f}" if row.model in spread else MISSING
-            )
+            known = row.model in spread and spread[row.model].notna().all()  # a seed may lack a model
+            cells.insert(2, f"{percent(spread[row.model].mean())} ± {100 * spread[row.model].std():.2f}" if known else MISSING)
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

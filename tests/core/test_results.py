@@ -21,7 +21,7 @@ import torch
 from safetensors.numpy import load_file
 
 from core import results
-from core.config import ROOT, TRIO, UserError
+from core.config import BASELINES, ROOT, TRIO, UserError
 from core.evaluate import load_shipped_model
 from core.results import (
     MissingFile,
@@ -253,6 +253,30 @@ def test_a_copy_is_not_another_seed(tmp_path):
         seeds = results.find_seeds(load_run(run), runs)
         assert len(seeds) == 2 and run in [one.path for one in seeds]
     assert [one.path for one in results.find_seeds(load_run(other), runs)] == [other]
+
+
+def test_a_seed_may_lack_models(tmp_path):
+    folder = tmp_path / "results"
+    whole = make_run(folder, "whole", n_test=20, labels=LABELS[:20])
+    part, other = (make_run(folder, f"part{i}", n_test=20, seed=i, models=BASELINES[:i], labels=LABELS[:20]) for i in (2, 1))
+    copied = shutil.copytree(part, folder / "z, a copy of part")
+    results.write_run(copied / "run.json", load_run(copied).record | {"seed": 7})
+    runs = [load_run(folder / name) for name in results.find_runs(folder)]
+    for run in (whole, part, other):
+        assert [one.path for one in results.find_seeds(load_run(run), runs)] == [whole, other, part]
+    apart = load_run(make_run(folder, "apart", n_test=20, seed=3, models=("mobilenet_v2",), labels=LABELS[:20]))
+    assert results.find_seeds(apart, [load_run(other)]) == [apart]  # no model in common
+
+
+def test_a_control_has_a_fusion(tmp_path):
+    folder = tmp_path / "results"
+    run, part, control = (
+        load_run(make_run(folder, name, n_test=20, models=models, labels=LABELS[:20]))
+        for name, models in (("run", TRIO), ("part", BASELINES), ("whole", TRIO))
+    )
+    run.record["recipe"]["branch_loss"] = 1.0
+    assert results.find_control(run, [run, part]) is None
+    assert results.find_control(run, [run, part, control]) is control
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 """The table of all runs: their recipes, their accuracies, how far each is from the chosen one."""
 
+import shutil
+
 import pytest
 
 from core import results, summaries
+from tests.dashboard.conftest import open_page
 
 
 def test_every_run_is_a_row_with_its_accuracies_and_the_difference_to_the_chosen_one(visit, made_results):
@@ -23,3 +26,15 @@ def test_every_run_is_a_row_with_its_accuracies_and_the_difference_to_the_chosen
     assert table.loc["imagenet-96-seed0", "difference"] == pytest.approx(accuracy["imagenet-96-seed0"] - accuracy["imagenet-96-seed1"])
     span = abs(accuracy["imagenet-96-seed0"] - accuracy["imagenet-96-seed1"])
     assert any(f"span {span:.2f} points" in caption.value for caption in app.caption)
+
+
+@pytest.mark.parametrize("view", ["errors", "evidence", "runs", "training"])
+def test_another_seed_may_lack_a_model(own_results, view):
+    """As while it is trained, or where a control was added to one seed alone."""
+    path = own_results / "imagenet-96-seed1" / "run.json"
+    record = results.load_run(path.parent).record
+    del record["models"]["fusion"]
+    results.write_run(path, record)
+    shutil.rmtree(path.with_name("fusion"))
+    app = open_page(view, run="imagenet-96-seed0", seeds="true")
+    assert not any("fusion" in info.value for info in app.info)
