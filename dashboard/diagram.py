@@ -24,7 +24,7 @@ TEMPLATES = Environment(
 )  # fmt: skip
 BLOCKS = TEMPLATES.get_template("blocks.html").module
 STYLE = BLOCKS.style()
-GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "x": "✖", "cross": "✚"}  # the charts' markers, as text
+GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "x": "✖", "cross": "✚", "triangle-up": "▲"}  # the charts' markers, as text
 
 
 def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:

@@ -5,7 +5,9 @@ import shutil
 import pytest
 
 from core import results, summaries
+from core.config import BASELINES, TRIO
 from tests.dashboard.conftest import open_page
+from tests.fake_run import make_run, make_test_images
 
 
 def test_every_run_is_a_row_with_its_accuracies_and_the_difference_to_the_chosen_one(visit, made_results):
@@ -38,3 +40,23 @@ def test_another_seed_may_lack_a_model(own_results, view):
     shutil.rmtree(path.with_name("fusion"))
     app = open_page(view, run="imagenet-96-seed0", seeds="true")
     assert not any("fusion" in info.value for info in app.info)
+
+
+@pytest.mark.parametrize(
+    ("models", "shown"), [(TRIO, "fusion"), (BASELINES, "ensemble"), ((), "resnet34")], ids=["whole", "no fusion", "alone"]
+)
+def test_pages_show_a_control_too(tmp_path, monkeypatch, models, shown):
+    """A run with one network of the fusion's cost, as the claim about it asks for, beside one of fewer test images."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    make_test_images(tmp_path, 120)
+    run = make_run(tmp_path, "run", n_test=120, models=models or ("resnet18",))
+    make_run(tmp_path, "small", n_test=60, seed=1, models=models or ("resnet18",))
+    (shutil.copytree if models else shutil.move)(run / "resnet18", run / "resnet34")
+    record = results.load_run(run).record
+    results.write_run(run / "run.json", record | {"models": {model: {} for model in (*models, "resnet34")}})
+    for view in ("overview", "errors", "confusion"):
+        open_page(view, run="run")
+    app = open_page("runs", run="run")
+    table = app.dataframe[0].value.set_index("run")
+    assert app.segmented_control(key="of").value == shown and table["difference"].dropna().tolist() == [0]
+    assert table["resnet34"].notna().tolist() == [True, False]
