@@ -16,7 +16,7 @@ from core import combine, results, summaries
 from core.config import CLASSES, ROOT
 from core.findings import UNTESTED, Headline, find_findings, write_headline
 from dashboard import figures, report
-from tests.dashboard.conftest import open_page
+from tests.dashboard.conftest import component, open_page
 from tests.fake_run import make_run
 
 
@@ -243,3 +243,17 @@ def test_reliability_draws_each_models_bins_and_the_ideal():
     np.testing.assert_allclose(curve.x, [60, 90])
     np.testing.assert_allclose(curve.y, [50, 100])
     assert curve.name == "Fusion" and list(curve.customdata) == [2, 8]
+
+
+def test_slides_are_made_anew_when_a_control_comes(own_results):
+    shutil.rmtree(own_results / "imagenet-96-seed1")
+    plain = results.load_run(own_results / "imagenet-96-seed0")
+    with_losses = own_results / "with losses"
+    shutil.move(plain.path, with_losses)
+    recipe = plain.record["recipe"] | {"name": "cpu-96-branch", "branch_loss": 1.0}
+    results.write_run(with_losses / "run.json", plain.record | {"recipe": recipe})
+    missing = "It needs the same run without branch losses"
+    assert missing in json.dumps(component(open_page("present", run="with losses"), "deck")["slides"])
+    shutil.copytree(with_losses, plain.path)
+    results.write_run(plain.path / "run.json", plain.record)
+    assert missing not in json.dumps(component(open_page("present", run="with losses"), "deck")["slides"])
