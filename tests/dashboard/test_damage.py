@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import results
 from core.config import BASELINES, ROOT, TRIO
+from dashboard.components.lightbox import find_looks
 from tests.dashboard.conftest import VIEWS
 from tests.fake_run import make_run
 
@@ -78,3 +79,8 @@ def test_runs_of_any_size_open_on_every_page(n, models, tmp_path, monkeypatch):
     for view, app in visit_all():
         assert app.title, f"{view} is empty"
         assert not app.error, f"{view}: {app.error[0].value}"
+
+
+def test_damaged_maps_are_named_in_the_lightbox(small_run):
+    (small_run / "run" / "fusion" / "attributions.npz").write_bytes(b"damaged")
+    assert "attributions.npz cannot be read" in find_looks(results.load_run(small_run / "run"), 0)["why"]
