@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.config import BASELINES, FUSION, MODELS, Recipe, UserError
+from core.config import BASELINES, FUSION, MODELS, TRIO, Recipe, UserError
 from core.results.files import LARGEST, RESULTS, MissingFile, command, read_text, stamp_file, write_text
 from core.results.schema import read_record
 
@@ -95,7 +95,8 @@ def check_same_run(path: Path, found: dict[str, Any], run: dict[str, Any]) -> No
 
 
 def find_runs(results: Path = RESULTS) -> list[str]:
-    """Names of the run folders: those with weights first, since the dashboard opens on the first, then by name.
+    """Names of the run folders: those with all their weights first, since the dashboard opens on the first, then those that hold all
+    that is compared, then by name.
 
     A run has a run.json, or has lost it but holds a model's predictions; any other folder is none of ours.
     """
@@ -103,7 +104,14 @@ def find_runs(results: Path = RESULTS) -> list[str]:
         return []
     folders = [path for path in results.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] not in "._"]
     runs = [path for path in folders if (path / "run.json").is_file() or any(path.glob("*/predictions.parquet"))]
-    return [path.name for path in sorted(runs, key=lambda p: (not any(p.glob("*/weights.safetensors")), p.name))]
+
+    def rank(run: Path) -> tuple[bool, bool, str]:
+        shipped, predicted = (
+            {file.parent.name for file in run.glob(f"*/{name}")} for name in ("weights.safetensors", "predictions.parquet")
+        )
+        return not shipped or not predicted <= shipped, not set(TRIO) <= predicted, run.name
+
+    return [path.name for path in sorted(runs, key=rank)]
 
 
 def fingerprint(run: Run, models: Iterable[str]) -> dict[str, bytes]:

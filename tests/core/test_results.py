@@ -186,6 +186,24 @@ def test_runs_with_weights_come_first_and_other_folders_are_none(tmp_path):
     assert results.find_runs(tmp_path) == ["b", "a", "c"]
 
 
+def test_a_run_in_the_making_does_not_come_first(tmp_path):
+    """Neither one whose fusion is still to be trained, nor one of which some weights alone lie here."""
+    held = {
+        "a, to be trained": (BASELINES, BASELINES),
+        "b, some weights": (TRIO, ["fusion"]),
+        "c, no weights": (TRIO, ()),
+        "d": (TRIO, TRIO),
+    }
+    held |= {"a, to be trained, no weights": (BASELINES, ())}
+    for name, (predicted, shipped) in held.items():
+        for file, models in (("predictions.parquet", predicted), ("weights.safetensors", shipped)):
+            for model in models:
+                (tmp_path / name / model).mkdir(parents=True, exist_ok=True)
+                (tmp_path / name / model / file).touch()
+    order = ["d", "a, to be trained", "b, some weights", "c, no weights", "a, to be trained, no weights"]
+    assert results.find_runs(tmp_path) == order
+
+
 def test_optional_tables_come_back(run):
     """What tests/fake_run.py wrote through the writers."""
     loaded = load_run(run)
