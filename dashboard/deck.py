@@ -83,16 +83,21 @@ def ask(predictions: pd.DataFrame) -> Slide:
 
 
 def compare_recipes(run: Run) -> Slide:
-    recipe = run.recipe
-    said = (
-        f"<p>The same for all: {recipe.epochs} epochs, of which {recipe.frozen_epochs} with the head alone; images enlarged to "
-        f"{recipe.image_size}×{recipe.image_size}; the same augmentation, optimizer, learning rates and seed ({run.record['seed']}).</p>"
-    )
+    recipe, whole = run.recipe, set(report.TRIO) <= set(run.models)
+    title = "Three models" if whole else "The models"
+    said = "<p>They were trained elsewhere: how is not known here.</p>"
+    if not run.imported:
+        title += ", one budget"
+        said = (
+            f"<p>The same for all: {recipe.epochs} epochs, of which {recipe.frozen_epochs} with the head alone; images "
+            f"enlarged to {recipe.image_size}×{recipe.image_size}; the same augmentation, optimizer, learning rates and "
+            f"seed ({run.record['seed']}).</p>"
+        )
     notes = (
         f"{' and '.join(label(one) for one in BASELINES)} are the baselines. The fusion puts their features side by side and trains a "
         "small network on them. A control costs no training: the ensemble, the mean of the two baselines' probabilities."
     )
-    return Slide("models", "Three models, one budget", said, "below", shown=diagram.architecture_html(run), notes=notes, main=True)
+    return Slide("models", title, said, "below", shown=diagram.architecture_html(run), notes=notes, main=True)
 
 
 def answer(run: Run, headline: Headline, findings: list[Finding]) -> Slide:

@@ -365,7 +365,10 @@ def _provenance(report: Report) -> list[Part]:
         "libraries": ", ".join(f"{name} {version}" for name, version in record["libraries"].items()),
         "data (md5)": ", ".join(f"{name} {md5}" for name, md5 in record["data_md5"].items()) or "not recorded",
     }
-    recipe = {f"recipe: {name.replace('_', ' ')}": value for name, value in asdict(report.run.recipe).items() if value is not None}
+    settings = {name: value for name, value in asdict(report.run.recipe).items() if value is not None}
+    if report.run.imported:  # nobody knows the others
+        settings = {name: settings[name] for name in ("name", "image_size", "images_per_split") if name in settings}
+    recipe = {f"recipe: {name.replace('_', ' ')}": value for name, value in settings.items()}
     return [Part(head=["what", "value"], rows=list((made | recipe).items()))]
 
 

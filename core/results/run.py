@@ -38,6 +38,11 @@ class Run:
         return Recipe.from_dict(self.record["recipe"])
 
     @property
+    def imported(self) -> bool:
+        """Was it trained elsewhere? Then of its recipe only the images' size and number are known."""
+        return bool(self.recipe.name == IMPORTED)
+
+    @property
     def has_weights(self) -> bool:
         return all((self.path / model / "weights.safetensors").is_file() for model in self.models)
 

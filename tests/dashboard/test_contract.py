@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
-from core import results, summaries
+from core import findings, results, summaries
 from core.config import TRIO, UserError
 from core.results import schema
-from tests.dashboard.conftest import VIEWS, open_page
+from tests.dashboard.conftest import VIEWS, component, open_page
 from tests.fake_run import make_run, make_test_images
 
 LAX = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow], "derandomize": True}
@@ -219,3 +219,17 @@ def test_small_and_foreign_runs_open_every_page(tmp_path, monkeypatch, n, models
     for view in VIEWS:
         app = open_page(view)
         assert app.title and not app.error, (view, [error.value for error in app.error])
+
+
+def test_of_an_imported_run_no_training_is_told(tmp_path, monkeypatch):
+    """Its recipe's defaults are nobody's settings, and no recipe here trains another seed of it."""
+    run = make_results(tmp_path / "results", 60)
+    keep_logits(run)
+    monkeypatch.setattr(results, "RESULTS", run.parent)
+    made = [block.value for block in open_page().markdown if "Seed" in block.value]
+    assert len(made) == 1 and "Trained elsewhere" in made[0] and "learning rates" not in made[0]
+    claims = "".join(one.text for one in findings.find_findings(results.load_run(run)))
+    assert "mirrors the label smoothing" not in claims and "Mean confidence is" in claims
+    assert "--recipe imported" not in claims and "run python scripts/import.py RUN --seed 1 --logits MODEL=FILE" in claims
+    slides = {one["id"]: one for one in component(open_page("present"), "deck")["slides"]}
+    assert "trained elsewhere" in slides["models"]["said"] and "budget" not in slides["models"]["title"]
