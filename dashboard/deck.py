@@ -90,7 +90,7 @@ def compare_recipes(run: Run) -> Slide:
         title += ", one budget"
         said = (
             f"<p>The same for all: {recipe.epochs} epochs, of which {recipe.frozen_epochs} with the head alone; images "
-            f"enlarged to {recipe.image_size}×{recipe.image_size}; the same augmentation, optimizer, learning rates and "
+            f"enlarged to {recipe.size_in_words}; the same augmentation, optimizer, learning rates and "
             f"seed ({run.record['seed']}).</p>"
         )
     notes = (

@@ -60,7 +60,7 @@ def describe(run: Run) -> str:
     recipe, record = run.recipe, run.record
     starts = "; ".join(f"{label(name)} from {record['start_weights'][name]['name']}" for name in BASELINES)
     return (
-        f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.image_size}×{recipe.image_size} px, {recipe.frozen_epochs} + "
+        f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.size_in_words}, {recipe.frozen_epochs} + "
         f"{recipe.finetune_epochs} epochs (head alone + everything), seed {record['seed']}, {starts}; trained in {record['precision']} "
         f"on {record['device']}. {record.get('note', '')}".rstrip()
     )

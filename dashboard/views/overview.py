@@ -62,12 +62,12 @@ st.caption(
 
 recipe = run.recipe
 trained = (
-    f"- **Recipe** `{recipe.name}`: {recipe.image_size}×{recipe.image_size} px, {recipe.frozen_epochs} epoch(s) on frozen backbones, "
+    f"- **Recipe** `{recipe.name}`: {recipe.size_in_words}, {recipe.frozen_epochs} epoch(s) on frozen backbones, "
     f"then {recipe.finetune_epochs} fine-tuning everything; AdamW, batch {recipe.batch_size}, "
     f"learning rates {recipe.lr_head:g} (head) and {recipe.lr_backbone:g} (backbones), cosine schedule, "
     f"label smoothing {recipe.label_smoothing}, {run.record['precision']}\n"
 )
-imported = f"- **Trained elsewhere**, at {recipe.image_size}×{recipe.image_size} px: how is not known here\n"
+imported = f"- **Trained elsewhere**, at {recipe.size_in_words}: how is not known here\n"
 weights = {name: start["name"] for name, start in run.record["start_weights"].items()}
 with st.expander("How this run was made"):
     st.markdown(
