@@ -1,5 +1,7 @@
 """All runs: what each was, how accurate its models are, and how far that is from the run chosen in the sidebar."""
 
+from urllib.parse import quote
+
 import pandas as pd
 import streamlit as st
 
@@ -49,7 +51,7 @@ table["difference"] = (table[compared] - own[compared]).where(table.pop("images"
 table = table.drop(columns=[model for model in MODELS if model not in (*COMPARED, *held)])
 percent = {model: st.column_config.NumberColumn(theme.label(model), format="%.2f %%", help="test accuracy") for model in MODELS}
 st.dataframe(
-    table.assign(run=[f"./?run={name}" for name in table["run"]]),
+    table.assign(run=[f"./?run={quote(name)}" for name in table["run"]]),
     key="runs_table",
     hide_index=True,
     on_select=open_row,

@@ -1,6 +1,7 @@
 """The table of all runs: their recipes, their accuracies, how far each is from the chosen one."""
 
 import shutil
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -60,3 +61,9 @@ def test_pages_show_a_control_too(tmp_path, monkeypatch, models, shown):
     table = app.dataframe[0].value.set_index("run")
     assert app.segmented_control(key="of").value == shown and table["difference"].dropna().tolist() == [0]
     assert table["resnet34"].notna().tolist() == [True, False]
+
+
+def test_a_link_to_a_run_holds_its_whole_name(own_results):
+    (own_results / "imagenet-96-seed0").rename(own_results / "mine & yours, #1")
+    links = open_page("runs").dataframe[0].value["run"]
+    assert [parse_qs(urlsplit(link).query)["run"] for link in links] == [["imagenet-96-seed1"], ["mine & yours, #1"]]
