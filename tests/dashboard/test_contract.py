@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
 from core import findings, results, summaries
-from core.config import TRIO, UserError
+from core.config import BASELINES, TRIO, UserError
 from core.results import schema
 from tests.dashboard.conftest import VIEWS, component, open_page
 from tests.fake_run import make_run, make_test_images
@@ -249,3 +249,14 @@ def test_sizes_that_rise_in_training_are_told(run):
         assert any(said in one["said"] for one in component(open_page("present"), "deck")["slides"])
     finally:
         (run / "run.json").write_bytes(content)
+
+
+def test_what_a_small_run_without_a_fusion_is_told(tmp_path, monkeypatch):
+    """Neither of images that it does not hold, nor to explain a model that it does not hold."""
+    run = make_results(tmp_path / "results", 60, BASELINES)
+    monkeypatch.setattr(results, "RESULTS", run.parent)
+    assert any("All 60 test images" in block.value for block in open_page("errors", show="curves of a class").caption)
+    rows = {"index": np.array([3]), "target": np.array([5]), "minus": np.array([-1])}
+    maps = {"grad_cam": {"resnet18": np.ones((1, 32, 32), np.float32)}}
+    results.write_attributions(run / "resnet18" / "attributions.npz", rows, maps, {}, {"image_size": 32})
+    assert not any("fusion" in info.value for info in open_page("attributions").info)
