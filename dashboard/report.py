@@ -361,7 +361,7 @@ def _provenance(report: Report) -> list[Part]:
     made = {
         **{"run": report.run.name, "seed": record["seed"]},
         **starts,
-        **{"precision": record["precision"], "device": record["device"], "processes": record["processes"], "code": record["code_commit"]},
+        **{"precision": record["precision"], "device": report.run.device, "processes": record["processes"], "code": record["code_commit"]},
         "libraries": ", ".join(f"{name} {version}" for name, version in record["libraries"].items()),
         "data (md5)": ", ".join(f"{name} {md5}" for name, md5 in record["data_md5"].items()) or "not recorded",
     }

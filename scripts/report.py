@@ -62,7 +62,7 @@ def describe(run: Run) -> str:
     return (
         f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.size_in_words}, {recipe.frozen_epochs} + "
         f"{recipe.finetune_epochs} epochs (head alone + everything), seed {record['seed']}, {starts}; trained in {record['precision']} "
-        f"on {record['device']}. {record.get('note', '')}".rstrip()
+        f"on {run.device}. {record.get('note', '')}".rstrip()
     )
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.config import BASELINES, FUSION, MODELS, TRIO, Recipe, UserError
+from core.config import BASELINES, FUSION, MODELS, TRIO, Recipe, UserError, label
 from core.results.files import LARGEST, RESULTS, MissingFile, command, read_text, stamp_file, write_text
 from core.results.schema import read_record
 
@@ -41,6 +41,13 @@ class Run:
     def imported(self) -> bool:
         """Was it trained elsewhere? Then of its recipe only the images' size and number are known."""
         return bool(self.recipe.name == IMPORTED)
+
+    @property
+    def device(self) -> str:
+        """What trained; of a model that another machine trained, that one too."""
+        last, models = self.record["device"], self.record["models"]
+        others = [f"; {label(model)} on {one}" for model in self.models if (one := models[model].get("device", last)) != last]
+        return last + "".join(others)
 
     @property
     def has_weights(self) -> bool:

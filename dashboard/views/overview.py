@@ -73,7 +73,7 @@ with st.expander("How this run was made"):
     st.markdown(
         (imported if run.imported else trained)
         + "".join(f"- **{theme.label(name)} starts from** {text}\n" for name, text in weights.items())
-        + f"- **Seed** {run.record['seed']}; **device** {run.record['device']}; **code** `{run.record['code_commit'][:12]}`; "
+        + f"- **Seed** {run.record['seed']}; **device** {run.device}; **code** `{run.record['code_commit'][:12]}`; "
         + ", ".join(f"{name} {version}" for name, version in run.record["libraries"].items() if name in ("torch", "torchvision"))
         + (f"\n- **Note** {note}" if note else "")
     )

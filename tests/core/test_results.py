@@ -204,6 +204,19 @@ def test_a_run_in_the_making_does_not_come_first(tmp_path):
     assert results.find_runs(tmp_path) == order
 
 
+def test_a_model_added_on_another_machine_leaves_to_the_others_what_trained_them(tmp_path):
+    run = make_run(tmp_path, "run", n_test=20, models=BASELINES, labels=LABELS[:20])
+    first = load_run(run).record
+    for device, model in (("a GPU", "fusion"), ("a second GPU", "mobilenet_v2")):
+        added = make_run(tmp_path, ".staged", n_test=20, models=(model,), labels=LABELS[:20])
+        results.write_run(added / "run.json", load_run(added).record | {"device": device, "processes": 4})
+        publish(added, run)
+    found = load_run(run)
+    assert found.device == "a second GPU; ResNet18 on made up; Fusion on a GPU" and found.record["processes"] == 4
+    assert found.record["models"]["resnet18"] == first["models"]["resnet18"] | {"device": "made up", "processes": 1}
+    assert "processes" not in found.record["models"]["fusion"]
+
+
 def test_optional_tables_come_back(run):
     """What tests/fake_run.py wrote through the writers."""
     loaded = load_run(run)
