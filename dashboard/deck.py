@@ -157,7 +157,7 @@ def cards_html(rows: pd.DataFrame, run: Run) -> str:
 
 
 def look(run: Run, predictions: pd.DataFrame, findings: list[Finding]) -> Slide | None:
-    """Grad-CAM of both branches on errors of the fusion; None where scripts/explain.py has not run."""
+    """Grad-CAM of both branches on errors of the fusion; None where scripts/explain.py has not explained what it predicted there."""
     try:
         computed = results.load_attributions(run, FUSION.name)
     except results.MissingFile:
@@ -165,13 +165,20 @@ def look(run: Run, predictions: pd.DataFrame, findings: list[Finding]) -> Slide 
     except UserError as error:
         return Slide("looks", "Where it looks", f"<p>{escape(str(error))}</p>", "text")
     maps = computed.maps.get("grad_cam", {})
-    if not set(BASELINES) <= set(maps) or not len(computed.index):
+    if not set(BASELINES) <= set(maps):
         return None
     rows = predictions.iloc[computed.index]
+    explained = (
+        (computed.target == rows[f"{FUSION.name}_predicted"]) & (computed.contrast < 0) & ~rows[f"{FUSION.name}_correct"]
+    ).to_numpy()
+    index, rows = computed.index[explained], rows[explained]
+    maps = {branch: maps[branch][explained] for branch in BASELINES}
+    if rows.empty:
+        return None
     chosen = np.argsort(-rows[f"{FUSION.name}_confidence"].to_numpy(), kind="stable")[:CARDS]
     pictures = {"the image": [], **{f"{label(branch)}'s branch": [] for branch in BASELINES}}
     for i in chosen:
-        image = data.load_images().decode(int(computed.index[i]))
+        image = data.load_images().decode(int(index[i]))
         row = rows.iloc[i]
         pictures["the image"].append((image, f"{CLASSES[row['label']]} → {CLASSES[row[f'{FUSION.name}_predicted']]}"))
         for branch in BASELINES:
@@ -191,7 +198,7 @@ def look(run: Run, predictions: pd.DataFrame, findings: list[Finding]) -> Slide 
     branches = next((one for one in findings if one.id == "branches" and one.verdict != UNTESTED), None)
     notes = (
         "Grad-CAM (Selvaraju et al. 2017) at each branch's last convolution, each map on its own scale. A map shows where evidence was "
-        f"found, not that it was good evidence. Of fusion's {len(rows):,} errors the map is empty {shares}. "
+        f"found, not that it was good evidence. Of {len(rows):,} errors of fusion the map is empty {shares}. "
         + (f"{branches.statement}. {branches.details}" if branches else "")
     )
     return Slide("looks", "Where it looks", said, "below", shown=f'<div class="cards rows">{cards}</div>', notes=notes, main=True)

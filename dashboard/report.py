@@ -336,7 +336,11 @@ def _explain(report: Report) -> list[Part]:
     surest = predictions.loc[stored.index, f"{model}_confidence"].nlargest(EXPLAINED).index
     for i in np.flatnonzero(np.isin(stored.index, surest)):
         index, image = int(stored.index[i]), report.images.decode(stored.index[i])
-        cells = [(image, f"test image {index}: {CLASSES[predictions['label'].iloc[index]]}, taken for {CLASSES[stored.target[i]]}")]
+        row, against = predictions.iloc[index], f" − {CLASSES[stored.contrast[i]]}" if stored.contrast[i] >= 0 else ""
+        text = f"test image {index}: {CLASSES[row['label']]}, taken for {CLASSES[row[f'{model}_predicted']]}"
+        if against or stored.target[i] != row[f"{model}_predicted"]:
+            text += f"; what speaks for {CLASSES[stored.target[i]]}{against}"
+        cells = [(image, text)]
         cells += diagram.stored_maps(stored, i, image)
         parts.append([(pixels_uri(picture), text) for picture, text in cells])
     drawn = []
