@@ -328,6 +328,11 @@ def test_people_disagree_where_fusion_errs(monkeypatch):
     assert found.numbers["rank_correlation"] == pytest.approx(pd.Series(confidence).corr(pd.Series(shares), method="spearman"))
     opposite = build(~BETTER_ONE, WORSE, EQUAL, logits={"fusion": answer(~BETTER_ONE, confidence)})
     assert people.compare_with_people(opposite, None).verdict == CONTRADICTED
+    for others, alike in ((BETTER_ONE, ", as the other models do"), (wrong_on(np.flatnonzero(shares > 0.95)[:40]), "")):
+        evidence = build(BETTER_ONE, BETTER_ONE, others, logits={"fusion": answer(BETTER_ONE, confidence)})
+        found = people.compare_with_people(evidence, None)
+        assert found.statement == f"Fusion errs where people disagree{alike}"
+        assert ("not special to fusion" in found.details) == bool(alike)
 
 
 @pytest.mark.parametrize(
