@@ -305,6 +305,9 @@ def test_a_glance_never_waits_and_hands_on_what_went_wrong():
     with pytest.raises(inference.NotYet):
         queue.glance("slow", work, lane)
     go.set()
+    while "slow" not in queue.answers:
+        time.sleep(0.01)
+    assert not queue.jobs  # also where nobody comes again
     assert poll(lambda: queue.glance("slow", work, lane)) == 7
 
     def fail(tell) -> int:
