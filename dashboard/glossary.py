@@ -46,7 +46,8 @@ WORDS = (
          ("Calibration error",)),
     Word("temperature", "One number that divides all logits: it changes how confident a model is, not what it predicts (Guo et al. 2017).",
          ("Temperature", "fitted temperature")),
-    Word("label smoothing", "Training towards 0.9 for the true class, not 1: it keeps models from being too sure (Szegedy et al. 2016).",
+    Word("label smoothing", "Training towards 0.91 for the true class and 0.01 for each other, not 1 and 0: it keeps models from being "
+         "too sure (Szegedy et al. 2016).",
          ("Label smoothing",)),
     Word("logits", "A model's scores before they become probabilities; only their differences count.", ("logit",)),
     Word("MACs", "Multiply–accumulate operations for one image: a measure of work that no machine changes."),
@@ -57,7 +58,7 @@ WORDS = (
     Word("t-SNE", "A map that keeps images with like features close; distances between far groups mean nothing "
          "(van der Maaten & Hinton 2008)."),
     Word("Grad-CAM", "Where in the last convolution evidence for a class was found, weighted by its gradient (Selvaraju et al. 2017)."),
-    Word("Integrated Gradients", "Gradients summed on the way from a black image to this one; they add up to the score "
+    Word("Integrated Gradients", "Gradients summed on the way from a grey image to this one; they add up to the score "
          "(Sundararajan et al. 2017).", ("integrated gradients",)),
     Word("Saliency", "The size of the score's gradient at each pixel: where a small change matters most (Simonyan et al. 2014).",
          ("saliency",)),
