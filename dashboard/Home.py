@@ -87,7 +87,8 @@ def main() -> None:
             components.close_sidebar(name)
             components.color_links()
             address.offer_return(titles)
-            components.explain_words()
+            if name != "glossary":  # which explains them itself
+                components.explain_words()
             page.run()
             address.finish()
     except MissingFile as error:  # which this run never had: no fault

@@ -6,7 +6,7 @@ with labels are still understood, and a run of a page changes the address once o
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -207,18 +207,22 @@ def keep_text(key: str) -> str | None:
 # --- from page to page -----------------------------------------------------------------------------------------------
 
 
-def parameters(back: bool = True, **chosen: Any) -> Query:
-    """The query of a link to another page: `chosen`, the run and models shown and, if `back`, the way back to what is seen now."""
+def parameters(back: bool = True, along: Collection[str] = (), **chosen: Any) -> Query:
+    """The query of a link to another page: `chosen`, the run and models shown and, if `back`, the way back to what is seen now.
+
+    What is seen now goes `along` under these keys, where the other page has the same choices.
+    """
     kept = memory()
     here = {key: texts for key, texts in (kept.query | kept.entries).items() if key != "from"}
     query = {key: [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)] for key, value in chosen.items()}
     always = {key: kept.entries[key] for key in ON_EVERY_PAGE if key in kept.entries}
+    always |= {key: texts for key, texts in here.items() if key in along}
     return always | query | ({"from": [f"{kept.page}?{urlencode(here, doseq=True)}"]} if back else {})
 
 
-def link(view: str, label: str, back: bool = True, **chosen: Any) -> None:
+def link(view: str, label: str, back: bool = True, along: Collection[str] = (), **chosen: Any) -> None:
     """A link to another page: see `parameters`."""
-    st.page_link(f"views/{view}.py", label=label, query_params=parameters(back, **chosen))
+    st.page_link(f"views/{view}.py", label=label, query_params=parameters(back, along, **chosen))
 
 
 def offer_return(titles: dict[str, str]) -> None:

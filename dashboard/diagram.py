@@ -36,7 +36,7 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
         wide = BACKBONES[name].width
         lines = [f"starts from {run.record['start_weights'][name]['name']}", f"global average pooling → {wide:,} features"]
         if recipe.branch_loss:
-            lines.append(f"in training alone: linear {wide:,} → {len(CLASSES)}, its loss weighs {recipe.branch_loss:g}")
+            lines.append(f"during training also a head of its own: linear {wide:,} → {len(CLASSES)}, loss weight {recipe.branch_loss:g}")
         branches.append((STYLES[name].color, f"{label(name)} without its classifier", lines))
     parameters = costs.get("fusion", {}).get("parameters")
     total = "parameters unknown" if parameters is None else f"{parameters / 1e6:.1f} M parameters in all"
@@ -157,5 +157,6 @@ def corruptions_html(image: np.ndarray, index: int) -> Markup:
         [
             (kind.label, [picture(*CLEAN, "clean"), *(picture(name, one, f"{kind.label}, severity {one}") for one in SEVERITIES)])
             for name, kind in CORRUPTIONS.items()
-        ]
+        ],
+        ["clean", *map(str, SEVERITIES)],
     )

@@ -194,6 +194,9 @@ def count_classes(classes: np.ndarray, kept: np.ndarray) -> dict[str, int]:
     return dict(zip(CLASSES, np.bincount(classes[kept], minlength=len(CLASSES)).tolist(), strict=True))
 
 
+KEYS = {field.name for field in fields(Filter)} - {"says"} | {f"says_{model}" for model in theme.SHOWN_MODELS}  # of Filter.query
+
+
 def read_query(query: Mapping[str, list[str]], models: list[str], attributes: Collection[str] = ()) -> Filter:
     """The filter that a URL's parameters spell; what they cannot mean is left at its default.
 

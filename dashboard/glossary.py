@@ -36,7 +36,7 @@ WORDS = (
     Word("recall", "Of the cats, the share a model calls cats.", ("Recall",)),
     Word("macro F1", "The mean over classes of F1, which is high only where precision and recall both are.", ("F1", "f1")),
     Word("ROC", "The share of cats found over the share of other images wrongly called cats, as the threshold falls.", ("ROC curve",)),
-    Word("AUC", "The area under such a curve: 1 is perfect, and for ROC 0.5 is guessing."),
+    Word("AUC", "The area under a ROC or precision–recall curve: 1 is perfect, and under a ROC curve 0.5 is guessing."),
     Word("NLL", "Negative log-likelihood, in nats: minus the logarithm of the probability given to the true class. Low is good; a sure "
          "error costs most.", ("Negative log-likelihood", "negative log-likelihood")),
     Word("Brier", "The squared distance between the probabilities and the truth, 0 (best) to 2 (Brier 1950)."),
@@ -58,7 +58,7 @@ WORDS = (
     Word("t-SNE", "A map that keeps images with like features close; distances between far groups mean nothing "
          "(van der Maaten & Hinton 2008)."),
     Word("Grad-CAM", "Where in the last convolution evidence for a class was found, weighted by its gradient (Selvaraju et al. 2017)."),
-    Word("Integrated Gradients", "Gradients summed on the way from a grey image to this one; they add up to the score "
+    Word("Integrated Gradients", "Gradients summed on the way from a plain grey image to this one; they add up to the change of the score "
          "(Sundararajan et al. 2017).", ("integrated gradients",)),
     Word("Saliency", "The size of the score's gradient at each pixel: where a small change matters most (Simonyan et al. 2014).",
          ("saliency",)),

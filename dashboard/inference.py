@@ -5,7 +5,6 @@ chooses anew. Work that nobody waits for any more is then told to stop.
 """
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -145,28 +144,26 @@ def load_model(run: Run, model: str) -> "Classifier":
     return load_shipped_model(run, model)
 
 
-def predict_image(run: Run, image: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """What the run's models, and the ensemble where both baselines are there, make of a uint8 image (32, 32, 3).
+def predict_image(run: Run, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Logits (10,) of the run's models, and of the ensemble where both baselines are there, for a uint8 image (32, 32, 3).
 
-    Logits (10,) a model, and the seconds each trained model took. Raises UserError where weights are missing.
+    Raises UserError where weights are missing.
     """
 
-    def compute(tell: Callable[[float], None]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    def compute(tell: Callable[[float], None]) -> dict[str, np.ndarray]:
         import torch
 
         from core.evaluate import predict
         from core.runtime import World
 
         images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]  # (1, 3, 32, 32)
-        logits, seconds = {}, {}
+        logits = {}
         for i, name in enumerate(run.models):
             tell(i / len(run.models))
-            model, start = load_model(run, name), time.perf_counter()
-            logits[name] = predict(model, images, run.recipe.image_size, World(0, 1, torch.device("cpu")))[0].numpy()[0]
-            seconds[name] = time.perf_counter() - start
+            logits[name] = predict(load_model(run, name), images, run.recipe.image_size, World(0, 1, torch.device("cpu")))[0].numpy()[0]
         if set(BASELINES) <= set(logits):
             logits[ENSEMBLE] = metrics.ensemble_logits(*(logits[name][None] for name in BASELINES))[0]
-        return logits, seconds
+        return logits
 
     return wait_for(("predict", run.path, stamp(run.path), image.tobytes()), compute, SHORT, "The models look …")
 

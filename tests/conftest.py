@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from core.config import ROOT
 
@@ -97,10 +98,17 @@ def data(fake_cifar: Path, world):
 
 @pytest.fixture(scope="session")
 def trained(fake_cifar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of all three models trained with the smoke recipe; their checkpoints lie in ../../checkpoints/run."""
-    folder = tmp_path_factory.mktemp("trained")
-    options = ["--recipe", "smoke", "--data", fake_cifar, "--start-weights", "none", "--checkpoints", folder / "checkpoints"]
-    finished = run_script("train.py", *options, "--out", folder / "results" / "run")
-    assert finished.code == 0, finished.error
-    assert finished.out.splitlines()[-1] == f"wrote {folder / 'results' / 'run'}: resnet18, mobilenet_v2, fusion"
-    return folder / "results" / "run"
+    """The run folder of all three models trained with the smoke recipe; their checkpoints lie in ../../checkpoints/run.
+
+    Trained once, whichever of the processes that test comes first; no test changes it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained"
+    run = folder / "results" / "run"
+    with FileLock(f"{folder}.lock"):
+        if not run.exists():
+            options = ["--recipe", "smoke", "--data", fake_cifar, "--start-weights", "none", "--checkpoints", folder / "checkpoints"]
+            finished = run_script("train.py", *options, "--out", run)
+            assert finished.code == 0, finished.error
+            assert finished.out.splitlines()[-1] == f"wrote {run}: resnet18, mobilenet_v2, fusion"
+    return run

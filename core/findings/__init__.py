@@ -104,7 +104,7 @@ CLAIMS = (
 )  # fmt: skip
 
 
-HEADLINE = tuple(f"{kind}-{against}" for kind in ("accuracy", "seeds") for against in ("better", "ensemble"))  # claims it rests on
+HEADLINE = ("accuracy-better", "accuracy-ensemble", "seeds-better", "seeds-ensemble", "branch-losses")  # claims it rests on
 
 
 def find_findings(run: Run, runs: Sequence[Run] = (), ids: Collection[str] | None = None) -> list[Finding]:
@@ -141,10 +141,11 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
         return Headline(f"This run lacks {missing}: {more} before anything can be compared.", "")
     over_seeds = by_id["seeds-better"].verdict != UNTESTED
     baseline, ensemble = (by_id[f"{'seeds' if over_seeds else 'accuracy'}-{against}"] for against in ("better", "ensemble"))
+    losses = " with branch losses" if run.recipe.branch_loss else ""
     beats = {
-        SUPPORTED: "Yes, fusing beats the better of the two networks",
-        OPEN: "No gain shown: the two networks fused are not distinguishable from the better one alone",
-        CONTRADICTED: "No: the two networks fused do worse than the better one alone",
+        SUPPORTED: f"Yes, fusing{losses} beats the better of the two networks",
+        OPEN: f"No gain shown: the two networks fused{losses} are not distinguishable from the better one alone",
+        CONTRADICTED: f"No: the two networks fused{losses} do worse than the better one alone",
     }[baseline.verdict]
     beside = {
         SUPPORTED: "simply averaging their predictions does worse",
@@ -153,11 +154,11 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
     }[ensemble.verdict]
     link = "but" if baseline.verdict == SUPPORTED and ensemble.verdict != SUPPORTED else "and"
     numbers = "; ".join(
-        f"minus {name(one.against)} {points(one.effect)} {bracket(one.interval)}"
-        for one in (baseline, ensemble)
-        if one.against and one.effect is not None and one.interval  # both were tested
+        f"minus {name(one.against) if one.against else 'fusion without branch losses'} {points(one.effect)} {bracket(one.interval)}"
+        for one in (baseline, ensemble, by_id["branch-losses"])
+        if one.effect is not None and one.interval  # which were tested
     )
-    tested = f"{baseline.n} seeds" if over_seeds else f"{baseline.n:,} test images, seed {run.record['seed']} only"
+    tested = f"{baseline.n} seeds" if over_seeds else f"{baseline.n:,} test images, one training (seed {run.record['seed']})"
     return Headline(f"{beats}, {link} {beside}.", f"Accuracy of fusion {numbers}; 95 % intervals over {tested}.")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from core import metrics
 from core.config import CLASSES
 from core.findings.evidence import Evidence
-from core.findings.finding import Result, bracket, choose, judge_interval, name
+from core.findings.finding import Result, bracket, choose, judge_interval, name, signed
 
 TEST = "paired bootstrap of the calibration error in 15 bins of equal mass"
 
@@ -54,8 +54,9 @@ def compare_calibration(evidence: Evidence, other: str) -> Result:
     why = f"Most of it mirrors the label smoothing of {smoothing:g}: mean" if smoothing and mean < accuracy else "Mean"
     return Result(
         statement=statement,
-        details=f"Calibration error as trained: {100 * fusion.before:.2f} against {100 * baseline.before:.2f} points, smaller by "
-        f"{-100 * difference:+.2f} {bracket(better)}. {why} confidence is {100 * mean:.1f} %, accuracy {100 * accuracy:.1f} %. "
+        details=f"Calibration error as trained: {100 * fusion.before:.2f} against {100 * baseline.before:.2f} points; "
+        f"{name(other)}'s minus fusion's: {signed(-difference)} {bracket(better)}. {why} confidence is {100 * mean:.1f} %, accuracy "
+        f"{100 * accuracy:.1f} %. "
         f"Negative log-likelihood {loss['fusion']:.4f} against {loss[other]:.4f} nats.",
         verdict=verdict,
         numbers={
@@ -90,7 +91,7 @@ def scale_confidence(evidence: Evidence, _: str | None) -> Result:
     return Result(
         statement=statement,
         details=f"A temperature of {fusion.temperature:.2f}, fitted on validation, takes the calibration error from "
-        f"{100 * fusion.before:.2f} to {100 * fusion.after:.2f} points, smaller by {-100 * difference:+.2f} {bracket(better)}; "
+        f"{100 * fusion.before:.2f} to {100 * fusion.after:.2f} points (before minus after: {signed(-difference)} {bracket(better)}); "
         f"{name(evidence.better)}'s becomes {100 * baseline.after:.2f} with {baseline.temperature:.2f}. Chance alone would give a "
         f"calibrated model {100 * chance:.2f}. Predictions of {CLASSES[worst]} stay off most: confidence minus accuracy "
         f"{100 * over[worst]:+.1f} points.",

@@ -66,7 +66,7 @@ def compare_worst_class(evidence: Evidence, other: str) -> Result:
     return Result(
         statement=statement,
         details=f"Fusion's is {worst['fusion']}, {percent(lowest['fusion'])}; {name(other)}'s is {worst[other]}, {percent(lowest[other])}: "
-        f"{points(difference)} {bracket(interval)}.",
+        f"{points(difference)} {bracket(interval)}. A single test of two lowest recalls; class by class, ten tests are corrected together.",
         verdict=verdict,
         numbers={**lowest, "difference": difference},
         test="paired bootstrap within the classes",

@@ -124,12 +124,17 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
+def signed(share: float) -> str:
+    """A difference, times 100, with a minus that is as wide as a plus."""
+    return f"{100 * share:+.2f}".replace("-", "−")
+
+
 def points(difference: float) -> str:
-    return f"{100 * difference:+.2f} points"
+    return f"{signed(difference)} points"
 
 
 def bracket(interval: tuple[float, float]) -> str:
-    return f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
+    return f"[{signed(interval[0])}, {signed(interval[1])}]"
 
 
 def show_p(p: float) -> str:

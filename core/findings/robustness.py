@@ -5,7 +5,7 @@ import numpy as np
 from core import metrics
 from core.config import ENSEMBLE, TRIO, UserError
 from core.findings.evidence import Evidence
-from core.findings.finding import Need, Result, choose, judge_interval, name, percent
+from core.findings.finding import Need, Result, bracket, choose, judge_interval, name, percent, signed
 from core.robustness import group_conditions
 from core.summaries import load_robustness
 
@@ -70,8 +70,8 @@ def compare_drops(evidence: Evidence, other: str) -> Result:
     )
     return Result(
         statement=statement,
-        details=f"Relative to its own clean accuracy fusion loses {100 * drop['fusion']:.2f} %, {name(other)} {100 * drop[other]:.2f} %: "
-        f"{100 * smaller:+.2f} % [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}] in fusion's favour.",
+        details=f"Relative to its own clean accuracy fusion loses {100 * drop['fusion']:.2f} %, {name(other)} {100 * drop[other]:.2f} %. "
+        f"{name(other)}'s loss minus fusion's: {signed(smaller)} % {bracket(interval)}.",
         verdict=verdict,
         numbers={"drop_fusion": drop["fusion"], f"drop_{other}": drop[other], "difference": drop["fusion"] - drop[other]},
         test="paired bootstrap of the images",

@@ -1,6 +1,6 @@
 """Widgets that more than one page uses; a custom component is a folder with its own .py, .js and .css."""
 
-from dashboard.components.charts import color_links, offer_csv, show_figure, show_findings, show_findings_by_theme, surface
+from dashboard.components.charts import color_links, offer_csv, show_figure, show_findings, show_findings_by_theme, show_table, surface
 from dashboard.components.choices import available_models, other_models, pick_classes, pick_model, pick_models, pick_one, pick_run
 from dashboard.components.class_curves import show_class_curves, show_threshold
 from dashboard.components.deck import show_deck
@@ -53,6 +53,7 @@ __all__ = [
     "show_findings",
     "show_findings_by_theme",
     "show_stored_maps",
+    "show_table",
     "show_threshold",
     "show_weak_slices",
     "small_matrix",

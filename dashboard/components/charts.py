@@ -25,17 +25,25 @@ def color_links() -> None:
     )
 
 
-def show_figure(figure: go.Figure, key: str, caption: str, table: pd.DataFrame | None = None, **options: Any) -> Any:
-    """A chart with its caption; below it PNG, SVG, CSV of `table`, and the way into the deck. Returns the chart's selection."""
+def show_figure(figure: go.Figure, key: str, caption: str, table: pd.DataFrame | None = None, hint: str = "", **options: Any) -> Any:
+    """A chart with its caption; below it PNG, SVG, CSV of `table`, and the way into the deck. Returns the chart's selection.
+
+    The `hint`, what a click does here, stands on the page alone and not under the pictures.
+    """
     unused = ["toImage", "select2d", "lasso2d", "autoScale2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d"]
     config = {"displaylogo": False, "modeBarButtonsToRemove": unused}
     event = st.plotly_chart(figure, key=key, config=config | options.pop("config", {}), alt=caption, **options)
-    st.caption(caption)
+    st.caption(f"{caption} {hint}")
     with st.container(horizontal=True, wrap=False, vertical_alignment="center"):
         share_chart(key, figure.layout.title.text.replace("<br>", " "), caption)
         if table is not None:
             offer_csv(table, key)
     return event
+
+
+def show_table(table: pd.DataFrame, **options: Any) -> Any:
+    """A table whole: every row in sight, a dash where there is no number. Returns its selection."""
+    return st.dataframe(table, **{"hide_index": True, "height": "content", "placeholder": "–"} | options)
 
 
 def offer_csv(table: pd.DataFrame, key: str) -> None:

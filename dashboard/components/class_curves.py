@@ -10,7 +10,7 @@ from core import metrics
 from core.config import CLASSES
 from core.results import Run
 from dashboard import address, data, theme
-from dashboard.components.charts import show_figure
+from dashboard.components.charts import show_figure, show_table
 from dashboard.figures import thresholds
 from dashboard.filters import Filter
 
@@ -53,7 +53,7 @@ def show_class_curves(run: Run, models: list[str], chosen: Filter) -> None:
     table = areas.pivot(index="class", columns="model", values=["average_precision", "roc_auc"]).reindex(CLASSES)
     words = {"average_precision": "average precision", "roc_auc": "ROC area"}
     table.columns = [f"{theme.label(model)}, {words[kind]}" for kind, model in table.columns]
-    st.dataframe(table.round(4).reset_index())
+    show_table(table.round(4).reset_index())
 
 
 def show_threshold(run: Run, models: list[str], show: Callable[[Filter], None]) -> None:
@@ -68,9 +68,8 @@ def show_threshold(run: Run, models: list[str], show: Callable[[Filter], None]) 
         rows.append((model, kept.mean(), accuracy, int((~kept).sum()), int((~kept & ~correct).sum()), int((~kept & correct).sum())))
     columns = ["model", "coverage", "accuracy_of_covered", "dropped", "dropped_wrong", "dropped_correct"]
     table = pd.DataFrame(rows, columns=columns)
-    st.dataframe(
+    show_table(
         table.assign(model=table["model"].map(theme.label)),
-        hide_index=True,
         column_config={
             "coverage": st.column_config.NumberColumn("coverage", format="percent"),
             "accuracy_of_covered": st.column_config.NumberColumn("of those covered, correct", format="percent"),

@@ -10,6 +10,7 @@ from core import slices
 from core.config import CLASSES, UserError
 from core.results import Run
 from dashboard import address, data, theme, traits
+from dashboard.components.charts import show_table
 from dashboard.filters import Filter
 
 SHOWN = 6  # slices a model
@@ -71,7 +72,7 @@ def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]
                 show(filter_slice(model, top["slice"].iloc[cells[0][0]]))
 
         percent = {name: st.column_config.NumberColumn(format="percent") for name in ("wrong", "surely at least", "at most")}
-        st.dataframe(table, hide_index=True, column_config=percent, key=key, on_select=follow, selection_mode="single-cell")
+        show_table(table, column_config=percent, key=key, on_select=follow, selection_mode="single-cell")
         st.caption(f"The {len(top)} surest of {len(found):,} slices looked at, of 50 images or more each. Click one to see its errors.")
     st.caption(
         "The bounds hold for all slices together with 95 % (Wilson's interval, level divided by the number of slices looked at), so a "

@@ -46,8 +46,8 @@ def transition_figure(
     ends = [f"correct: {counts[:, 0].sum():,}", f"wrong: {counts[:, 1].sum():,}"]
     starts = ["<br>".join(wrap(f"{state}: {n:,}", 18)) for state, n in zip(states, counts.sum(axis=1), strict=True)]
     bare = {"fixedrange": True, "showgrid": False, "zeroline": False}
-    figure.update_xaxes(title=f"after: {names[1]} (images)", tickvals=[0.5, 1.5], ticktext=ends, range=[0, 2], **bare)
-    start = "<br>".join(wrap(f"before: {names[0]} (images)", 28))
+    start, end = ("<br>".join(wrap(f"{when}: {name} (images)", 28)) for when, name in zip(("before", "after"), names, strict=True))
+    figure.update_xaxes(title=end, tickvals=[0.5, 1.5], ticktext=ends, range=[0, 2], **bare)
     figure.update_yaxes(title=start, tickvals=list(range(len(counts))), ticktext=starts, range=[last + 0.5, -0.5], **bare)
     return figure
 

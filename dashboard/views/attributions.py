@@ -55,7 +55,7 @@ if mine is None and index is None:
 
 image = mine.seen if mine else data.load_images().decode(index)
 true = None if mine else int(predictions["label"].iloc[index])
-logits = inference.predict_image(run, image)[0] if mine else {m: data.load_logits(run, m)[index] for m in run.models}
+logits = inference.predict_image(run, image) if mine else {m: data.load_logits(run, m)[index] for m in run.models}
 predicted = {m: int(logits[m].argmax()) for m in models}
 if true is None and asked.endswith("true"):
     st.info("Nobody has labelled your image: choose the predicted class, or one of the ten.")

@@ -39,9 +39,8 @@ with right:
         "Images in order of confidence, the surest first. The area under a curve is its AURC: low is good.",
         pd.concat([pd.DataFrame({"model": m, "coverage": c[::100], "risk": r[::100]}) for m, (c, r) in curves.items()]),
     )
-st.dataframe(
+components.show_table(
     table.loc[models].assign(model=[theme.label(model) for model in models]),
-    hide_index=True,
     column_order=["model", *table.columns],
     column_config={
         name: st.column_config.NumberColumn(

@@ -53,7 +53,7 @@ def show_matrix(figure: go.Figure, key: str, name: str, counts: np.ndarray, colo
         figure.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"width": 3, "color": surface.text})
     table = pd.DataFrame(counts, columns=CLASSES).assign(true=CLASSES)[["true", *CLASSES]]
     components.show_figure(
-        figure, key, f"{colour} Click a cell to see its images.", table,
+        figure, key, colour, table, hint="Click a cell to see its images.",
         on_select=lambda: copy_click(key, name), selection_mode="points",
     )  # fmt: skip
 
@@ -120,9 +120,8 @@ for name in ("precision", "recall", "f1"):
 table["TP"], table["FN"] = counts.diagonal(), counts.sum(axis=1) - counts.diagonal()
 table["FP"] = counts.sum(axis=0) - counts.diagonal()
 table["TN"] = counts.sum() - table[["TP", "FN", "FP"]].sum(axis=1)
-st.dataframe(
+components.show_table(
     table,
-    hide_index=True,
     column_config={
         "TP": st.column_config.NumberColumn("TP", help="True positives: images of the class, predicted so"),
         "FN": st.column_config.NumberColumn("FN", help="False negatives: images of the class, predicted otherwise"),

@@ -56,7 +56,7 @@ with images:
             components.image_gallery(rows.head(200), model, "gallery")
         st.caption("Highest loss first." + (" The first 200 are shown." if len(rows) > 200 else ""))
     else:
-        st.info("Draw around points of the map to see their images. They stay chosen on the other models' maps.")
+        st.info("Draw around marks on the map to see their images. They stay chosen on the other models' maps.")
     components.image_detail(run, predictions)
 with picture, components.section():
     points = data.load_embedding(run, model)
@@ -65,7 +65,7 @@ with picture, components.section():
         figures.embedding_figure(points, title, colour_by, chosen, st.session_state["image"], components.surface()).update_layout(
             dragmode=TOOLS[mouse]
         ),
-        "map", "t-SNE of the features before the classifier: only nearness has meaning. Circles: correct, crosses: wrong. "
-        "A click in the legend hides a class, two show it alone.",
-        points, on_select=copy_selection, selection_mode=("points", "box", "lasso"), config={"modeBarButtonsToRemove": ["autoScale2d"]},
+        "map", "t-SNE of the features before the classifier: only nearness has meaning. Circles: correct, crosses: wrong.",
+        points, hint="A click in the legend hides a class, two show it alone.",
+        on_select=copy_selection, selection_mode=("points", "box", "lasso"), config={"modeBarButtonsToRemove": ["autoScale2d"]},
     )  # fmt: skip

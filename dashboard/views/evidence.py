@@ -31,9 +31,8 @@ def show_ways(ways: pd.DataFrame, baseline: str) -> None:
     components.show_figure(claims.draw_ways(ways, baseline), "ways", caption, ways.drop(columns="seeds"))
     shown = ways.assign(**{column: 100 * ways[column] for column in ("accuracy", "val_accuracy", "difference")})
     shown[["parameters", "macs"]] /= 1e6
-    st.dataframe(
+    components.show_table(
         shown,
-        hide_index=True,
         column_order=["label", "accuracy", "difference", "p_holm", "val_accuracy", "networks", "parameters", "macs"],
         column_config={
             "label": "prediction of",
@@ -54,9 +53,8 @@ def show_pairs(pairs: pd.DataFrame) -> None:
     st.caption("The less they do, the more a combination can gain. Two trainings of one network show how much is due to chance alone.")
     pairs = pairs.dropna(thresh=3)  # its two names and a number at least
     pairs[["disagreement", "double_fault", "ensemble", "oracle"]] *= 100
-    st.dataframe(
+    components.show_table(
         pairs,
-        hide_index=True,
         column_order=["label", "disagreement", "double_fault", "q", "kappa", "cka", "ensemble", "oracle"],
         column_config={
             "label": "pair",
@@ -101,9 +99,8 @@ with left:
     figure = figures.difference_figure(classes, "In which classes does fusion differ?", axis)
     components.show_figure(figure, "class_differences", "95 % intervals, paired bootstrap within each class.", classes)
 with right:
-    st.dataframe(
+    components.show_table(
         classes,
-        hide_index=True,
         column_order=["name", "difference", "low", "high", "p_holm", "smallest"],
         column_config={
             "name": "class",

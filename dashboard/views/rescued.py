@@ -28,16 +28,17 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     after = components.pick_model(run, "after")
     references = selection.available_references(after, components.other_models(run, after))
     start = next(iter(references))
-    reference = address.pick(st.selectbox, "Compared with", references, key="reference", default=start, names=say, width=300)
+    reference = address.pick(st.selectbox, "Compared with", references, key="reference", default=start, names=say, width=400)
 before = references[reference]
 predictions = data.load_transitions(run, before, after)
 by_class = data.count_transitions(predictions["label"].to_numpy(), predictions["gain"].to_numpy())
-flows, named = selection.name_flows(before, after), selection.name_flows([theme.label(one) for one in before], theme.label(after))
+changed = f"{theme.label(after)} of {run.name}" if "/" in reference else theme.label(after)
+flows, named = selection.name_flows(before, after), selection.name_flows([theme.label(one) for one in before], changed)
 words = {"rescued": "fixed"} | dict(zip(flows, named, strict=True))  # the address's word, and the page's
 with st.container(horizontal=True, vertical_alignment="bottom"):
     shown_flows = ["rescued", "broken", *flows]
     flow = address.pick(
-        st.selectbox, "Images shown", shown_flows, key="flow", default="rescued", names=lambda one: words.get(one, one), width=330
+        st.selectbox, "Images shown", shown_flows, key="flow", default="rescued", names=lambda one: words.get(one, one), width=460
     )
     true = components.pick_classes("True class", "true")
     model = components.pick_one("Predictions of", [after, *before], "model", theme.label)
@@ -55,7 +56,7 @@ sums = by_class[["rescued", "broken", "net"]].sum()
 whom = theme.label(reference) if len(before) == 1 else "a baseline"
 balance = f": **{sums['net']:+,g}** on balance." if len(before) == 1 else "."  # against two, an image may be fixed and broken at once
 st.markdown(
-    f"{theme.label(after)} **fixed {sums['rescued']:,.0f}** images that {whom} got wrong and **broke {sums['broken']:,.0f}** "
+    f"{changed} **fixed {sums['rescued']:,.0f}** images that {whom} got wrong and **broke {sums['broken']:,.0f}** "
     f"that {whom} predicted correctly{balance}"
 )
 fits = predictions["flow"] == flow if flow in flows else predictions["gain"] * {"rescued": 1, "broken": -1}[flow] > 0
@@ -65,19 +66,19 @@ table = pd.DataFrame({"flow": flows, "images": counts.ravel(), "share": counts.r
 tiles, classes = st.columns(2)
 with tiles:
     states = selection.name_states([theme.label(one) for one in before])
-    names = ("baselines" if len(before) > 1 else whom, theme.label(after))
+    names = ("baselines" if len(before) > 1 else whom, changed)
     components.show_figure(
         figures.transition_figure(counts, states, flows, set(predictions["flow"][fits]), names, f"What did {names[1]} change?", surface),
         "transitions",
-        "Fixed: correct where a prediction before was wrong. Broken: the reverse. Shares are of a row. Click a tile for its images.",
-        table, on_select=lambda: copy_click("transitions"), selection_mode="points",
+        f"Fixed: correct where {whom} was wrong. Broken: the reverse. Shares are of a row.",
+        table, hint="Click a tile for its images.", on_select=lambda: copy_click("transitions"), selection_mode="points",
     )  # fmt: skip
 with classes:
     chosen = {(name, flow) for name in true}
     components.show_figure(
         figures.class_transitions_figure(by_class, chosen, f"Which classes gain from {names[1]}?", surface), "class_transitions",
-        "Largest net gain on top; intervals: bootstrap of the images. Click a bar for its images.",
-        by_class, on_select=lambda: copy_click("class_transitions"), selection_mode="points",
+        f"Largest net gain{' over the mean of both' if len(before) > 1 else ''} on top; intervals: bootstrap of the images.",
+        by_class, hint="Click a bar for its images.", on_select=lambda: copy_click("class_transitions"), selection_mode="points",
     )  # fmt: skip
 
 shown = selection.select_images(predictions[fits], model, true, sort="most confident first")

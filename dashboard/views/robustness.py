@@ -31,9 +31,8 @@ with components.section():
         by_kind = by_corruption(shown)
         components.show_figure(figures.corruptions_figure(by_kind), "corruptions", "Mean over the five severities.", by_kind)
     errors = data.load_corruption_errors(run)
-    st.dataframe(
+    components.show_table(
         errors[errors["model"].isin(models)].set_index("model").mul(100).rename(theme.label).reset_index(),
-        hide_index=True,
         column_config={
             "clean": st.column_config.NumberColumn("clean accuracy", format="%.2f %%"),
             "corrupted": st.column_config.NumberColumn("corrupted accuracy", format="%.2f %%"),

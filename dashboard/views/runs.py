@@ -50,10 +50,11 @@ compared = address.pick(st.segmented_control, "Differences of", held, key="of", 
 table["difference"] = (table[compared] - own[compared]).where(table.pop("images") == own["images"])
 table = table.drop(columns=[model for model in MODELS if model not in (*COMPARED, *held)])
 percent = {model: st.column_config.NumberColumn(theme.label(model), format="%.2f %%", help="test accuracy") for model in MODELS}
-st.dataframe(
+components.show_table(
     table.assign(run=[f"./?run={quote(name)}" for name in table["run"]]),
+    height="auto",
     key="runs_table",
-    hide_index=True,
+    column_order=["run", *(model for model in MODELS if model in table), "difference", "recipe", "size", "seed", "branch loss"],
     on_select=open_row,
     selection_mode="single-row",
     column_config=percent

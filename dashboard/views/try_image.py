@@ -34,11 +34,13 @@ with left:
     seen = images.decode(index) if mine is None else mine.seen
     true = None if mine else int(images.labels[index])
     if mine is None:
-        st.html(diagram.maps_html([(seen, "As the models see it: 32×32 pixels")]))
+        st.html(
+            diagram.maps_html([(seen, f"32×32 pixels; the models see them enlarged to {run.recipe.image_size}×{run.recipe.image_size}")])
+        )
         st.markdown(f"True class: **{CLASSES[true]}**")
-        address.link("attributions", "Why? See its attributions", image=index)
+    address.link("attributions", "Why? See its attributions", **({"own": "true"} if mine else {"image": index}))
 
-logits, seconds = inference.predict_image(run, seen)
+logits = inference.predict_image(run, seen)
 with right:
     probabilities = {model: softmax(values[None])[0] for model, values in logits.items()}
     predicted = {model: CLASSES[values.argmax()] for model, values in probabilities.items()}
@@ -49,9 +51,7 @@ with right:
     components.show_figure(
         figures.top_classes_figure(logits, true, components.surface()),
         "predictions",
-        f"The three likeliest classes of each. Predicted in {1000 * sum(seconds.values()):.0f} ms on this machine: "
-        + ", ".join(f"{theme.label(model)} {1000 * time:.0f}" for model, time in seconds.items())
-        + ".",
+        "The three likeliest classes of each.",
         pd.DataFrame(probabilities, index=CLASSES).rename_axis("class").reset_index(),
     )
     st.caption(

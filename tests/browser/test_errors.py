@@ -1,6 +1,7 @@
 """Errors by class in a real Chromium: the lightbox, the keyboard, filters and how fast they answer."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -176,22 +177,34 @@ def test_counts_stand_in_the_menus_and_a_link_restores_two_models_and_groups(pag
     expect(page.get_by_role("option", name=f"dog {(wrong['label'] == 5).sum()}")).to_be_visible()
 
 
-def test_a_filter_is_one_step_of_the_history_and_back_undoes_it(page, predictions):
+def test_a_filter_is_one_step_of_the_history_an_open_image_another_and_back_undoes_the_last(page, predictions):
     open_view(page, "errors")
     expect(thumbnails(page).first).to_be_visible()
     before = page.evaluate("history.length")
     page.get_by_role("button", name="true cat, predicted dog:").click()
     expect(chip(page, "true class cat")).to_be_visible()
     settle(page)
-    thumbnails(page).first.click()
-    settle(page)
-    page.keyboard.press("ArrowRight")
-    settle(page)
-    page.keyboard.press("Escape")
-    settle(page)
-    assert page.evaluate("history.length") <= before + 1
+    for leave in (page.go_back, lambda: page.keyboard.press("Escape")):
+        thumbnails(page).first.click()
+        settle(page)
+        page.keyboard.press("ArrowRight")
+        settle(page)
+        expect(lightbox(page)).to_be_visible()
+        assert page.evaluate("history.length") == before + 2
+        leave()
+        expect(lightbox(page)).to_be_hidden()
+        expect(chip(page, "true class cat")).to_be_visible()
+        settle(page)
+        assert "image=" not in page.url
     page.go_back()
     expect(chip(page, "true class cat")).to_have_count(0)
+
+
+def test_the_way_to_attributions_takes_the_filter_along(page):
+    open_view(page, "errors?true=cat&predicted=dog")
+    thumbnails(page).first.click()
+    why = lightbox(page).get_by_role("link", name="Why? See its attributions")
+    expect(why).to_have_attribute("href", re.compile(r"^attributions\?(?=.*\bimage=\d+)(?=.*&true=cat)(?=.*\bpredicted=dog)"))
 
 
 def test_the_link_is_copied(page):

@@ -114,7 +114,7 @@ def test_a_square_is_dragged_drawn_and_moved_by_keys(tab):
 def test_who_leaves_the_checks_keeps_nobody_waiting(tab, weighted):
     tab.goto("/try_image?image=3")  # the models are loaded
     settle(tab)
-    expect(tab.get_by_text("As the models see it")).to_be_visible()
+    expect(tab.get_by_text("What the models see")).to_be_visible()
     leaving = tab.context.new_page()
     leaving.goto("/attributions?image=17&methods=occlusion&checked=occlusion&check=true")
     expect(leaving.get_by_text("1 of 4: randomising the weights")).to_be_visible()

@@ -462,7 +462,7 @@ def test_a_seeds_accuracy_is_measured_anew_when_its_predictions_change(folder, t
 def test_a_page_may_ask_for_some_of_the_claims(folder):
     runs = open_seeds(folder, 3)
     whole, some = findings.find_findings(runs[0], runs), findings.find_findings(runs[0], runs, findings.HEADLINE)
-    assert [one.id for one in some] == ["seeds-better", "seeds-ensemble", "accuracy-better", "accuracy-ensemble"]
+    assert [one.id for one in some] == ["seeds-better", "seeds-ensemble", "accuracy-better", "accuracy-ensemble", "branch-losses"]
     assert findings.write_headline(runs[0], some) == findings.write_headline(runs[0], whole)
 
 
@@ -496,6 +496,9 @@ def test_branch_losses_are_compared_with_the_same_run_without(tmp_path):
     found = controls.compare_losses(Evidence.load(with_losses, runs), None)
     assert found.numbers["seed_0"] == found.effect == pytest.approx(mended / 400) and found.numbers["seed_1"] == 0
     assert found.p == pytest.approx(mcnemar([[0, int(mended)], [0, 0]], exact=True).pvalue)
+    headline = findings.write_headline(with_losses, findings.find_findings(with_losses, runs, findings.HEADLINE))
+    assert "with branch losses" in headline.sentence and "minus fusion without branch losses" in headline.numbers
+    assert "branch losses" not in "".join(findings.write_headline(plain[0], findings.find_findings(plain[0], runs, findings.HEADLINE)))
     with pytest.raises(UserError, match="has no branch losses"):
         controls.compare_losses(Evidence.load(plain[0], runs), None)
     with pytest.raises(UserError, match="It needs the same run without branch losses"):
@@ -647,7 +650,7 @@ def test_the_headline_is_a_sentence_anyone_understands(folder, baseline, ensembl
         object.__setattr__(one, "verdict", verdicts.get(one.id, one.verdict))
     headline = findings.write_headline(run, found)
     assert headline.sentence.startswith(words) and not re.search(r"\d", headline.sentence)
-    assert "95 % intervals over 400 test images, seed 0 only" in headline.numbers
+    assert "95 % intervals over 400 test images, one training (seed 0)" in headline.numbers
 
 
 def test_the_headline_and_the_scope_speak_of_seeds_where_these_were_tested(folder):

@@ -168,7 +168,7 @@ def test_the_part_that_is_cropped_is_explained(visit_tiny):
     app.get("file_uploader")[0].upload("mine.png", png(halves), "image/png").run()
     seen = {}
     for x in (0, 1):
-        app.session_state["crop"] = app.file_uploader[0].value.file_id, Crop(x=x)
+        app.session_state["crop"] = app.session_state["own_picture"].file_id, Crop(x=x)
         app.run()
         pixels = component(app, "crop_picker")["seen"].split(",")[1]
         seen[x] = np.asarray(Image.open(io.BytesIO(base64.b64decode(pixels)))).mean()
@@ -251,3 +251,11 @@ def test_visitors_who_ask_the_same_wait_for_one_answer(tiny_results, monkeypatch
         )
     assert asked == ["saliency"]
     assert all(answer is predictions[0] for answer in predictions)
+
+
+def test_next_stays_within_the_filter_of_the_link(visit_tiny, predictions):
+    order = selection.select_images(predictions, "fusion", ["cat"], ["dog"], "model wrong", "most confident first")
+    chosen = {"true": ["cat"], "predicted": ["dog"], "methods": ["saliency"], "models": ["fusion"]}
+    app = visit_tiny("attributions", image=str(order[0]), **chosen)
+    next(button for button in app.button if button.label == f"Next of {len(order):,}").click().run()
+    assert not app.exception and app.session_state["image"] == order[1]

@@ -187,14 +187,17 @@ def test_two_runs_are_compared_image_by_image(visit, fake_results):
     here, there = (summaries.per_image(results.load_run(fake_results / name)) for name in (RUN, "imagenet-96-seed1"))
     broken = here[there["resnet18_correct"] & ~here["fusion_correct"]]
     rescued = int((~there["resnet18_correct"] & here["fusion_correct"]).sum())
-    assert f"Fusion **fixed {rescued:,}** images that ResNet18 of imagenet-96-seed1 got wrong and **broke {len(broken):,}**" in said(app)
+    assert (
+        f"Fusion of {RUN} **fixed {rescued:,}** images that ResNet18 of imagenet-96-seed1 got wrong and **broke {len(broken):,}**"
+        in said(app)
+    )
     order = there.loc[broken.index].sort_values("resnet18_confidence", ascending=False, kind="stable")
     assert gallery(app) == order["index"].tolist()[:200]
     first = component(app, "image_gallery")["items"][0]
     assert first["caption"][1] == f"→ {CLASSES[order['resnet18_predicted'].iloc[0]]}" and order["resnet18_correct"].all()
     app = visit("rescued", after="mobilenet_v2", reference="imagenet-96-seed1/mobilenet_v2")
     fixed = ~there["mobilenet_v2_correct"] & here["mobilenet_v2_correct"]
-    assert f"MobileNetV2 **fixed {fixed.sum():,}** images that MobileNetV2 of imagenet-96-seed1 got wrong" in said(app)
+    assert f"MobileNetV2 of {RUN} **fixed {fixed.sum():,}** images that MobileNetV2 of imagenet-96-seed1 got wrong" in said(app)
 
 
 def test_a_run_that_cannot_be_compared_is_named(visit, tmp_path, monkeypatch):
@@ -240,7 +243,7 @@ def test_clearing_leaves_no_image_chosen(visit):
     app = visit("embedding", chosen=selection.pack_images([1, 2], 10_000))
     next(button for button in app.button if button.label == "Clear").click().run()
     assert "chosen" not in app.query_params
-    assert "Draw around points" in app.info[0].value
+    assert "Draw around marks" in app.info[0].value
 
 
 def test_the_map_holds_every_image_and_rings_the_one_of_the_link(visit, fake_results):

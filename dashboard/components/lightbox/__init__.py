@@ -11,7 +11,7 @@ import streamlit as st
 from core import metrics, results
 from core.config import CLASSES, UserError
 from core.images import pixels_uri
-from dashboard import address, data, diagram, inference, selection, theme, thumbnails, traits
+from dashboard import address, data, diagram, filters, inference, selection, theme, thumbnails, traits
 from dashboard.components.share import KEEP_JS
 from dashboard.components.weights import NOT_INSTALLED as NOT_INSTALLED
 from dashboard.components.weights import can_compute
@@ -38,7 +38,7 @@ def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None =
     wanted = [i for i in (index, *asked["ahead"]) if i is not None]
     details = [describe_image(run, predictions, int(i), models or run.models) for i in wanted]
     if index is not None:
-        address.link("attributions", "Why? See its attributions", image=index)
+        address.link("attributions", "Why? See its attributions", along=filters.KEYS, image=index)
         if asked["look"]:
             details[0]["looks"] = find_looks(run, index)
     lightbox = st.components.v2.component("lightbox", **ASSETS | {"js": KEEP_JS + ASSETS["js"]})
@@ -90,7 +90,7 @@ def describe_image(run: Run, predictions: pd.DataFrame, index: int, models: list
                 for i in nearest
             ],
         },
-        "why": "attributions?" + urlencode(address.parameters(image=index), doseq=True),
+        "why": "attributions?" + urlencode(address.parameters(along=filters.KEYS, image=index), doseq=True),
     }
 
 

@@ -20,12 +20,13 @@ function picture(uri, alt) {
   return image
 }
 
-function writeAddress(index) {  // the server leaves this to us: no entry in the history for each image
+function writeAddress(index, entry = false) {  // the server leaves this to us: an entry in the history for the dialog, none an image
   const url = new URL(location.href)
   if (index === null) url.searchParams.delete('image')
   else url.searchParams.set('image', index)
   url.searchParams.sort()  // as the server would write it
-  if (url.href !== location.href) history.replaceState(history.state, '', url)
+  if (entry) history.pushState(history.state, '', url)
+  else if (url.href !== location.href) history.replaceState(history.state, '', url)
 }
 
 class Lightbox {
@@ -36,6 +37,7 @@ class Lightbox {
     this.details = new Map()  // index -> what the server says of it
     this.added = new Map()  // index -> what became of it on the way to the deck
     this.current = null  // the index shown; null: closed
+    this.entry = false  // has the open dialog an entry in the history, so that Back closes it?
     this.sent = null  // number of the last image opened or closed here; what the server says of an earlier one is no order
     const on = (name, action) => { root.querySelector(name).onclick = action }
     on('.before', () => this.step(-1))
@@ -54,6 +56,12 @@ class Lightbox {
       this.step(by)
     }
     window.addEventListener('keydown', press, { capture: true, signal })
+    window.addEventListener('popstate', (event) => {  // Back from the dialog, or our own from its end: nothing for the server to draw
+      if (!this.entry) return
+      this.entry = false
+      event.stopImmediatePropagation()
+      if (this.current !== null) this.dialog.close()
+    }, { capture: true, signal })
     document.addEventListener('gallery', ({ detail }) => {
       detail.heard = true
       this.lists.set(detail.key, detail)
@@ -101,7 +109,8 @@ class Lightbox {
     this.current = index
     this.key = key ?? this.key
     this.sent = (this.sent ?? 0) + 1
-    writeAddress(index)
+    if (!this.dialog.open && new URL(location.href).searchParams.get('image') !== String(index)) this.entry = true
+    writeAddress(index, this.entry && !this.dialog.open)
     if (!this.dialog.open) this.dialog.showModal()
     this.draw()
     this.ask()
@@ -146,6 +155,7 @@ class Lightbox {
 
   closed() {
     writeAddress(null)
+    if (this.entry) history.back()
     clearTimeout(this.waiting)
     const list = this.list()
     const index = this.current

@@ -7,6 +7,7 @@ import streamlit as st
 
 from core.config import UserError
 from core.images import MAX_BYTES, MAX_PIXELS, MIDDLE, Crop, Picture, decode_picture, pixels_uri
+from dashboard import address
 
 HERE = Path(__file__).parent
 ASSETS = {kind: (HERE / f"picture.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
@@ -14,17 +15,29 @@ SMALLEST = 0.1  # side of the square, of the picture's shorter one
 
 
 def pick_picture() -> Picture | None:
-    """The visitor's picture, the part that is seen cropped; None where there is none, or it is refused, which is said."""
+    """The visitor's picture, the part that is seen cropped; None where there is none, or it is refused, which is said.
+
+    It is kept for the other pages (`own` in the URL), whose own box for a file is empty.
+    """
+
+    def forget(box: str) -> None:
+        if st.session_state[box] is None:
+            st.session_state.pop("own_picture", None)
+
     camera = st.segmented_control("Your own image", ["From a file", "From the camera"], default="From a file", required=True, key="source")
     limits = f"PNG, JPEG or WebP, at most {MAX_BYTES // 2**20} MB and {MAX_PIXELS // 10**6} megapixels"
     if camera == "From the camera":
-        file = st.camera_input("Your own image", label_visibility="collapsed", key="camera")
+        given = st.camera_input("Your own image", label_visibility="collapsed", key="camera", on_change=forget, args=["camera"])
     else:
         types = ["png", "jpg", "jpeg", "webp"]
-        file = st.file_uploader(limits, types, max_upload_size=MAX_BYTES // 2**20, key="upload")
+        given = st.file_uploader(limits, types, max_upload_size=MAX_BYTES // 2**20, key="upload", on_change=forget, args=["upload"])
     # What the browser itself refuses, for its size or kind, it says to screen readers alone: here it stands below the file's name.
     st.html(HERE / "upload.css")
-    if file is None:
+    file = st.session_state.get("own_picture")
+    if given is not None and (file is None or file.file_id != given.file_id):
+        file = given
+        st.session_state.update(own_picture=file, own=True)
+    if file is None or not address.switch(f"Show {file.name}", key="own"):
         return None
     of_file, crop = st.session_state.get("crop", ("", MIDDLE))
     crop = crop if of_file == file.file_id else MIDDLE
