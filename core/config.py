@@ -132,6 +132,12 @@ class Recipe:
         return self.image_sizes or (self.image_size,) * self.epochs
 
     @property
+    def size_in_words(self) -> str:
+        """Of the images: '96×96 px', and where they were of other sizes in training those too, epoch by epoch."""
+        training = f" (in training {', '.join(map(str, self.image_sizes))})" if self.image_sizes else ""
+        return f"{self.image_size}×{self.image_size} px{training}"
+
+    @property
     def plain(self) -> "Recipe":
         """The settings alone, without a name and branch losses: what a run and its control share."""
         return replace(self, name="", branch_loss=0.0)

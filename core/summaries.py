@@ -1,10 +1,12 @@
 """Tables derived from a run's logits: a row an image, a row a model. Nothing of them is stored. No torch here."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
 from core import metrics, results
-from core.config import BASELINES, CLASSES, ENSEMBLE, ORACLE, UserError
+from core.config import BASELINES, CLASSES, ENSEMBLE, ORACLE, UserError, label
 from core.results import Run
 from core.robustness import group_conditions, list_conditions
 
@@ -117,9 +119,18 @@ def calibration(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+def load_robustness(run: Run, models: Iterable[str]) -> dict[str, np.ndarray]:
+    """core.results.load_robustness of these models, all on the same images: they may have been measured one by one. Raises UserError."""
+    correct = {model: results.load_robustness(run, model) for model in models}
+    if len({rows.shape for rows in correct.values()}) > 1:
+        sizes = ", ".join(f"{label(model)} on {rows.shape[1]:,}" for model, rows in correct.items())
+        again = results.command("robustness.py", run.path)
+        raise UserError(f"The models of {run.path} were not tried on the same corrupted images ({sizes}): run {again}")
+    return correct
+
+
 def _load_robustness(run: Run) -> dict[str, np.ndarray]:
-    models = [*run.models, *([ENSEMBLE] if set(BASELINES) <= set(run.models) else [])]
-    return {model: results.load_robustness(run, model) for model in models}
+    return load_robustness(run, [*run.models, *([ENSEMBLE] if set(BASELINES) <= set(run.models) else [])])
 
 
 def robustness(run: Run) -> pd.DataFrame:

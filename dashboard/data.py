@@ -294,7 +294,7 @@ def _list_pairs(run: Run, others: list[Run]) -> pd.DataFrame:
 def list_ways(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """core.combine.list_ways, with the difference in every seed (`seeds`), and core.combine.list_pairs. Raises UserError."""
     related = related_runs(run)
-    seeds = results.find_seeds(run, related)
+    seeds = results.find_seeds(run, [one for one in related if set(BASELINES) <= set(one.models)])
     others = {one.name: results.find_retrainings(one, related)[:1] for one in seeds}
     tables = {one.name: _list_ways(one, others[one.name], results.find_control(one, related)) for one in seeds}
     table = tables[run.name]

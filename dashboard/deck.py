@@ -83,16 +83,21 @@ def ask(predictions: pd.DataFrame) -> Slide:
 
 
 def compare_recipes(run: Run) -> Slide:
-    recipe = run.recipe
-    said = (
-        f"<p>The same for all: {recipe.epochs} epochs, of which {recipe.frozen_epochs} with the head alone; images enlarged to "
-        f"{recipe.image_size}×{recipe.image_size}; the same augmentation, optimizer, learning rates and seed ({run.record['seed']}).</p>"
-    )
+    recipe, whole = run.recipe, set(report.TRIO) <= set(run.models)
+    title = "Three models" if whole else "The models"
+    said = "<p>They were trained elsewhere: how is not known here.</p>"
+    if not run.imported:
+        title += ", one budget"
+        said = (
+            f"<p>The same for all: {recipe.epochs} epochs, of which {recipe.frozen_epochs} with the head alone; images "
+            f"enlarged to {recipe.size_in_words}; the same augmentation, optimizer, learning rates and "
+            f"seed ({run.record['seed']}).</p>"
+        )
     notes = (
         f"{' and '.join(label(one) for one in BASELINES)} are the baselines. The fusion puts their features side by side and trains a "
         "small network on them. A control costs no training: the ensemble, the mean of the two baselines' probabilities."
     )
-    return Slide("models", "Three models, one budget", said, "below", shown=diagram.architecture_html(run), notes=notes, main=True)
+    return Slide("models", title, said, "below", shown=diagram.architecture_html(run), notes=notes, main=True)
 
 
 def answer(run: Run, headline: Headline, findings: list[Finding]) -> Slide:
@@ -160,17 +165,22 @@ def look(run: Run, predictions: pd.DataFrame, findings: list[Finding]) -> Slide 
     except UserError as error:
         return Slide("looks", "Where it looks", f"<p>{escape(str(error))}</p>", "text")
     maps = computed.maps.get("grad_cam", {})
-    if not set(BASELINES) <= set(maps) or not len(computed.index):
+    if not set(BASELINES) <= set(maps):
         return None
     rows = predictions.iloc[computed.index]
-    chosen = np.argsort(-rows[f"{FUSION.name}_confidence"].to_numpy(), kind="stable")[:CARDS]
-    blank = {branch: n for branch, (n, of) in data.count_blank_maps(run, FUSION.name, "grad_cam").items() if 2 * n > of}
-    branches = [branch for branch in BASELINES if branch not in blank]
-    if not branches:
+    explained = (
+        (computed.target == rows[f"{FUSION.name}_predicted"]) & (computed.contrast < 0) & ~rows[f"{FUSION.name}_correct"]
+    ).to_numpy()
+    index, rows = computed.index[explained], rows[explained]
+    maps = {branch: maps[branch][explained] for branch in BASELINES}
+    blank = {branch: int((~maps[branch].any(axis=(1, 2))).sum()) for branch in BASELINES}
+    branches = [branch for branch in BASELINES if 2 * blank[branch] <= len(rows)]
+    if rows.empty or not branches:
         return None
+    chosen = np.argsort(-rows[f"{FUSION.name}_confidence"].to_numpy(), kind="stable")[:CARDS]
     lines = {"true →\npredicted": [], **{f"{label(branch)}\nbranch": [] for branch in branches}}
     for i in chosen:
-        image, row = data.load_images().decode(int(computed.index[i])), rows.iloc[i]
+        image, row = data.load_images().decode(int(index[i])), rows.iloc[i]
         seen = [diagram.overlay_map(image, maps[branch][i], float(maps[branch][i].max()), 0.9) for branch in branches]
         text = f"{CLASSES[row['label']]} → {CLASSES[row[f'{FUSION.name}_predicted']]}"
         for line, pixels in zip(lines.values(), [image, *seen], strict=True):
@@ -183,21 +193,15 @@ def look(run: Run, predictions: pd.DataFrame, findings: list[Finding]) -> Slide 
         f"<p>Left out: the {label(branch)} branch, {n:,} of whose {len(rows):,} maps are blank. Grad-CAM cuts off evidence against the "
         "prediction: blank does not mean idle.</p>"
         for branch, n in blank.items()
+        if branch not in branches
     )
     carried = next((one for one in findings if one.id == "branches" and one.verdict != UNTESTED), None)
     notes = (
         "Grad-CAM (Selvaraju et al. 2017) at each branch's last convolution, each map on its own scale. A map shows where evidence was "
         "found, not that it was good evidence. " + (f"{carried.statement}. {carried.details}" if carried else "")
     )
-    return Slide(
-        "looks",
-        "Where it looks",
-        said,
-        "below",
-        shown=f'<div class="cards rows" style="--n:{len(chosen)}">{cards}</div>',
-        notes=notes,
-        main=True,
-    )
+    shown = f'<div class="cards rows" style="--n:{len(chosen)}">{cards}</div>'
+    return Slide("looks", "Where it looks", said, "below", shown=shown, notes=notes, main=True)
 
 
 def limit(run: Run, findings: list[Finding], tested: int) -> Slide:

@@ -24,13 +24,13 @@ TEMPLATES = Environment(
 )  # fmt: skip
 BLOCKS = TEMPLATES.get_template("blocks.html").module
 STYLE = BLOCKS.style()
-GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "x": "✖", "cross": "✚"}  # the charts' markers, as text
+GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "x": "✖", "cross": "✚", "triangle-up": "▲"}  # the charts' markers, as text
 
 
 def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
     """The fusion network from left to right: stages of boxes, each with its colour, title and lines; numbers from the run."""
     recipe, costs, fusion = run.recipe, run.record["models"], STYLES["fusion"].color
-    size, width = recipe.image_size, sum(BACKBONES[name].width for name in BASELINES)
+    width = sum(BACKBONES[name].width for name in BASELINES)
     branches = []
     for name in BASELINES:
         wide = BACKBONES[name].width
@@ -48,7 +48,7 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
         f"linear {recipe.hidden} → {len(CLASSES)}",
     ]
     return [
-        [(NEUTRAL, "Image", ["32×32 RGB", f"resized to {size}×{size}", "ImageNet mean and std"])],
+        [(NEUTRAL, "Image", ["32×32 RGB", f"resized to {recipe.size_in_words}", "ImageNet mean and std"])],
         branches,
         [(fusion, "Concatenate", [" + ".join(f"{BACKBONES[name].width:,}" for name in BASELINES), f"= {width:,} features"])],
         [(fusion, "Small MLP", head)],

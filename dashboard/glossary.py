@@ -46,7 +46,8 @@ WORDS = (
          ("Calibration error",)),
     Word("temperature", "One number that divides all logits: it changes how confident a model is, not what it predicts (Guo et al. 2017).",
          ("Temperature", "fitted temperature")),
-    Word("label smoothing", "Training towards 0.9 for the true class, not 1: it keeps models from being too sure (Szegedy et al. 2016).",
+    Word("label smoothing", "Training towards 0.91 for the true class and 0.01 for each other, not 1 and 0: it keeps models from being "
+         "too sure (Szegedy et al. 2016).",
          ("Label smoothing",)),
     Word("logits", "A model's scores before they become probabilities; only their differences count.", ("logit",)),
     Word("MACs", "Multiply–accumulate operations for one image: a measure of work that no machine changes."),

@@ -97,7 +97,6 @@ class Queue:
         with self.lock:
             if key in self.answers:
                 self.answers.move_to_end(key)
-                self.jobs.pop(key, None)
                 return self.answers[key]
             job = self.jobs.setdefault(key, Job(compute))
             if job.future is None:
@@ -113,6 +112,8 @@ class Queue:
         job.tell(0.0)
         answer = job.compute(job.tell)
         with self.lock:
+            if self.jobs.get(key) is job:  # whoever glanced may never come again
+                del self.jobs[key]
             self.answers[key] = answer
             while len(self.answers) > KEPT:
                 self.answers.popitem(last=False)

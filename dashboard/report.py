@@ -336,7 +336,11 @@ def _explain(report: Report) -> list[Part]:
     surest = predictions.loc[stored.index, f"{model}_confidence"].nlargest(EXPLAINED).index
     for i in np.flatnonzero(np.isin(stored.index, surest)):
         index, image = int(stored.index[i]), report.images.decode(stored.index[i])
-        cells = [(image, f"test image {index}: {CLASSES[predictions['label'].iloc[index]]}, taken for {CLASSES[stored.target[i]]}")]
+        row, against = predictions.iloc[index], f" − {CLASSES[stored.contrast[i]]}" if stored.contrast[i] >= 0 else ""
+        text = f"test image {index}: {CLASSES[row['label']]}, taken for {CLASSES[row[f'{model}_predicted']]}"
+        if against or stored.target[i] != row[f"{model}_predicted"]:
+            text += f"; what speaks for {CLASSES[stored.target[i]]}{against}"
+        cells = [(image, text)]
         cells += diagram.stored_maps(stored, i, image)
         parts.append([(pixels_uri(picture), text) for picture, text in cells])
     drawn = []
@@ -361,11 +365,14 @@ def _provenance(report: Report) -> list[Part]:
     made = {
         **{"run": report.run.name, "seed": record["seed"]},
         **starts,
-        **{"precision": record["precision"], "device": record["device"], "processes": record["processes"], "code": record["code_commit"]},
+        **{"precision": record["precision"], "device": report.run.device, "processes": record["processes"], "code": record["code_commit"]},
         "libraries": ", ".join(f"{name} {version}" for name, version in record["libraries"].items()),
         "data (md5)": ", ".join(f"{name} {md5}" for name, md5 in record["data_md5"].items()) or "not recorded",
     }
-    recipe = {f"recipe: {name.replace('_', ' ')}": value for name, value in asdict(report.run.recipe).items() if value is not None}
+    settings = {name: value for name, value in asdict(report.run.recipe).items() if value is not None}
+    if report.run.imported:  # nobody knows the others
+        settings = {name: settings[name] for name in ("name", "image_size", "images_per_split") if name in settings}
+    recipe = {f"recipe: {name.replace('_', ' ')}": value for name, value in settings.items()}
     return [Part(head=["what", "value"], rows=list((made | recipe).items()))]
 
 

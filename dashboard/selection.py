@@ -40,7 +40,7 @@ def correct_columns(predictions: pd.DataFrame) -> list[str]:
 
 def available_outcomes(predictions: pd.DataFrame) -> list[str]:
     """The OUTCOMES a run can tell: those about fusion against the baselines need all three."""
-    whole = len(correct_columns(predictions)) == 3
+    whole = {f"{model}_correct" for model in TRIO} <= set(predictions)
     return [name for name in OUTCOMES if whole or not name.startswith("only")]
 
 

@@ -60,9 +60,9 @@ def describe(run: Run) -> str:
     recipe, record = run.recipe, run.record
     starts = "; ".join(f"{label(name)} from {record['start_weights'][name]['name']}" for name in BASELINES)
     return (
-        f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.image_size}×{recipe.image_size} px, {recipe.frozen_epochs} + "
+        f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.size_in_words}, {recipe.frozen_epochs} + "
         f"{recipe.finetune_epochs} epochs (head alone + everything), seed {record['seed']}, {starts}; trained in {record['precision']} "
-        f"on {record['device']}. {record.get('note', '')}".rstrip()
+        f"on {run.device}. {record.get('note', '')}".rstrip()
     )
 
 
@@ -91,9 +91,8 @@ def write_table(run: Run, seeds: list[Run]) -> list[str]:
             show(row.training_minutes, "{:.1f} min"),
         ]
         if spread is not None:
-            cells.insert(
-                2, f"{percent(spread[row.model].mean())} ± {100 * spread[row.model].std():.2f}" if row.model in spread else MISSING
-            )
+            known = row.model in spread and spread[row.model].notna().all()  # a seed may lack a model
+            cells.insert(2, f"{percent(spread[row.model].mean())} ± {100 * spread[row.model].std():.2f}" if known else MISSING)
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -142,6 +142,17 @@ def test_several_seeds_get_a_column(place, other_seeds, script):
     assert f"| {100 * np.mean(fusion):.2f} % ± {100 * np.std(fusion, ddof=1):.2f} |" in text
 
 
+def test_a_seed_that_lacks_a_model_is_left_out_of_its_spread(place, other_seeds, script):
+    path = other_seeds[1].path / "run.json"
+    del other_seeds[1].record["models"]["fusion"]
+    results.write_run(path, other_seeds[1].record)
+    shutil.rmtree(path.with_name("fusion"))
+    assert script("report.py").code == 0
+    rows = [line.split(" | ") for line in (place / "README.md").read_text().splitlines()]
+    spread = {row[0]: row[2] for row in rows if len(row) > 2}
+    assert spread["| Fusion"] == "–" and "±" in spread["| ResNet18"]
+
+
 def test_a_run_of_one_model_has_a_table_and_claims_nothing(place, made, script):
     (place / "results").mkdir()
     shutil.copy(made / "test_images.parquet", place / "results")

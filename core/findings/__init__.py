@@ -137,7 +137,8 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
     by_id = {finding.id: finding for finding in findings}
     if not by_id:
         missing = ", ".join(label(model) for model in TRIO if model not in run.models)
-        return Headline(f"This run lacks {missing}: train the rest with --resume before anything can be compared.", "")
+        more = "import the rest with scripts/import.py" if run.imported else "train the rest with --resume"
+        return Headline(f"This run lacks {missing}: {more} before anything can be compared.", "")
     over_seeds = by_id["seeds-better"].verdict != UNTESTED
     baseline, ensemble = (by_id[f"{'seeds' if over_seeds else 'accuracy'}-{against}"] for against in ("better", "ensemble"))
     losses = " with branch losses" if run.recipe.branch_loss else ""

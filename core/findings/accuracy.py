@@ -24,6 +24,7 @@ from core.findings.finding import (
     name,
     percent,
     points,
+    say_training,
     show_p,
 )  # fmt: skip
 from core.results import Run
@@ -131,7 +132,7 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     """Another training of the same recipe differs: only this test speaks of the method, not of one run's weights."""
     seeds = [str(run.record["seed"]) for run in evidence.seeds]
     seed = next(n for n in count() if str(n) not in seeds)
-    more = f"run python scripts/train.py --recipe {evidence.run.recipe.name} --seed {seed}"
+    more = say_training(evidence.run, seed)
     if len(seeds) == 1:
         raise UserError(f"Only seed {seeds[0]} was trained and the test needs {SEEDS_TESTED}: {more}")
     accuracy = evidence.once(load_seeds)

@@ -49,12 +49,14 @@ def compare_calibration(evidence: Evidence, other: str) -> Result:
         f"Fusion's confidence is farther from its accuracy than {name(other)}'s",
     )
     loss = {model: metrics.cross_entropy(evidence.labels, evidence.logits[model]).mean() for model in ("fusion", other)}
-    mean, smoothing = fusion.as_trained[0].mean(), evidence.run.recipe.label_smoothing
+    mean, accuracy = fusion.as_trained[0].mean(), evidence.correct("fusion").mean()
+    smoothing = 0 if evidence.run.imported else evidence.run.recipe.label_smoothing
+    why = f"Most of it mirrors the label smoothing of {smoothing:g}: mean" if smoothing and mean < accuracy else "Mean"
     return Result(
         statement=statement,
         details=f"Calibration error as trained: {100 * fusion.before:.2f} against {100 * baseline.before:.2f} points; "
-        f"{name(other)}'s minus fusion's: {signed(-difference)} {bracket(better)}. Most of it mirrors the label smoothing of "
-        f"{smoothing:g}: mean confidence is {100 * mean:.1f} %, accuracy {100 * evidence.correct('fusion').mean():.1f} %. "
+        f"{name(other)}'s minus fusion's: {signed(-difference)} {bracket(better)}. {why} confidence is {100 * mean:.1f} %, accuracy "
+        f"{100 * accuracy:.1f} %. "
         f"Negative log-likelihood {loss['fusion']:.4f} against {loss[other]:.4f} nats.",
         verdict=verdict,
         numbers={

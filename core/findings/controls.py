@@ -19,6 +19,7 @@ from core.findings.finding import (
     name,
     percent,
     points,
+    say_training,
     show_p,
 )  # fmt: skip
 from core.results import Run
@@ -120,6 +121,9 @@ def compare_heads_alone(evidence: Evidence, _: str | None) -> Result:
 def compare_matched(evidence: Evidence, other: str) -> Result:
     """One network that costs at least as much: does fusing two beat it?"""
     run = evidence.run
+    if other not in run.models and run.imported:
+        more = results.command("import.py", run.path, "--logits", f"{other}=FILE")
+        raise UserError(f"This run holds no {label(other)}, a single network of at least the fusion's cost: run {more}")
     if other not in run.models:
         place = f"{run.path.parent.name}/{run.name}"
         more = f"run python scripts/train.py --recipe {run.recipe.name} --model {other} --seed {run.record['seed']} --out {place} --resume"
@@ -143,7 +147,7 @@ def find_twice(evidence: Evidence) -> tuple[str, np.ndarray]:
     """Of the two networks, each trained twice and averaged, the one better on validation: in words, and its correctness (N,)."""
     twice = combine.find_twice(evidence.run, evidence.retrainings).values()
     if not twice:
-        more = f"run python scripts/train.py --recipe {evidence.run.recipe.name} --seed {evidence.run.record['seed'] + 1}"
+        more = say_training(evidence.run, evidence.run.record["seed"] + 1)
         raise UserError(f"It needs a second seed of the two networks: {more}")
     best = max(twice, key=lambda way: way.val_correct.mean())
     return best.label, best.correct

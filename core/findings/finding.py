@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core import results
-from core.config import ENSEMBLE, ROOT, UserError, label
+from core.config import ENSEMBLE, RECIPES, ROOT, UserError, label
+from core.results import Run
 
 if TYPE_CHECKING:
     from core.findings.evidence import Evidence
@@ -108,6 +109,15 @@ def check_need(need: Need, evidence: "Evidence") -> None:
 def name(model: str) -> str:
     """A model within a sentence."""
     return "the ensemble of the two" if model == ENSEMBLE else label(model)
+
+
+def say_training(run: Run, seed: int) -> str:
+    """How to come by another training like the run's: the end of a sentence."""
+    if run.imported:
+        return f"run {results.command('import.py', 'RUN', '--seed', str(seed), '--logits', 'MODEL=FILE')}"
+    if run.recipe.name in RECIPES:
+        return f"run python scripts/train.py --recipe {run.recipe.name} --seed {seed}"
+    return f"train its recipe with seed {seed}"
 
 
 def percent(share: float) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 from core import metrics, results
 from core.config import TRIO, UserError
 from core.findings.evidence import Evidence
-from core.findings.finding import Need, Result, choose, judge, name, percent, show_p
+from core.findings.finding import SUPPORTED, Need, Result, choose, judge, name, percent, show_p
 
 VOTES = Need(("../human_votes.parquet",), results.HUMANS_COMMAND)
 
@@ -25,7 +25,8 @@ def compare_with_people(evidence: Evidence, _: str | None) -> Result:
         if mine.any() and not mine.all():
             test = mannwhitneyu(agreement[mine], agreement[~mine], method="asymptotic")
             auc[model], p[model] = float(test.statistic / (mine.sum() * (~mine).sum())), float(test.pvalue)
-    verdict = judge(auc["fusion"] - 0.5, p["fusion"])
+    verdicts = {model: judge(value - 0.5, p[model]) for model, value in auc.items()}
+    verdict, alike = verdicts.pop("fusion"), bool(verdicts) and set(verdicts.values()) == {SUPPORTED}
     predicted = evidence.logits["fusion"].argmax(axis=1)
     chosen = votes > 0
     chosen[np.arange(len(votes)), evidence.labels] = False  # what is left are the wrong classes that someone chose
@@ -37,7 +38,7 @@ def compare_with_people(evidence: Evidence, _: str | None) -> Result:
     }
     statement = choose(
         verdict,
-        "Fusion errs where people disagree, as the other models do",
+        f"Fusion errs where people disagree{', as the other models do' * alike}",
         "That fusion errs where people disagree is not distinguishable from chance",
         "Fusion errs where people agree with the label",
     )
@@ -45,8 +46,9 @@ def compare_with_people(evidence: Evidence, _: str | None) -> Result:
     return Result(
         statement=statement,
         details=f"On images it gets wrong {percent(numbers['agreement_wrong'])} of people chose the label, on the others "
-        f"{percent(numbers['agreement_correct'])}: AUC {auc['fusion']:.3f}, {show_p(p['fusion'])}. This is not special to fusion "
-        f"({others}). {percent(shared)} of its errors were also made by someone, where {percent(base)} of other wrong classes were "
+        f"{percent(numbers['agreement_correct'])}: AUC {auc['fusion']:.3f}, {show_p(p['fusion'])}. "
+        f"{'This is not special to fusion' if alike else 'Of the other models'} ({others or 'untested'}). "
+        f"{percent(shared)} of its errors were also made by someone, where {percent(base)} of other wrong classes were "
         f"chosen by someone. Rank correlation of confidence and agreement: {numbers['rank_correlation']:.2f}.",
         verdict=verdict,
         numbers=numbers,

@@ -2,18 +2,19 @@
 
 import numpy as np
 
-from core import metrics, results
+from core import metrics
 from core.config import ENSEMBLE, TRIO, UserError
 from core.findings.evidence import Evidence
 from core.findings.finding import Need, Result, bracket, choose, judge_interval, name, percent, signed
 from core.robustness import group_conditions
+from core.summaries import load_robustness
 
 CORRUPTED = Need(tuple(f"{model}/robustness.csv" for model in (*TRIO, ENSEMBLE)), "python scripts/robustness.py {run}")
 
 
 def compare_robustness(evidence: Evidence, other: str) -> Result:
     """Mean corruption error relative to the other's."""
-    correct = {model: results.load_robustness(evidence.run, model) for model in ("fusion", other)}
+    correct = load_robustness(evidence.run, ("fusion", other))
     wrong = {model: group_conditions(rows) for model, rows in correct.items()}
     error, interval = metrics.corruption_error(wrong["fusion"], wrong[other])
     smaller = (1 - interval[1], 1 - interval[0])
@@ -47,7 +48,7 @@ def compare_robustness(evidence: Evidence, other: str) -> Result:
 
 def compare_drops(evidence: Evidence, other: str) -> Result:
     """How much of its own clean accuracy does each lose? A model that is behind on clean images does not lose by that alone."""
-    correct = {model: results.load_robustness(evidence.run, model) for model in ("fusion", other)}
+    correct = load_robustness(evidence.run, ("fusion", other))
     lost = {model: rows[0] - rows[1:].mean(axis=0) for model, rows in correct.items()}  # (N,) a model
     clean = {model: rows[0] for model, rows in correct.items()}
     if none := [model for model in correct if not clean[model].any()]:

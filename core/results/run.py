@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.config import BASELINES, MODELS, Recipe, UserError
+from core.config import BASELINES, FUSION, MODELS, TRIO, Recipe, UserError, label
 from core.results.files import LARGEST, RESULTS, MissingFile, command, read_text, stamp_file, write_text
 from core.results.schema import read_record
 
@@ -36,6 +36,18 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         return Recipe.from_dict(self.record["recipe"])
+
+    @property
+    def imported(self) -> bool:
+        """Was it trained elsewhere? Then of its recipe only the images' size and number are known."""
+        return bool(self.recipe.name == IMPORTED)
+
+    @property
+    def device(self) -> str:
+        """What trained; of a model that another machine trained, that one too."""
+        last, models = self.record["device"], self.record["models"]
+        others = [f"; {label(model)} on {one}" for model in self.models if (one := models[model].get("device", last)) != last]
+        return last + "".join(others)
 
     @property
     def has_weights(self) -> bool:
@@ -95,7 +107,8 @@ def check_same_run(path: Path, found: dict[str, Any], run: dict[str, Any]) -> No
 
 
 def find_runs(results: Path = RESULTS) -> list[str]:
-    """Names of the run folders: those with weights first, since the dashboard opens on the first, then by name.
+    """Names of the run folders: those with all their weights first, since the dashboard opens on the first, then those that hold all
+    that is compared, then by name.
 
     A run has a run.json, or has lost it but holds a model's predictions; any other folder is none of ours.
     """
@@ -103,18 +116,25 @@ def find_runs(results: Path = RESULTS) -> list[str]:
         return []
     folders = [path for path in results.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] not in "._"]
     runs = [path for path in folders if (path / "run.json").is_file() or any(path.glob("*/predictions.parquet"))]
-    return [path.name for path in sorted(runs, key=lambda p: (not any(p.glob("*/weights.safetensors")), p.name))]
+
+    def rank(run: Path) -> tuple[bool, bool, str]:
+        shipped, predicted = (
+            {file.parent.name for file in run.glob(f"*/{name}")} for name in ("weights.safetensors", "predictions.parquet")
+        )
+        return not shipped or not predicted <= shipped, not set(TRIO) <= predicted, run.name
+
+    return [path.name for path in sorted(runs, key=rank)]
 
 
-def fingerprint(run: Run, models: Iterable[str]) -> str:
-    """A hash of what these of the run's models predicted: the same for a copy, whatever its folder is called."""
-    total = hashlib.sha256()
-    for model in models:
+def fingerprint(run: Run, models: Iterable[str]) -> dict[str, bytes]:
+    """Of those of `models` that the run holds, a hash of what each predicted: the same for a copy, whatever its folder is called."""
+    hashes = {}
+    for model in set(models) & set(run.models):
         path = run.path / model / "predictions.parquet"
         if not path.is_file():
             raise MissingFile(f"{path} is missing: run {rebuild_command(run.path)}")
-        total.update(_hash_file(path, stamp_file(path)))
-    return total.hexdigest()
+        hashes[model] = _hash_file(path, stamp_file(path))
+    return hashes
 
 
 @lru_cache(maxsize=4096)
@@ -135,17 +155,20 @@ def find_related(run: Run, runs: Iterable[Run]) -> list[Run]:
 
 
 def find_control(run: Run, runs: Iterable[Run]) -> Run | None:
-    """Of `runs` the one that differs from `run` in having no branch losses alone; None where there is none, or `run` has none itself."""
+    """Of `runs` with a fusion the one that differs from `run` in having no branch losses alone; None where there is none, or `run` has
+    none itself.
+    """
     if not run.recipe.branch_loss:
         return None
-    related = find_related(run, runs)
+    related = [other for other in find_related(run, runs) if FUSION.name in other.models]
     return next((other for other in related if not other.recipe.branch_loss and other.record["seed"] == run.record["seed"]), None)
 
 
 def find_seeds(run: Run, runs: Iterable[Run]) -> list[Run]:
     """`run` and those of `runs` that differ from it in nothing but the seed, by seed; one a seed, and no copies. Raises UserError.
 
-    A copied folder is no second measurement, even with another seed written into its record: it predicted the same.
+    They may lack some of its models, not all. A copied folder is no second measurement, even with another seed written into its record:
+    it predicted the same.
     """
     alike = [other for other in runs if other.recipe == run.recipe and find_starts(other) == find_starts(run)]
     return _keep_one_a_seed(run, alike, run.models)
@@ -161,11 +184,18 @@ def find_retrainings(run: Run, runs: Iterable[Run]) -> list[Run]:
 
 
 def _keep_one_a_seed(run: Run, alike: Iterable[Run], models: Iterable[str]) -> list[Run]:
-    """`run` and those `alike` of other seeds whose `models` predict anything else, by seed."""
+    """`run` and those `alike` of other seeds that hold any of its `models` and predict anything else with them, by seed."""
     kept = {run.record["seed"]: run}
-    seen = {fingerprint(run, models)}
+    seen = [fingerprint(run, models)]
+
+    def is_copy(own: dict[str, bytes], of: dict[str, bytes]) -> bool:
+        shared = own.keys() & of.keys()
+        return bool(shared) and all(own[model] == of[model] for model in shared)
+
     for other in alike:
-        if (seed := other.record["seed"]) not in kept and (own := fingerprint(other, models)) not in seen:
-            kept[seed] = other
-            seen.add(own)
+        if (seed := other.record["seed"]) not in kept:
+            own = fingerprint(other, models)
+            if own and not any(is_copy(own, one) for one in seen):
+                kept[seed] = other
+                seen.append(own)
     return [kept[seed] for seed in sorted(kept)]

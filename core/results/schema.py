@@ -165,11 +165,13 @@ RECIPE_LIMITS = {
     "image_size": {"type": "integer", "minimum": 8, "maximum": 1024, "description": "a whole number, 8 to 1024"},
     "images_per_split": {"type": ["integer", "null"], "minimum": 1, "maximum": MOST, "description": "a whole number, 1 or more, or null"},
 }
+LIBRARIES = {"type": "object", "description": "an object with a text a library", "additionalProperties": SOME_TEXT}
 COSTS = {
     "type": "object",
     "description": "an object with parameters, macs and latency_ms, where they are known",
     "properties": {
         **{"parameters": WHOLE, "macs": WHOLE},
+        **{"code_commit": SOME_TEXT, "libraries": LIBRARIES, "device": SOME_TEXT, "processes": POSITIVE},
         "latency_ms": {"type": "number", "minimum": 0, "maximum": 10**9, "description": "a number, 0 to 1e9"},
     },
 }
@@ -193,7 +195,7 @@ RUN = {
         "precision": SOME_TEXT,
         "data_md5": {"type": "object", "description": "an object with a text a file", "additionalProperties": SOME_TEXT},
         "code_commit": SOME_TEXT,
-        "libraries": {"type": "object", "description": "an object with a text a library", "additionalProperties": SOME_TEXT},
+        "libraries": LIBRARIES,
         "device": SOME_TEXT,
         "processes": POSITIVE,
         "models": {

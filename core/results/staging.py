@@ -14,6 +14,7 @@ from core.results.files import command, replace
 from core.results.run import check_same_run, load_run, rebuild_command, write_run
 from core.results.schema import LOGITS, read_record, read_table
 
+PROVENANCE = ("code_commit", "libraries", "device", "processes")  # what may be another where a model is added later
 TOLERANCE = 0.01  # of a logit: the same weights on another machine differ by less
 
 
@@ -78,7 +79,9 @@ def _merge_records(run: Path, record: dict[str, Any]) -> tuple[dict[str, Any], l
         line += f"; what {', '.join(kept)} cost is not known any more: run {rebuild_command(run)}" if kept else ""
         return record | {"models": {model: {} for model in kept} | record["models"]}, [line]
     check_same_run(run / "run.json", existing, record)
-    merged = {key: existing[key] | record[key] for key in ("models", "start_weights")}
+    others = {key: existing[key] for key in PROVENANCE if existing[key] != record[key]}  # of the models that stay
+    merged = {"models": {model: others | entry for model, entry in existing["models"].items()} | record["models"]}
+    merged["start_weights"] = existing["start_weights"] | record["start_weights"]
     return existing | record | merged, []
 
 

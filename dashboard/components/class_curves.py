@@ -46,7 +46,8 @@ def show_class_curves(run: Run, models: list[str], chosen: Filter) -> None:
             show_figure(
                 thresholds.class_figure(kind, name, points, of_class.to_dict()),
                 f"{kind}_{name}",
-                "All 10,000 test images, whatever is filtered; the share of softmax for the class is the score. Areas in the legend.",
+                f"All {len(data.load_predictions(run)):,} test images, whatever is filtered; the share of softmax for the class is the "
+                "score. Areas in the legend.",
                 pd.concat([pd.DataFrame({"model": m, "x": x, "y": y}) for m, (x, y) in points.items()]),
             )
     table = areas.pivot(index="class", columns="model", values=["average_precision", "roc_auc"]).reindex(CLASSES)

@@ -34,15 +34,28 @@ def change_filter(chosen: Filter) -> None:
 
 
 def current_filter(run: Run, predictions: pd.DataFrame) -> Filter:
-    """What the address or the menus say."""
+    """What the address or the menus say; what rests on a trait that is not known of the model is left out, and said."""
     models = available_models(run)
     default = filters.read_query({}, models, BINS)
     outcomes, sorts, epochs = selection.available_outcomes(predictions), known_sorts(run), run.recipe.epochs
+    unknown = set()
+
+    def knows(*names: str) -> bool:
+        try:
+            for name in names:
+                traits.load_trait(run, st.session_state["model"], name)  # the first field, so it is chosen by now
+        except UserError as error:
+            unknown.add(str(error))
+            return False
+        return True
+
     allowed = {
         "model": lambda one: one in models,
         "outcome": lambda one: one in outcomes,
-        "sort": lambda one: one in sorts,
-        "learned": lambda pair: not pair or 1 <= pair[0] <= pair[-1] <= epochs + 1,
+        "sort": lambda one: one in sorts and (one not in filters.TRAIT_SORTS or knows(filters.TRAIT_SORTS[one][0])),
+        "learned": lambda pair: not pair or (1 <= pair[0] <= pair[-1] <= epochs + 1 and knows("learned")),
+        "forgotten": lambda times: not times or knows("forgotten"),
+        "slice": lambda parts: knows(*(part.rsplit(":", 1)[0] for part in parts)),
     }
 
     def keep(name: str) -> None:
@@ -62,6 +75,8 @@ def current_filter(run: Run, predictions: pd.DataFrame) -> Filter:
     if st.session_state["learned"] == (1, epochs + 1):  # all of them
         st.session_state["learned"] = ()
         keep("learned")
+    for line in sorted(unknown):
+        st.info(line)
     options = ("anything", *filters.STATES, *CLASSES)
     said = {m: address.keep(f"says_{m}", "anything", lambda t: t[-1], lambda v: [v], lambda v: v in options) for m in models}
     found = {field.name: st.session_state[field.name] for field in fields(Filter) if field.name != "says"}

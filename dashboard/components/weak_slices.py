@@ -36,7 +36,8 @@ def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]
     if predictions["people"].notna().any():
         known.append("people")
     try:
-        traits.load_trait(run, models[0], "cluster")
+        for model in models:
+            traits.load_trait(run, model, "cluster")
         known.append("cluster")
     except UserError as error:
         missing.append(str(error))

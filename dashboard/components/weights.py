@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.config import BACKBONES, CLASSES, MODELS, UserError
+from core.config import BACKBONES, CLASSES, FUSION, MODELS, UserError
 from core.explain import METHODS
 from core.results import load_attributions, rebuild_command
 from dashboard import address, data, diagram, figures, selection, theme
@@ -56,7 +56,8 @@ def show_stored_maps(run: Run, predictions: pd.DataFrame) -> None:
     if "grad_cam" in stored.maps:
         say_places(run, [model])
     say_blank_maps(run, model)
-    show_branches(run, predictions, index)
+    if FUSION.name in run.models:
+        show_branches(run, predictions, index)
 
 
 def say_places(run: Run, models: Iterable[str]) -> None:

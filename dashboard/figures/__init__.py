@@ -1,4 +1,4 @@
-"""Charts: data in, plotly Figure out. Every title asks the question its chart predictions."""
+"""Charts: data in, plotly Figure out. Every title asks the question its chart answers."""
 
 import numpy as np
 import pandas as pd

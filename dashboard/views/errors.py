@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from core.config import UserError
 from dashboard import address, components, data, filters, theme, traits
 from dashboard.filters import Filter
 
@@ -63,7 +64,13 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
         if beside:
             other = replace(chosen, model=beside)
             tagged = {index: one["tags"] for index, one in components.tagged_images().items()}
-            sides.append((other, other.conditions(predictions, traits.find_traits(run, beside), tagged)))
+            try:
+                kept = other.conditions(predictions, traits.find_traits(run, beside), tagged)
+                other.arrange(predictions, filters.all_but(kept, len(predictions)), traits.find_traits(run, beside))
+                sides.append((other, kept))
+            except UserError as error:  # what is filtered by is not known of this model
+                st.info(str(error))
+                beside = ""
         rows = [
             one.arrange(predictions, filters.all_but(kept, len(predictions)), traits.find_traits(run, one.model)) for one, kept in sides
         ]

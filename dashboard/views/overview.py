@@ -61,15 +61,19 @@ st.caption(
 )
 
 recipe = run.recipe
+trained = (
+    f"- **Recipe** `{recipe.name}`: {recipe.size_in_words}, {recipe.frozen_epochs} epoch(s) on frozen backbones, "
+    f"then {recipe.finetune_epochs} fine-tuning everything; AdamW, batch {recipe.batch_size}, "
+    f"learning rates {recipe.lr_head:g} (head) and {recipe.lr_backbone:g} (backbones), cosine schedule, "
+    f"label smoothing {recipe.label_smoothing}, {run.record['precision']}\n"
+)
+imported = f"- **Trained elsewhere**, at {recipe.size_in_words}: how is not known here\n"
 weights = {name: start["name"] for name, start in run.record["start_weights"].items()}
 with st.expander("How this run was made"):
     st.markdown(
-        f"- **Recipe** `{recipe.name}`: {recipe.image_size}×{recipe.image_size} px, {recipe.frozen_epochs} epoch(s) on frozen backbones, "
-        f"then {recipe.finetune_epochs} fine-tuning everything; AdamW, batch {recipe.batch_size}, "
-        f"learning rates {recipe.lr_head:g} (head) and {recipe.lr_backbone:g} (backbones), cosine schedule, "
-        f"label smoothing {recipe.label_smoothing}, {run.record['precision']}\n"
+        (imported if run.imported else trained)
         + "".join(f"- **{theme.label(name)} starts from** {text}\n" for name, text in weights.items())
-        + f"- **Seed** {run.record['seed']}; **device** {run.record['device']}; **code** `{run.record['code_commit'][:12]}`; "
+        + f"- **Seed** {run.record['seed']}; **device** {run.device}; **code** `{run.record['code_commit'][:12]}`; "
         + ", ".join(f"{name} {version}" for name, version in run.record["libraries"].items() if name in ("torch", "torchvision"))
         + (f"\n- **Note** {note}" if note else "")
     )

@@ -10,7 +10,7 @@ surface = components.surface()
 
 
 @st.cache_data(show_spinner="Making the slides …", max_entries=4, hash_funcs=data.BY_STAMP)
-def make_slides(run: Run, seeds: list[Run], dark: bool) -> list[dict]:  # noqa: ARG001 (part of the cache's key)
+def make_slides(run: Run, related: list[Run], dark: bool) -> list[dict]:  # noqa: ARG001 (part of the cache's key)
     return [slide.to_json(surface) for slide in deck.make_slides(run, surface)]
 
 
@@ -19,5 +19,5 @@ st.markdown(
     "Tick what belongs to your deck, order it with ↑ ↓, and start with the button or a click on a slide. Charts and images that you add "
     "to the deck on other pages stay in this browser; the address keeps the rest."
 )
-slides = make_slides(run, data.sibling_runs(run), surface is theme.DARK)
+slides = make_slides(run, data.related_runs(run), surface is theme.DARK)
 components.show_deck(run.name, report.QUESTION, slides, deck.load_template(surface), surface)

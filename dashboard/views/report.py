@@ -9,11 +9,11 @@ run, _ = st.session_state["current"]
 
 
 @st.cache_data(show_spinner="Writing the report …", max_entries=2, hash_funcs=data.BY_STAMP)
-def build_report(run: Run, seeds: list[Run]) -> bytes:  # noqa: ARG001 (part of the cache's key)
+def build_report(run: Run, related: list[Run]) -> bytes:  # noqa: ARG001 (part of the cache's key)
     return report.build_report(run, data.load_images(), data.load_headline(run), data.load_findings(run)).encode()
 
 
-page = build_report(run, data.sibling_runs(run))
+page = build_report(run, data.related_runs(run))
 
 st.title("Report")
 st.markdown(

@@ -15,7 +15,8 @@ surface = components.surface()
 
 st.title("Fixed and broken")
 if not (components.available_models(run)[1:] or data.models_elsewhere(run)):
-    st.info("This page compares two models, and this run has only one: train the rest with `scripts/train.py --resume`.")
+    more = "import the rest with `scripts/import.py`" if run.imported else "train the rest with `scripts/train.py --resume`"
+    st.info(f"This page compares two models, and this run has only one: {more}.")
     st.stop()
 
 

@@ -1,14 +1,18 @@
 """All runs: what each was, how accurate its models are, and how far that is from the run chosen in the sidebar."""
 
+from urllib.parse import quote
+
 import pandas as pd
 import streamlit as st
 
+from core import results
 from core.config import BASELINES, ENSEMBLE, UserError
 from core.results import Run
 from dashboard import address, components, data, theme
 
 run, models = st.session_state["current"]
-MODELS = (*BASELINES, ENSEMBLE, "fusion")
+COMPARED = (*BASELINES, ENSEMBLE, "fusion")
+MODELS = (*(model for model in theme.SHOWN_MODELS if model not in COMPARED), *COMPARED)  # controls, where any run has one, come first
 
 
 @st.cache_data(show_spinner=False, max_entries=1000, hash_funcs=data.BY_STAMP)
@@ -19,6 +23,7 @@ def describe_run(run: Run) -> dict:
     return {
         "run": run.name, "recipe": recipe.name, "size": recipe.image_size, "epochs": recipe.epochs, "seed": run.record["seed"],
         "branch loss": recipe.branch_loss, **{model: 100 * accuracy.get(model, float("nan")) for model in MODELS},
+        "images": results.split_size(run, "test"),
     }  # fmt: skip
 
 
@@ -38,15 +43,18 @@ for position, name in enumerate(names):
         st.warning(str(error))
 progress.empty()
 table = pd.DataFrame(rows)
-compared = components.pick_one("Differences of", [model for model in MODELS[::-1] if table[model].notna().any()], "of", theme.label)
-chosen = table.loc[table["run"] == run.name, compared].iloc[0]
-table["difference"] = table[compared] - chosen
+own = table[table["run"] == run.name].iloc[0]
+held = [model for model in MODELS[::-1] if table[model].notna().any()]
+start = next(model for model in held if pd.notna(own[model]))
+compared = address.pick(st.segmented_control, "Differences of", held, key="of", default=start, names=theme.label, wrap=True)
+table["difference"] = (table[compared] - own[compared]).where(table.pop("images") == own["images"])
+table = table.drop(columns=[model for model in MODELS if model not in (*COMPARED, *held)])
 percent = {model: st.column_config.NumberColumn(theme.label(model), format="%.2f %%", help="test accuracy") for model in MODELS}
 components.show_table(
-    table.assign(run=[f"./?run={name}" for name in table["run"]]),
+    table.assign(run=[f"./?run={quote(name)}" for name in table["run"]]),
     height="auto",
     key="runs_table",
-    column_order=["run", *MODELS, "difference", "recipe", "size", "seed", "branch loss"],
+    column_order=["run", *(model for model in MODELS if model in table), "difference", "recipe", "size", "seed", "branch loss"],
     on_select=open_row,
     selection_mode="single-row",
     column_config=percent

@@ -28,6 +28,8 @@ captions = {
     "learning rate": "Mean rate of each epoch, the same for all models. In phase 2 the backbones join at a lower rate.",
     "speed": f"Training alone, without validation. A frozen backbone needs no backward pass. {run.record.get('note', '')}",
 }
+if run.recipe.image_sizes:
+    captions["speed"] += f" Images of {run.recipe.size_in_words}: small ones take less time."
 for pair in (("loss", "accuracy"), ("learning rate", "speed")):
     for column, quantity in zip(st.columns(2), pair, strict=True):
         with column:

@@ -251,7 +251,8 @@ def test_calibration_is_judged_as_trained(fusion, resnet18, verdict):
     assert found.verdict == verdict and found.effect == pytest.approx(abs(0.97 - resnet18) - abs(0.97 - fusion))
     assert found.numbers["fusion"] == pytest.approx(0.97 - fusion)
     assert found.numbers["nll_fusion"] == pytest.approx(sklearn.metrics.log_loss(LABELS, np.exp(log_softmax(logits["fusion"]))))
-    assert f"label smoothing of 0.1: mean confidence is {100 * fusion:.1f} %, accuracy 97.0 %" in found.details
+    assert f"ean confidence is {100 * fusion:.1f} %, accuracy 97.0 %" in found.details
+    assert ("mirrors the label smoothing of 0.1" in found.details) == (fusion < 0.97)  # which makes no model too sure
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -327,6 +328,11 @@ def test_people_disagree_where_fusion_errs(monkeypatch):
     assert found.numbers["rank_correlation"] == pytest.approx(pd.Series(confidence).corr(pd.Series(shares), method="spearman"))
     opposite = build(~BETTER_ONE, WORSE, EQUAL, logits={"fusion": answer(~BETTER_ONE, confidence)})
     assert people.compare_with_people(opposite, None).verdict == CONTRADICTED
+    for others, alike in ((BETTER_ONE, ", as the other models do"), (wrong_on(np.flatnonzero(shares > 0.95)[:40]), "")):
+        evidence = build(BETTER_ONE, BETTER_ONE, others, logits={"fusion": answer(BETTER_ONE, confidence)})
+        found = people.compare_with_people(evidence, None)
+        assert found.statement == f"Fusion errs where people disagree{alike}"
+        assert ("not special to fusion" in found.details) == bool(alike)
 
 
 @pytest.mark.parametrize(

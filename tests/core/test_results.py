@@ -21,7 +21,7 @@ import torch
 from safetensors.numpy import load_file
 
 from core import results
-from core.config import ROOT, TRIO, UserError
+from core.config import BASELINES, ROOT, TRIO, UserError
 from core.evaluate import load_shipped_model
 from core.results import (
     MissingFile,
@@ -186,6 +186,37 @@ def test_runs_with_weights_come_first_and_other_folders_are_none(tmp_path):
     assert results.find_runs(tmp_path) == ["b", "a", "c"]
 
 
+def test_a_run_in_the_making_does_not_come_first(tmp_path):
+    """Neither one whose fusion is still to be trained, nor one of which some weights alone lie here."""
+    held = {
+        "a, to be trained": (BASELINES, BASELINES),
+        "b, some weights": (TRIO, ["fusion"]),
+        "c, no weights": (TRIO, ()),
+        "d": (TRIO, TRIO),
+    }
+    held |= {"a, to be trained, no weights": (BASELINES, ())}
+    for name, (predicted, shipped) in held.items():
+        for file, models in (("predictions.parquet", predicted), ("weights.safetensors", shipped)):
+            for model in models:
+                (tmp_path / name / model).mkdir(parents=True, exist_ok=True)
+                (tmp_path / name / model / file).touch()
+    order = ["d", "a, to be trained", "b, some weights", "c, no weights", "a, to be trained, no weights"]
+    assert results.find_runs(tmp_path) == order
+
+
+def test_a_model_added_on_another_machine_leaves_to_the_others_what_trained_them(tmp_path):
+    run = make_run(tmp_path, "run", n_test=20, models=BASELINES, labels=LABELS[:20])
+    first = load_run(run).record
+    for device, model in (("a GPU", "fusion"), ("a second GPU", "mobilenet_v2")):
+        added = make_run(tmp_path, ".staged", n_test=20, models=(model,), labels=LABELS[:20])
+        results.write_run(added / "run.json", load_run(added).record | {"device": device, "processes": 4})
+        publish(added, run)
+    found = load_run(run)
+    assert found.device == "a second GPU; ResNet18 on made up; Fusion on a GPU" and found.record["processes"] == 4
+    assert found.record["models"]["resnet18"] == first["models"]["resnet18"] | {"device": "made up", "processes": 1}
+    assert "processes" not in found.record["models"]["fusion"]
+
+
 def test_optional_tables_come_back(run):
     """What tests/fake_run.py wrote through the writers."""
     loaded = load_run(run)
@@ -253,6 +284,30 @@ def test_a_copy_is_not_another_seed(tmp_path):
         seeds = results.find_seeds(load_run(run), runs)
         assert len(seeds) == 2 and run in [one.path for one in seeds]
     assert [one.path for one in results.find_seeds(load_run(other), runs)] == [other]
+
+
+def test_a_seed_may_lack_models(tmp_path):
+    folder = tmp_path / "results"
+    whole = make_run(folder, "whole", n_test=20, labels=LABELS[:20])
+    part, other = (make_run(folder, f"part{i}", n_test=20, seed=i, models=BASELINES[:i], labels=LABELS[:20]) for i in (2, 1))
+    copied = shutil.copytree(part, folder / "z, a copy of part")
+    results.write_run(copied / "run.json", load_run(copied).record | {"seed": 7})
+    runs = [load_run(folder / name) for name in results.find_runs(folder)]
+    for run in (whole, part, other):
+        assert [one.path for one in results.find_seeds(load_run(run), runs)] == [whole, other, part]
+    apart = load_run(make_run(folder, "apart", n_test=20, seed=3, models=("mobilenet_v2",), labels=LABELS[:20]))
+    assert results.find_seeds(apart, [load_run(other)]) == [apart]  # no model in common
+
+
+def test_a_control_has_a_fusion(tmp_path):
+    folder = tmp_path / "results"
+    run, part, control = (
+        load_run(make_run(folder, name, n_test=20, models=models, labels=LABELS[:20]))
+        for name, models in (("run", TRIO), ("part", BASELINES), ("whole", TRIO))
+    )
+    run.record["recipe"]["branch_loss"] = 1.0
+    assert results.find_control(run, [run, part]) is None
+    assert results.find_control(run, [run, part, control]) is control
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
-from core import results, summaries
-from core.config import TRIO, UserError
+from core import findings, results, summaries
+from core.config import BASELINES, TRIO, UserError
 from core.results import schema
-from tests.dashboard.conftest import VIEWS, open_page
+from tests.dashboard.conftest import VIEWS, component, open_page
 from tests.fake_run import make_run, make_test_images
 
 LAX = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow], "derandomize": True}
@@ -219,3 +219,44 @@ def test_small_and_foreign_runs_open_every_page(tmp_path, monkeypatch, n, models
     for view in VIEWS:
         app = open_page(view)
         assert app.title and not app.error, (view, [error.value for error in app.error])
+
+
+def test_of_an_imported_run_no_training_is_told(tmp_path, monkeypatch):
+    """Its recipe's defaults are nobody's settings, and no recipe here trains another seed of it."""
+    run = make_results(tmp_path / "results", 60)
+    keep_logits(run)
+    monkeypatch.setattr(results, "RESULTS", run.parent)
+    made = [block.value for block in open_page().markdown if "Seed" in block.value]
+    assert len(made) == 1 and "Trained elsewhere" in made[0] and "learning rates" not in made[0]
+    claims = "".join(one.text for one in findings.find_findings(results.load_run(run)))
+    assert "mirrors the label smoothing" not in claims and "Mean confidence is" in claims
+    assert "--recipe imported" not in claims and "run python scripts/import.py RUN --seed 1 --logits MODEL=FILE" in claims
+    slides = {one["id"]: one for one in component(open_page("present"), "deck")["slides"]}
+    assert "trained elsewhere" in slides["models"]["said"] and "budget" not in slides["models"]["title"]
+
+
+def test_sizes_that_rise_in_training_are_told(run):
+    record = results.load_run(run).record
+    record["recipe"] |= {"name": "cpu-224", "image_size": 224, "image_sizes": [128, 128, 128, 176, 224]}
+    content = (run / "run.json").read_bytes()
+    try:
+        results.write_run(run / "run.json", record)
+        said = "224×224 px (in training 128, 128, 128, 176, 224)"
+        app = open_page()
+        assert any(said in block.value for block in app.markdown)
+        assert any(f"resized to {said}" in block.proto.body for block in app.get("html"))
+        assert any(said in block.value for block in open_page("training").caption)
+        assert any(said in one["said"] for one in component(open_page("present"), "deck")["slides"])
+    finally:
+        (run / "run.json").write_bytes(content)
+
+
+def test_what_a_small_run_without_a_fusion_is_told(tmp_path, monkeypatch):
+    """Neither of images that it does not hold, nor to explain a model that it does not hold."""
+    run = make_results(tmp_path / "results", 60, BASELINES)
+    monkeypatch.setattr(results, "RESULTS", run.parent)
+    assert any("All 60 test images" in block.value for block in open_page("errors", show="curves of a class").caption)
+    rows = {"index": np.array([3]), "target": np.array([5]), "minus": np.array([-1])}
+    maps = {"grad_cam": {"resnet18": np.ones((1, 32, 32), np.float32)}}
+    results.write_attributions(run / "resnet18" / "attributions.npz", rows, maps, {}, {"image_size": 32})
+    assert not any("fusion" in info.value for info in open_page("attributions").info)

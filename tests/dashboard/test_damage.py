@@ -9,7 +9,8 @@ from streamlit.testing.v1 import AppTest
 
 from core import results
 from core.config import BASELINES, ROOT, TRIO
-from tests.dashboard.conftest import VIEWS
+from dashboard.components.lightbox import find_looks
+from tests.dashboard.conftest import VIEWS, open_page
 from tests.fake_run import make_run
 
 OPTIONAL = {  # of a run named run, or beside it: files of which no page needs two, and then all at once
@@ -78,3 +79,18 @@ def test_runs_of_any_size_open_on_every_page(n, models, tmp_path, monkeypatch):
     for view, app in visit_all():
         assert app.title, f"{view} is empty"
         assert not app.error, f"{view}: {app.error[0].value}"
+
+
+def test_damaged_maps_are_named_in_the_lightbox(small_run):
+    (small_run / "run" / "fusion" / "attributions.npz").write_bytes(b"damaged")
+    assert "attributions.npz cannot be read" in find_looks(results.load_run(small_run / "run"), 0)["why"]
+
+
+def test_models_corrupted_on_other_images_are_not_compared(small_run):
+    """As scripts/robustness.py --model fusion --images 50 leaves them."""
+    path = small_run / "run" / "fusion" / "robustness.csv"
+    results.write_robustness(path, results.load_robustness(results.load_run(small_run / "run"), "fusion")[:, :50])
+    said = "were not tried on the same corrupted images (ResNet18 on 60, MobileNetV2 on 60, Fusion on 50, Ensemble on 60)"
+    for view in ("robustness", "overview", "present", "report"):
+        app = open_page(view)
+        assert view != "robustness" or any(said in warning.value for warning in app.warning)

@@ -188,6 +188,34 @@ def test_without_the_epochs_file_learning_is_said_to_be_unknown(own_results):
     assert "learned last first" not in menu(app, "Order")
 
 
+@pytest.mark.parametrize(
+    ("asked", "file"),
+    [
+        ({"forgotten": "1"}, "epoch_correct.csv"),
+        ({"learned": ["2", "3"]}, "epoch_correct.csv"),
+        ({"slice": "cluster:0"}, "features.parquet"),
+    ],
+    ids=["forgotten", "learned", "cluster"],
+)
+def test_what_is_not_known_of_a_model_is_said_and_filters_nothing(own_results, asked, file):
+    """Also on a switch to that model, and beside one of which it is known."""
+    (own_results / "imagenet-96-seed0" / "resnet18" / file).unlink()
+    wrong = ~data.load_predictions(data.open_run("imagenet-96-seed0"))["resnet18_correct"]
+    app = open_page("errors", **asked)
+    assert not any(file in info.value for info in app.info)
+    app.segmented_control(key="model").set_value("resnet18").run()
+    assert not app.exception and any(file in info.value for info in app.info)
+    assert component(app, "image_gallery")["total"] == wrong.sum()
+    app = open_page("errors", beside="resnet18", **asked)
+    assert any(file in info.value for info in app.info) and component(app, "small_matrix")["caption"].startswith("Fusion")
+
+
+def test_weak_slices_need_the_features_of_each_model_shown(own_results):
+    (own_results / "imagenet-96-seed0" / "mobilenet_v2" / "features.parquet").unlink()
+    app = open_page("errors", show="weak slices")
+    assert any("mobilenet_v2/features.parquet" in block.value for block in app.caption)
+
+
 def test_the_csv_has_names_and_tidy_columns_of_the_chosen_model(predictions):
     chosen = Filter(model="mobilenet_v2", true=("bird",))
     rows = chosen_rows(predictions, chosen)
@@ -277,6 +305,9 @@ def test_a_glance_never_waits_and_hands_on_what_went_wrong():
     with pytest.raises(inference.NotYet):
         queue.glance("slow", work, lane)
     go.set()
+    while "slow" not in queue.answers:
+        time.sleep(0.01)
+    assert not queue.jobs  # also where nobody comes again
     assert poll(lambda: queue.glance("slow", work, lane)) == 7
 
     def fail(tell) -> int:

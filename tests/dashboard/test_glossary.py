@@ -3,8 +3,11 @@
 import re
 
 import pytest
+import torch
+from torch import nn
 
-from core.config import ROOT
+from core.config import ROOT, Recipe
+from core.explain.score import baseline
 from dashboard.glossary import WORDS, explain
 
 FORMS = [form for word in WORDS for form in (word.name, *word.forms)]
@@ -20,6 +23,13 @@ def test_the_words_pages_use_are_explained_and_still_used(name):
     assert explain(name)
     text = " ".join(path.read_text(encoding="utf-8") for folder in ("dashboard", "core/findings") for path in (ROOT / folder).rglob("*.py"))
     assert len(re.findall(rf"\b{re.escape(name)}\b", text)) > 1
+
+
+def test_meanings_are_those_of_the_code():
+    start = baseline(torch.zeros(1, 3, 2, 2))  # far from black, of hardly any colour
+    assert "from a plain grey image" in explain("Integrated Gradients") and start.min() > 0.3 and start.max() - start.min() < 0.1
+    aim = nn.functional.one_hot(torch.tensor(3), 10) * (1 - Recipe.label_smoothing) + Recipe.label_smoothing / 10
+    assert f"towards {aim[3]:.2f} for the true class and {aim[0]:.2f} for each other" in explain("label smoothing")
 
 
 def test_the_glossary_page_lists_every_word(visit):

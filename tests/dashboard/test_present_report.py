@@ -16,7 +16,7 @@ from core import combine, results, summaries
 from core.config import BASELINES, CLASSES, ROOT
 from core.findings import UNTESTED, Headline, find_findings, write_headline
 from dashboard import figures, report
-from tests.dashboard.conftest import open_page
+from tests.dashboard.conftest import component, open_page
 from tests.fake_run import make_run
 
 
@@ -256,3 +256,38 @@ def test_reliability_draws_each_models_bins_and_the_ideal():
     np.testing.assert_allclose(curve.x, [60, 90])
     np.testing.assert_allclose(curve.y, [50, 100])
     assert curve.name == "Fusion" and list(curve.customdata) == [2, 8]
+
+
+def test_slides_are_made_anew_when_a_control_comes(own_results):
+    shutil.rmtree(own_results / "imagenet-96-seed1")
+    plain = results.load_run(own_results / "imagenet-96-seed0")
+    with_losses = own_results / "with losses"
+    shutil.move(plain.path, with_losses)
+    recipe = plain.record["recipe"] | {"name": "cpu-96-branch", "branch_loss": 1.0}
+    results.write_run(with_losses / "run.json", plain.record | {"recipe": recipe})
+    missing = "It needs the same run without branch losses"
+    assert missing in json.dumps(component(open_page("present", run="with losses"), "deck")["slides"])
+    shutil.copytree(with_losses, plain.path)
+    results.write_run(plain.path / "run.json", plain.record)
+    assert missing not in json.dumps(component(open_page("present", run="with losses"), "deck")["slides"])
+
+
+def test_only_errors_explained_for_the_prediction_stand_on_the_slide(own_results):
+    """scripts/explain.py takes any image and any class."""
+    run = results.load_run(own_results / "imagenet-96-seed0")
+    images = summaries.per_image(run)
+    wrong, correct = (np.flatnonzero(images["fusion_correct"] == state) for state in (False, True))
+    index = np.sort([*wrong[:3], correct[0]])
+    predicted = images["fusion_predicted"].to_numpy()[index]
+    target = np.where(index == wrong[0], images["label"].to_numpy()[index], predicted)
+    rows = {"index": index, "target": target, "minus": np.where(index == wrong[1], images["label"].to_numpy()[index], -1)}
+    maps = {"grad_cam": {branch: np.ones((4, 32, 32)) for branch in ("resnet18", "mobilenet_v2")}}
+    results.write_attributions(run.path / "fusion" / "attributions.npz", rows, maps, {}, {})
+    slide = next(one for one in component(open_page("present", run=run.name), "deck")["slides"] if one["id"] == "looks")
+    row = images.iloc[wrong[2]]
+    assert slide["shown"].count("<figure>") == 3 and f"{CLASSES[row['label']]} → {CLASSES[row['fusion_predicted']]}" in slide["shown"]
+    assert "Of 1 errors of fusion" in slide["notes"]
+    text = unescape(report.build_report(run, results.load_test_images(own_results), Headline("", ""), []))
+    for i, spoken in ((wrong[0], f"; what speaks for {CLASSES[images['label'][wrong[0]]]}"), (wrong[2], "")):
+        words = f"test image {i}: {CLASSES[images['label'][i]]}, taken for {CLASSES[images['fusion_predicted'][i]]}{spoken}"
+        assert f"{words}<" in text or f'{words}"' in text

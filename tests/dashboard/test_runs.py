@@ -1,8 +1,14 @@
 """The table of all runs: their recipes, their accuracies, how far each is from the chosen one."""
 
+import shutil
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 
 from core import results, summaries
+from core.config import BASELINES, TRIO
+from tests.dashboard.conftest import open_page
+from tests.fake_run import make_run, make_test_images
 
 
 def test_every_run_is_a_row_with_its_accuracies_and_the_difference_to_the_chosen_one(visit, made_results):
@@ -23,3 +29,41 @@ def test_every_run_is_a_row_with_its_accuracies_and_the_difference_to_the_chosen
     assert table.loc["imagenet-96-seed0", "difference"] == pytest.approx(accuracy["imagenet-96-seed0"] - accuracy["imagenet-96-seed1"])
     span = abs(accuracy["imagenet-96-seed0"] - accuracy["imagenet-96-seed1"])
     assert any(f"span {span:.2f} points" in caption.value for caption in app.caption)
+
+
+@pytest.mark.parametrize("view", ["errors", "evidence", "runs", "training"])
+def test_another_seed_may_lack_a_model(own_results, view):
+    """As while it is trained, or where a control was added to one seed alone."""
+    path = own_results / "imagenet-96-seed1" / "run.json"
+    record = results.load_run(path.parent).record
+    del record["models"]["fusion"]
+    results.write_run(path, record)
+    shutil.rmtree(path.with_name("fusion"))
+    app = open_page(view, run="imagenet-96-seed0", seeds="true")
+    assert not any("fusion" in info.value for info in app.info)
+
+
+@pytest.mark.parametrize(
+    ("models", "shown"), [(TRIO, "fusion"), (BASELINES, "ensemble"), ((), "resnet34")], ids=["whole", "no fusion", "alone"]
+)
+def test_pages_show_a_control_too(tmp_path, monkeypatch, models, shown):
+    """A run with one network of the fusion's cost, as the claim about it asks for, beside one of fewer test images."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    make_test_images(tmp_path, 120)
+    run = make_run(tmp_path, "run", n_test=120, models=models or ("resnet18",))
+    make_run(tmp_path, "small", n_test=60, seed=1, models=models or ("resnet18",))
+    (shutil.copytree if models else shutil.move)(run / "resnet18", run / "resnet34")
+    record = results.load_run(run).record
+    results.write_run(run / "run.json", record | {"models": {model: {} for model in (*models, "resnet34")}})
+    for view in ("overview", "errors", "confusion"):
+        open_page(view, run="run")
+    app = open_page("runs", run="run")
+    table = app.dataframe[0].value.set_index("run")
+    assert app.segmented_control(key="of").value == shown and table["difference"].dropna().tolist() == [0]
+    assert table["resnet34"].notna().tolist() == [True, False]
+
+
+def test_a_link_to_a_run_holds_its_whole_name(own_results):
+    (own_results / "imagenet-96-seed0").rename(own_results / "mine & yours, #1")
+    links = open_page("runs").dataframe[0].value["run"]
+    assert [parse_qs(urlsplit(link).query)["run"] for link in links] == [["imagenet-96-seed1"], ["mine & yours, #1"]]

@@ -107,10 +107,10 @@ def find_looks(run: Run, index: int) -> dict:
     Nothing waits here, or arrow keys would: `again` says that some are still being computed.
     """
     image = data.load_images().decode(index)
-    if not can_compute(run):
-        return stored_looks(run, index, image)
     pictures, missing = [], False
     try:
+        if not can_compute(run):
+            return stored_looks(run, index, image)
         for model in run.models:
             predicted = int(data.load_logits(run, model)[index].argmax())
             with suppress(inference.NotYet):
