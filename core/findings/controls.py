@@ -8,14 +8,11 @@ from core.findings.accuracy import MARGIN
 from core.findings.branches import load_heads
 from core.findings.evidence import Evidence
 from core.findings.finding import (
-    ALPHA,
-    CONTRADICTED,
-    OPEN,
-    SUPPORTED,
     Result,
     bracket,
     choose,
     judge,
+    judge_interval,
     name,
     percent,
     points,
@@ -90,14 +87,12 @@ def compare_heads_alone(evidence: Evidence, _: str | None) -> Result:
     p = dict(zip(BASELINES, metrics.holm(np.array([metrics.mcnemar(heads[one], alone[one]) for one in BASELINES])), strict=True))
     differences = {branch: metrics.accuracy_difference(heads[branch], alone[branch]) for branch in BASELINES}
     worst = min(differences, key=lambda branch: differences[branch][1][0])
-    verdict = SUPPORTED if differences[worst][1][0] > -MARGIN else OPEN
-    if any(p[branch] < ALPHA and differences[branch][0] < 0 for branch in BASELINES):
-        verdict = CONTRADICTED
+    verdict = judge_interval(differences[worst][1], -MARGIN)
     statement = choose(
         verdict,
         "Within the fusion each network stays as good as trained alone",
         "Whether each network stays as good within the fusion as alone is not distinguishable",
-        "Training together starves a branch: its own head is less accurate than its network alone",
+        f"Training together starves a branch: its own head is more than {100 * MARGIN:g} points below its network alone",
     )
     listed = "; ".join(
         f"{name(branch)} {percent(heads[branch].mean())} as a branch, {percent(alone[branch].mean())} alone "
@@ -109,7 +104,7 @@ def compare_heads_alone(evidence: Evidence, _: str | None) -> Result:
         details=f"{listed}. {100 * MARGIN:g} points count as comparable.",
         verdict=verdict,
         numbers={f"{branch}_{kind}": of[branch].mean() for branch in BASELINES for kind, of in (("branch", heads), ("alone", alone))},
-        test="exact McNemar, Holm over 2 branches; paired bootstrap",
+        test=f"paired bootstrap intervals against a margin of {100 * MARGIN:g} points; exact McNemar, Holm over 2 branches",
         p=float(min(p.values())),
         effect=differences[worst][0],
         interval=differences[worst][1],

@@ -130,10 +130,12 @@ def stored_looks(run: Run, index: int, image: np.ndarray) -> dict:
     for model in run.models:
         if (run.path / model / "attributions.npz").exists():
             stored = results.load_attributions(run, model)
-            if index in stored.index and "grad_cam" in stored.maps:
-                place = int(np.searchsorted(stored.index, index))
+            place = int(np.searchsorted(stored.index, index))
+            predicted = int(data.load_logits(run, model)[index].argmax())
+            found = place < len(stored.index) and stored.index[place] == index and stored.target[place] == predicted
+            if found and stored.contrast[place] < 0 and "grad_cam" in stored.maps:
                 whole = sum(one[place].astype(float) for one in stored.maps["grad_cam"].values())
-                pictures.append(draw_look(model, int(stored.target[place]), image, whole))
+                pictures.append(draw_look(model, predicted, image, whole))
     if not pictures:
         why = "its models' weights" if not run.has_weights else "PyTorch and Captum"
         return {"why": f"Where the models look cannot be computed here without {why}, and was not computed before for this image."}

@@ -267,6 +267,8 @@ export default function({ data, parentElement, setTriggerValue }) {
   if (first) for (const call of ['gallery-call', 'tags-call']) document.dispatchEvent(new CustomEvent(call))
   return () => {
     kept.lightbox.leaving.abort()
+    clearTimeout(kept.lightbox.waiting)
+    kept.lightbox.turned = null
     kept.lightbox.dialog.onclose = null
     kept.lightbox = null
   }
