@@ -34,9 +34,8 @@ with left:
     seen = images.decode(index) if mine is None else mine.seen
     true = None if mine else int(images.labels[index])
     if mine is None:
-        st.html(
-            diagram.maps_html([(seen, f"32×32 pixels; the models see them enlarged to {run.recipe.image_size}×{run.recipe.image_size}")])
-        )
+        size = run.recipe.image_size
+        st.html(diagram.maps_html([(seen, f"32×32 pixels; the models see {size}×{size}")]))
         st.markdown(f"True class: **{CLASSES[true]}**")
     address.link("attributions", "Why? See its attributions", **({"own": "true"} if mine else {"image": index}))
 
