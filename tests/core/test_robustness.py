@@ -167,20 +167,20 @@ def test_the_script_repeats_the_predictions_on_clean_images(trained, data, scrip
     pixels, labels = data.test.images.permute(0, 2, 3, 1).numpy(), data.test.labels.numpy()
     some = np.arange(10_000) % len(labels)
     results.write_test_images(tmp_path / "test_images.parquet", pixels[some], labels[some])
-    finished = script("robustness.py", run.path, "--images", "50")
+    finished = script("robustness.py", run.path, "--images", "20")
     assert finished.code == 0, finished.error
-    assert finished.out.splitlines()[-1] == f"wrote {run.path}: 50 images in 41 conditions, {', '.join([*TRIO, 'ensemble'])}"
+    assert finished.out.splitlines()[-1] == f"wrote {run.path}: 20 images in 41 conditions, {', '.join([*TRIO, 'ensemble'])}"
     _, known, logits = results.load_logits(run)
-    subset = pick_subset(known, 50)
+    subset = pick_subset(known, 20)
     for model, values in logits.items():
         clean, *corrupted = results.load_robustness(run, model)
         assert np.array_equal(clean, values[subset].argmax(axis=1) == known[subset]), model
         assert any(not np.array_equal(one, clean) for one in corrupted) or clean.mean() < 0.2
 
     whole = {name: results.load_robustness(run, name) for name in (*TRIO, "ensemble")}
-    finished = script("robustness.py", run.path, "--images", "40", "--model", "fusion")
-    assert finished.out.splitlines()[-1] == f"wrote {run.path}: 40 images in 41 conditions, fusion"
-    assert results.load_robustness(run, "fusion").shape == (41, 40)
+    finished = script("robustness.py", run.path, "--images", "10", "--model", "fusion")
+    assert finished.out.splitlines()[-1] == f"wrote {run.path}: 10 images in 41 conditions, fusion"
+    assert results.load_robustness(run, "fusion").shape == (41, 10)
     assert all(np.array_equal(results.load_robustness(run, name), whole[name]) for name in (*TRIO[:2], "ensemble"))
 
 

@@ -273,7 +273,7 @@ def test_progress_grows_to_one_and_can_end_a_method(models, images):
 
 
 def test_two_threads_on_one_model_get_what_one_gets(models, images):
-    """200 explanations, and plain predictions in between."""
+    """120 explanations, and plain predictions in between."""
     model, wrong = models["fusion"], []
     jobs = [(method, target) for method in ("saliency", "grad_cam", "guided_backprop", "smoothgrad") for target in range(5)]
     options = {"smoothgrad": {"samples": 2}}
@@ -293,7 +293,7 @@ def test_two_threads_on_one_model_get_what_one_gets(models, images):
                 if not torch.allclose(model(to_input(images, 32)), logits, atol=1e-4):
                     wrong.append("prediction")
 
-    threads = [threading.Thread(target=visit, args=(order * 5,)) for order in (jobs, jobs[::-1])]
+    threads = [threading.Thread(target=visit, args=(order * 3,)) for order in (jobs, jobs[::-1])]
     for thread in threads:
         thread.start()
     for thread in threads:
