@@ -123,12 +123,14 @@ def help_and_hurt(run: Run, findings: list[Finding], surface: Surface) -> Slide:
     sums = table[["rescued", "broken", "net"]].sum()
     chart = figures.class_transitions_figure(table, set(), f"Which classes gain over {label(against)}?", surface)
     chart.update_layout(height=560)
-    most, least = (table.loc[table["net"] == end, "class"].tolist() for end in (table["net"].max(), table["net"].min()))
+    ends = table["net"].max(), table["net"].min()
+    most, least = (table.loc[table["net"] == end, "class"].tolist() for end in ends)
+    gains = [f"{end:+.0f}".replace("-", "−") for end in ends]
     classes = next(one for one in findings if one.id == "classes")
     said = (
         f"<p>Of {label(against)}'s errors fusion corrects <b>{sums['rescued']:,.0f}</b>; of its correct predictions it breaks "
         f"<b>{sums['broken']:,.0f}</b>. On balance: <b>{sums['net']:+,.0f} images</b>.</p>"
-        f"<p>Most gained: {', '.join(most)} ({table['net'].max():+.0f}). Least: {', '.join(least)} ({table['net'].min():+.0f}).</p>"
+        f"<p>Most gained: {', '.join(most)} ({gains[0]}). Least: {', '.join(least)} ({gains[1]}).</p>"
         f"<p>{verdict_html(classes)}</p>"
     )
     notes = f"{classes.statement}. {classes.details} Bars to the right were fixed, to the left broken; the diamond is the balance."

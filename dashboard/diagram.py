@@ -34,9 +34,9 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
     branches = []
     for name in BASELINES:
         wide = BACKBONES[name].width
-        lines = [f"starts from {run.record['start_weights'][name]['name']}", f"global average pooling → {wide:,} features"]
+        lines = [f"starts from {run.record['start_weights'][name]['name']}", f"average pooling → {wide:,} features"]
         if recipe.branch_loss:
-            lines.append(f"during training also a head of its own: linear {wide:,} → {len(CLASSES)}, loss weight {recipe.branch_loss:g}")
+            lines.append(f"in training: own head {wide:,} → {len(CLASSES)}, loss weight {recipe.branch_loss:g}")
         branches.append((STYLES[name].color, f"{label(name)} without its classifier", lines))
     parameters = costs.get("fusion", {}).get("parameters")
     total = "parameters unknown" if parameters is None else f"{parameters / 1e6:.1f} M parameters in all"

@@ -96,7 +96,7 @@ def test_every_chart_asks_a_question_and_names_its_axes(quantity):
 
 def test_the_network_shows_branch_losses_only_where_it_was_trained_with_them(tmp_path):
     run = results.load_run(make_run(tmp_path, "plain", n_test=20))
-    assert "a head of its own" not in diagram.architecture_html(run)
+    assert "own head" not in diagram.architecture_html(run)
     run.record["recipe"]["branch_loss"] = 0.5
     drawn = diagram.architecture_html(run)
-    assert "linear 512 → 10, loss weight 0.5" in drawn and "linear 1,280 → 10, loss weight 0.5" in drawn
+    assert "own head 512 → 10, loss weight 0.5" in drawn and "own head 1,280 → 10, loss weight 0.5" in drawn
