@@ -183,7 +183,9 @@ class Deck {
       if (!this.chosen.includes(slide)) this.toggle(slide, true)
       this.show(this.chosen.indexOf(slide))
     })
-    open.onfocus = () => (this.at = Math.max(this.chosen.indexOf(slide), 0))
+    open.onfocus = () => {
+      this.at = Math.max(this.chosen.indexOf(slide), 0)
+    }
     const node = make('li', { className: 'slide' }, make('div', { className: 'frame' }, face, open), tools)
     node.dataset.id = slide.id
     return node

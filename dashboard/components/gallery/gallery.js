@@ -23,6 +23,12 @@ function thumbnail(item, position, data) {
   return button
 }
 
+function setSheet(kept, grid, sheet) {  // a short address: each thumbnail's style holds it
+  URL.revokeObjectURL(kept.sheet)
+  kept.sheet = URL.createObjectURL(new Blob([Uint8Array.from(atob(sheet), (c) => c.charCodeAt(0))], { type: 'image/png' }))
+  grid.style.setProperty('--sheet', `url(${kept.sheet})`)
+}
+
 function heading(text) {
   const title = document.createElement('h3')
   title.textContent = text
@@ -86,7 +92,7 @@ export default function({ data, parentElement, setTriggerValue }) {
   if (kept.shown !== version) {
     kept.shown = version
     const focused = parentElement.activeElement?.dataset?.index
-    grid.style.setProperty('--sheet', `url(data:image/png;base64,${data.sheet})`)
+    setSheet(kept, grid, data.sheet)
     grid.replaceChildren(...data.items.flatMap((item, position) => [
       ...(item.heading ? [heading(item.heading)] : []), thumbnail(item, position, data),
     ]))
@@ -122,5 +128,7 @@ export default function({ data, parentElement, setTriggerValue }) {
     document.removeEventListener('gallery-call', kept.called)
     kept.skip?.remove()
     kept.called = null
+    kept.shown = null
+    URL.revokeObjectURL(kept.sheet)
   }
 }
