@@ -95,7 +95,8 @@ def _bind(key: str, default: Any, read: Callable[[list[str]], Any], allowed: Cal
 
 def _note(key: str, value: Any, default: Any, spell: Callable[[Any], list[str]]) -> Any:
     """Keep what the widget said for write()."""
-    texts = [] if value == default else spell(value)
+    linked = memory().followed and value is not None and key in st.query_params  # a link that names a default stays as it is
+    texts = spell(value) if linked or value != default else []
     memory().entries.pop(key, None)
     if texts:
         memory().entries[key] = texts

@@ -259,3 +259,10 @@ def test_next_stays_within_the_filter_of_the_link(visit_tiny, predictions):
     app = visit_tiny("attributions", image=str(order[0]), **chosen)
     next(button for button in app.button if button.label == f"Next of {len(order):,}").click().run()
     assert not app.exception and app.session_state["image"] == order[1]
+
+
+def test_a_link_to_the_first_image_keeps_its_address(visit_tiny, predictions):
+    """Else the server would write another, and Back would need a second step."""
+    first = selection.select_images(predictions, "fusion", ["cat"], [], "model wrong", "most confident first")[0]
+    app = visit_tiny("attributions", image=str(first), true=["cat"], methods=["saliency"], models=["fusion"])
+    assert app.query_params["image"] in (str(first), [str(first)])
