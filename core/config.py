@@ -112,10 +112,14 @@ class Recipe:
     images_per_split: int | None = None  # only the first n of each split: for tests
     branch_loss: float = 0.0  # weight of a fusion's branch heads in the loss; 0: the fused head alone
     image_sizes: tuple[int, ...] | None = None  # pixels a side while training, one an epoch
+    frozen_stages: int = 0  # of each backbone, from the input on: they keep their start weights in phase 2 too
 
     def __post_init__(self) -> None:
         if not 0 <= self.branch_loss < float("inf"):
             raise UserError(f"recipe {self.name}: branch_loss is {self.branch_loss}: a weight is 0 or more")
+        stages = min(len(backbone.stages) for backbone in BACKBONES.values())
+        if not 0 <= self.frozen_stages <= stages:
+            raise UserError(f"recipe {self.name}: frozen_stages is {self.frozen_stages}: choose 0 to {stages}")
         if self.image_sizes is not None:
             if len(self.image_sizes) != self.epochs:
                 raise UserError(f"recipe {self.name}: image_sizes names {len(self.image_sizes)} sizes for {self.epochs} epochs")

@@ -58,6 +58,7 @@ class Classifier(nn.Module):
         self.head = head
         self.branch_heads = nn.ModuleDict(branch_heads or {})
         self.frozen = False
+        self.frozen_parts: list[nn.Module] = []
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) -> (N, 512), (N, 1280) or, for the fusion, (N, 1792)."""
@@ -79,16 +80,23 @@ class Classifier(nn.Module):
         parts = self.split_features(features)
         return {name: head(parts[name]) for name, head in self.branch_heads.items()}
 
-    def freeze(self, frozen: bool) -> None:
-        """Freeze the backbones, BatchNorm statistics included, or unfreeze them."""
+    def freeze(self, frozen: bool, stages: int = 0) -> None:
+        """Freeze the backbones, BatchNorm statistics included, or unfreeze all but each one's first `stages` stages."""
         self.frozen = frozen
-        self.backbones.requires_grad_(not frozen)
+        self.frozen_parts = [self.backbones] if frozen else []
+        if not frozen:
+            for name, backbone in self.backbones.items():
+                first = BACKBONES[name].stages[::-1][:stages]
+                self.frozen_parts += [backbone.get_submodule(module) for stage in first for module in stage]
+        self.backbones.requires_grad_(True)
+        for part in self.frozen_parts:
+            part.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Classifier":
         super().train(mode)
-        if self.frozen:
-            self.backbones.eval()
+        for part in self.frozen_parts:
+            part.eval()
         return self
 
 

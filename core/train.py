@@ -141,12 +141,12 @@ def reestimate_batchnorm(model: Classifier, split: Split, recipe: Recipe, seed: 
 
     Those taken while training belong to the training size (PreciseBN; Wu & Johnson 2021).
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    model.train()
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]  # those of frozen stages stay
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the batches
-    model.train()
     dtype = autocast_dtype(world.device, recipe.bfloat16)
     batches = train_batches(split, recipe.batch_size, recipe.crop_padding, recipe.jitter, seed, world.rank, world.size)
     for augmented, _ in islice(batches, max(1, 8_192 // recipe.batch_size)):
@@ -218,7 +218,7 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
     for epoch in range(len(history), recipe.epochs):
         frozen = epoch < recipe.frozen_epochs
         if trained is model or frozen != model.frozen:
-            model.freeze(frozen)
+            model.freeze(frozen, recipe.frozen_stages)
             trained = DistributedDataParallel(model) if world.size > 1 else model
         title = f"{model_name} {epoch + 1}/{recipe.epochs}"
         row: dict[str, int | float | str] = {"epoch": epoch + 1, "phase": "frozen" if frozen else "finetune"}

@@ -35,6 +35,8 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
     for name in BASELINES:
         wide = BACKBONES[name].width
         lines = [f"starts from {run.record['start_weights'][name]['name']}", f"average pooling → {wide:,} features"]
+        if recipe.frozen_stages:
+            lines.append(f"first {recipe.frozen_stages} of {len(BACKBONES[name].stages)} stages frozen")
         if recipe.branch_loss:
             lines.append(f"in training: own head {wide:,} → {len(CLASSES)}, loss weight {recipe.branch_loss:g}")
         branches.append((STYLES[name].color, f"{label(name)} without its classifier", lines))

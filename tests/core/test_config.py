@@ -45,6 +45,8 @@ def test_unknown_settings_and_wrong_types_are_refused(change, message):
     ("change", "message"),
     [
         ({"branch_loss": -1.0}, "branch_loss is -1.0: a weight is 0 or more"),
+        ({"frozen_stages": -1}, "frozen_stages is -1: choose 0 to 5"),
+        ({"frozen_stages": 6}, "frozen_stages is 6: choose 0 to 5"),
         ({"image_sizes": [32, 32]}, "image_sizes names 2 sizes for 3 epochs"),
         ({"image_sizes": [32, 32, 8]}, "a size is a whole number from 32 on"),
         ({"image_sizes": "32"}, "image_sizes is '32', which is not its type"),

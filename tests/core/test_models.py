@@ -1,6 +1,7 @@
 """One contract for every model in MODELS, and the ways in which start weights can be wrong."""
 
 import hashlib
+import re
 
 import numpy as np
 import pytest
@@ -91,6 +92,18 @@ def test_thawed_backbones_learn_and_take_statistics(model, x):
     step(model, x)
     model.freeze(False)
     before = values(model)
+    step(model, x)
+    assert changed(model, before) == set(before)
+
+
+def test_the_first_stages_alone_can_stay_frozen(name, model, x):
+    model.freeze(False, stages=2)
+    before = values(model)
+    step(model, x)
+    first = re.compile(r"backbones\.(resnet\d+\.(conv1|bn1|layer1)|mobilenet_v2\.features\.[0-3])\.")
+    stay = set(filter(first.match, before))
+    assert changed(model, before) == set(before) - stay and stay
+    model.freeze(False)
     step(model, x)
     assert changed(model, before) == set(before)
 

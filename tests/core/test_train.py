@@ -1,5 +1,6 @@
 """The schedule and the step by hand, exact resumption, and gradients shared by two processes."""
 
+import copy
 import math
 import os
 import socket
@@ -53,6 +54,22 @@ def test_a_step_by_hand():
     # d loss / d logits = (0.5, 0.5) - (0.05, 0.95), times x = (1.35, -1.35), of norm 1.35 * sqrt(2), clipped to 0.5
     assert model.weight.flatten().tolist() == pytest.approx([-0.5 / math.sqrt(2), 0.5 / math.sqrt(2)], rel=1e-4)
     assert model.weight.grad is None  # ready for the next step
+
+
+def test_batchnorm_statistics_are_taken_anew_at_the_final_size_but_for_frozen_stages(data, world):
+    recipe = replace(RECIPE, image_size=48, image_sizes=(32, 32, 48))
+    model = build_model("resnet18", "none")
+    model.freeze(False, stages=2)
+    kept, known = copy.deepcopy(model.backbones["resnet18"].layer1), model.backbones["resnet18"].layer2[0].bn1
+    seen = []
+    known.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().transpose(0, 1).flatten(1)))
+    core_train.reestimate_batchnorm(model, data.train.first(64), recipe, 1, world)
+    assert [batch.shape[1] for batch in seen] == [32 * 6 * 6] * 2  # the second layer's places of 48 pixels, two batches
+    torch.testing.assert_close(known.running_mean, torch.stack([batch.mean(1) for batch in seen]).mean(0))
+    torch.testing.assert_close(known.running_var, torch.stack([batch.var(1) for batch in seen]).mean(0))
+    assert known.momentum == 0.1
+    after = model.backbones["resnet18"].layer1.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in kept.state_dict().items())
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
