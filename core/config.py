@@ -95,7 +95,7 @@ class Recipe:
     name: str
     image_size: int  # pixels a side after the resize, in every evaluation and, without image_sizes, in training
     frozen_epochs: int  # phase 1: the head alone, on frozen backbones
-    finetune_epochs: int  # phase 2: everything
+    finetune_epochs: int  # phase 2: backbones too
     batch_size: int  # images a step, over all processes
     lr_head: float = 1e-3
     lr_backbone: float = 5e-4

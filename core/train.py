@@ -1,4 +1,4 @@
-"""Training: the head on frozen backbones, then everything, under one cosine schedule.
+"""Training: the head on frozen backbones, then both, under one cosine schedule.
 
 Shuffle, augmentation and dropout are drawn from (seed, epoch, step), and a whole checkpoint is left every ten minutes and
 after every epoch, so that a resumed training repeats what was lost exactly: on CPU the final weights are the same bit for bit.

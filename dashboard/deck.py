@@ -11,7 +11,6 @@ from textwrap import wrap
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-import plotly.io as pio
 
 from core import results
 from core.config import BACKBONES, BASELINES, CLASSES, FUSION, UserError, label
@@ -59,14 +58,8 @@ def bare_chart(figure: go.Figure, surface: Surface) -> dict:
         axis.title.text = (
             "<br>".join(wrap((axis.title.text or "").replace(" %", "\u00a0%"), 32)) or None
         )  # beside long names an axis is short
-    drawn = json.loads(figure.to_json())
-    del drawn["layout"]["template"]  # the same for all: see load_template
-    return drawn
-
-
-def load_template(surface: Surface) -> dict:
-    """Plotly's look of all charts on a light or a dark page."""
-    return pio.templates["plotly_white" if surface is theme.LIGHT else "plotly_dark"].to_plotly_json()
+    figure.layout.template = None  # the same for all: see report.load_template
+    return json.loads(figure.to_json())
 
 
 def ask(predictions: pd.DataFrame) -> Slide:

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
 from core import metrics, results, summaries
@@ -53,18 +54,24 @@ class Charts:
 
     def add(self, draw: Callable[[Surface], go.Figure], caption: str) -> dict:
         """The place a chart is drawn in; `draw` makes it for a theme."""
-        drawn = []
-        for surface, template in ((LIGHT, "plotly_white"), (DARK, "plotly_dark")):
-            figure = draw(surface)
-            figure.update_layout(
-                template=template, paper_bgcolor=surface.background, plot_bgcolor=surface.background,
-                font={"family": FONT, "color": surface.text},
-            )  # fmt: skip
-            drawn.append(figure)
+        drawn = [draw(surface) for surface in (LIGHT, DARK)]
+        for figure in drawn:
+            figure.layout.template = None  # the same for all: see describe_look
         self.pairs.append(f"[{','.join(figure.to_json() for figure in drawn)}]")  # plotly escapes <, > and / in it
         title = drawn[0].layout.title.text
         place = {"id": f"chart{len(self.pairs) - 1}", "height": drawn[0].layout.height, "caption": caption}
         return place | {"label": f"{title} {caption}"}
+
+
+def load_template(surface: Surface) -> dict:
+    """Plotly's look of all charts on a light or a dark page."""
+    return pio.templates["plotly_white" if surface is LIGHT else "plotly_dark"].to_plotly_json()
+
+
+def describe_look(surface: Surface) -> dict:
+    """What the layouts of all charts share on a light or a dark page."""
+    colors = {"paper_bgcolor": surface.background, "plot_bgcolor": surface.background}
+    return {"template": load_template(surface), **colors, "font": {"family": FONT, "color": surface.text}}
 
 
 @dataclass
@@ -111,6 +118,7 @@ def build_report(run: Run, images: TestImages, headline: Headline, findings: lis
     return diagram.TEMPLATES.get_template("report.html").render(
         **{"question": QUESTION, "headline": headline, "run": run, "tested": len(report.predictions), "sections": sections},
         **{"policy": POLICY, "font": FONT, "light": LIGHT, "dark": DARK, "plotly": get_plotlyjs(), "charts": report.charts.pairs},
+        looks=[describe_look(surface) for surface in (LIGHT, DARK)],
     )
 
 

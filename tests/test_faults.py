@@ -84,22 +84,23 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(start, trained, tmp_path)
     print(epochs)
 
 
-@pytest.mark.parametrize(("lost", "processes"), [(0, 1), (1, 2)])
-def test_without_one_of_its_processes_it_ends_and_goes_on_with_any_number(lost, processes, fake_cifar, data, tmp_path):
+def test_without_either_of_its_processes_it_ends_and_goes_on_with_any_number(fake_cifar, data, tmp_path):
     arguments = training(fake_cifar, tmp_path, "mobilenet_v2")
     path = tmp_path / "checkpoints" / "run" / "mobilenet_v2.pt"
-    launcher = subprocess.Popen(command(fake_cifar, *arguments, processes=2), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    told = ""
-    while "mobilenet_v2 2/3:" not in told:  # the bar of the second epoch
-        told += launcher.stderr.read(1)
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text(encoding="utf-8").split()
-    os.kill(int(children[lost]), signal.SIGKILL)
-    told += launcher.communicate()[1]
-    assert launcher.returncode == 1
-    assert "--resume" in told and f"rank      : {lost} (local_rank: {lost})\n  exitcode  : -9" in told
-    assert len(load_checkpoint(path)["history"]) == 1 and not (tmp_path / "results").exists()
+    for lost in (0, 1):
+        resume = ["--resume"] if path.exists() else []
+        launcher = subprocess.Popen(command(fake_cifar, *arguments, *resume, processes=2), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        told = ""
+        while "mobilenet_v2 2/3:" not in told:  # the bar of the second epoch
+            told += launcher.stderr.read(1)
+        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text(encoding="utf-8").split()
+        os.kill(int(children[lost]), signal.SIGKILL)
+        told += launcher.communicate()[1]
+        assert launcher.returncode == 1
+        assert "--resume" in told and f"rank      : {lost} (local_rank: {lost})\n  exitcode  : -9" in told
+        assert len(load_checkpoint(path)["history"]) == 1 and not (tmp_path / "results").exists()
 
-    subprocess.run(command(fake_cifar, *arguments, "--resume", processes=processes), cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command(fake_cifar, *arguments, "--resume"), cwd=ROOT, check=True, capture_output=True)
     run = results.load_run(tmp_path / "results" / "run")
     assert run.record["processes"] == 2  # of the checkpoint; the history's rows are of both
     for split, images in (("val", data.val.first(200)), ("test", data.test.first(200))):

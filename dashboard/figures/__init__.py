@@ -94,7 +94,7 @@ def training_figure(
     if frozen_epochs:
         figure.add_vline(frozen_epochs + 0.5, line={"color": NEUTRAL, "dash": "dash", "width": 1})
         figure.add_annotation(
-            x=frozen_epochs + 0.5, y=1, yref="paper", text="head only ◂ ▸ everything", showarrow=False, yanchor="bottom", font={"size": 12}
+            x=frozen_epochs + 0.5, y=1, yref="paper", text="head ◂ ▸ backbones too", showarrow=False, yanchor="bottom", font={"size": 12}
         )
     return figure
 
@@ -153,17 +153,16 @@ def embedding_figure(
                     hovertemplate="image %{customdata}: %{text}<extra></extra>",
                 )  # fmt: skip
                 named.add(name)
-    for i, place in points.groupby("label")[["x", "y"]].median().iterrows():
-        figure.add_annotation(
-            x=place["x"], y=place["y"], text=f"<b>{CLASSES[i]}</b>", showarrow=False, bgcolor=surface.background, opacity=0.85, borderpad=2,
-            font={"size": 13, "color": surface.text},
-        )  # fmt: skip
+    tag = {"showarrow": False, "bgcolor": surface.background, "opacity": 0.85, "borderpad": 2}
+    tag["font"] = {"size": 13, "color": surface.text}
+    middles = points.groupby("label")[["x", "y"]].median()
+    tags = [tag | {"x": place["x"], "y": place["y"], "text": f"<b>{CLASSES[i]}</b>"} for i, place in middles.iterrows()]
     if image is not None:
         figure.add_scattergl(
             **points.loc[points["index"] == image, ["x", "y"]].to_dict("list"), mode="markers", hoverinfo="skip", showlegend=False,
             marker={"symbol": "circle-open", "size": 20, "color": surface.text, "line": {"width": 3}},
         )  # fmt: skip
-    layout(figure, title, 580, hovermode="closest")
+    layout(figure, title, 580, annotations=tags, hovermode="closest")
     figure.update_layout(legend={"y": -0.08, "itemsizing": "constant"})
     bare = {"showticklabels": False, "zeroline": False, "showgrid": False}
     figure.update_xaxes(title="first map axis (t-SNE, no unit)", **bare)

@@ -58,11 +58,10 @@ def _matrix_figure(
             showscale=False, hoverinfo="skip", xgap=1, ygap=1, textfont={"size": 12, "color": surface.text},
         )
     )  # fmt: skip
+    squares = []
     if diagonal:
-        for i in range(len(names)):
-            figure.add_shape(
-                type="rect", x0=i - 0.5, x1=i + 0.5, y0=i - 0.5, y1=i + 0.5, fillcolor=diagonal, line={"width": 0}, layer="below"
-            )
+        square = {"type": "rect", "fillcolor": diagonal, "line": {"width": 0}, "layer": "below"}
+        squares = [square | {"x0": i - 0.5, "x1": i + 0.5, "y0": i - 0.5, "y1": i + 0.5} for i in range(len(names))]
         figure.data[0].z = np.where(np.eye(len(names), dtype=bool), np.nan, graded)
         figure.data[0].text = [["" if i == j else cell for j, cell in enumerate(row)] for i, row in enumerate(text)]
         figure.add_scatter(
@@ -80,7 +79,7 @@ def _matrix_figure(
         hovertemplate="true %{customdata[0]}, predicted %{customdata[1]}: %{customdata[2]} images (%{text})<extra></extra>",
         showlegend=False,
     )
-    layout(figure, title, 560, dragmode=False, hoverdistance=-1, clickmode="event+select")
+    layout(figure, title, 560, shapes=squares, dragmode=False, hoverdistance=-1, clickmode="event+select")
     # Upright names, and no margin for the squares' size, leave the cells room for three digits on a telephone.
     ends = {"fixedrange": True, "showgrid": False, "zeroline": False}
     figure.update_xaxes(title="predicted class", side="bottom", tickangle=-90, range=[-0.5, len(names) - 0.5], **ends)

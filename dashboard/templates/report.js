@@ -3,8 +3,8 @@ const print = matchMedia('print')
 
 function draw() {
   CHARTS.forEach((pair, i) => {
-    const figure = pair[Number(dark.matches && !print.matches)]
-    Plotly.react('chart' + i, figure.data, figure.layout, { responsive: true, displaylogo: false })
+    const page = Number(dark.matches && !print.matches)
+    Plotly.react('chart' + i, pair[page].data, { ...LOOKS[page], ...pair[page].layout }, { responsive: true, displaylogo: false })
   })
 }
 

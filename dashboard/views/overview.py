@@ -61,9 +61,10 @@ st.caption(
 )
 
 recipe = run.recipe
+tuned = f"all but the backbones' first {recipe.frozen_stages} stages" if recipe.frozen_stages else "everything"
 trained = (
     f"- **Recipe** `{recipe.name}`: {recipe.size_in_words}, {recipe.frozen_epochs} epoch(s) on frozen backbones, "
-    f"then {recipe.finetune_epochs} fine-tuning everything; AdamW, batch {recipe.batch_size}, "
+    f"then {recipe.finetune_epochs} fine-tuning {tuned}; AdamW, batch {recipe.batch_size}, "
     f"learning rates {recipe.lr_head:g} (head) and {recipe.lr_backbone:g} (backbones), cosine schedule, "
     f"label smoothing {recipe.label_smoothing}, {run.record['precision']}\n"
 )

@@ -20,4 +20,4 @@ st.markdown(
     "to the deck on other pages stay in this browser; the address keeps the rest."
 )
 slides = make_slides(run, data.related_runs(run), surface is theme.DARK)
-components.show_deck(run.name, report.QUESTION, slides, deck.load_template(surface), surface)
+components.show_deck(run.name, report.QUESTION, slides, report.load_template(surface), surface)

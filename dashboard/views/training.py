@@ -25,7 +25,7 @@ captions = {
     "loss": f"Label smoothing ({run.recipe.label_smoothing}) keeps even perfect predictions above zero; training images are augmented.",
     "accuracy": "Training: on augmented images while the weights still move. Validation: on "
     f"{results.split_size(run, 'val'):,} untouched images, at the epoch's end.",
-    "learning rate": "Mean rate of each epoch, the same for all models. In phase 2 the backbones join at a lower rate.",
+    "learning rate": "Mean rate of each epoch, the same for all models. In phase 2 the backbones join, at a rate of their own.",
     "speed": f"Training alone, without validation. A frozen backbone needs no backward pass. {run.record.get('note', '')}",
 }
 if run.recipe.image_sizes:

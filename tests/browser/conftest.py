@@ -74,23 +74,28 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def open_window(chromium: Browser, address: str) -> Iterator[BrowserContext]:
-    """A window on a dashboard. Its tabs share the browser's cache: reading Streamlit's scripts anew took half of a page's time."""
+    """A window on a dashboard, with one tab that all tests use: in a new one the browser compiles Streamlit's scripts anew."""
     context = chromium.new_context(viewport=DESK, base_url=address, accept_downloads=True, reduced_motion="reduce")
     context.set_default_timeout(60_000)
+    context.new_page()
     yield context
     context.close()
 
 
 @contextmanager
 def open_tab(context: BrowserContext, address: str) -> Iterator[Page]:
-    """A fresh tab, in which nothing is kept of other visits; fails if it asked anyone but the server for anything."""
-    page, outside = context.new_page(), []
+    """The tab as if new, nothing kept of other visits; fails if it asked anyone but the server for anything."""
+    (page,), outside = context.pages, []
+    page.set_viewport_size(DESK)
+    page.emulate_media(color_scheme="light")
     note = partial(note_outside, outside, address)
     context.on("request", note)
-    context.new_cdp_session(page).send("Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"})
     yield page
-    for tab in context.pages:
+    for tab in context.pages[1:]:
         tab.close()
+    page.evaluate("sessionStorage.clear()")
+    page.goto("about:blank")
+    context.new_cdp_session(page).send("Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"})
     context.remove_listener("request", note)
     context.clear_permissions()
     assert outside == []

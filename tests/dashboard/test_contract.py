@@ -235,15 +235,16 @@ def test_of_an_imported_run_no_training_is_told(tmp_path, monkeypatch):
     assert "trained elsewhere" in slides["models"]["said"] and "budget" not in slides["models"]["title"]
 
 
-def test_sizes_that_rise_in_training_are_told(run):
+def test_sizes_that_rise_and_stages_that_stay_frozen_in_training_are_told(run):
     record = results.load_run(run).record
-    record["recipe"] |= {"name": "cpu-224", "image_size": 224, "image_sizes": [128, 128, 128, 176, 224]}
+    record["recipe"] |= {"name": "cpu-224", "image_size": 224, "image_sizes": [128, 128, 128, 176, 224], "frozen_stages": 2}
     content = (run / "run.json").read_bytes()
     try:
         results.write_run(run / "run.json", record)
         said = "224×224 px (in training 128, 128, 128, 176, 224)"
         app = open_page()
-        assert any(said in block.value for block in app.markdown)
+        assert any(said in block.value and "all but the backbones' first 2 stages" in block.value for block in app.markdown)
+        assert any(" of 5 stages frozen" in block.proto.body for block in app.get("html"))
         assert any(f"resized to {said}" in block.proto.body for block in app.get("html"))
         assert any(said in block.value for block in open_page("training").caption)
         assert any(said in one["said"] for one in component(open_page("present"), "deck")["slides"])

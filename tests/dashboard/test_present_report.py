@@ -60,8 +60,9 @@ def read(page) -> Reader:
     return Reader(page)
 
 
-def read_charts(page: str) -> list[tuple[dict, dict]]:
-    text = page[page.rindex("const CHARTS = ") + len("const CHARTS = ") :]
+def read_charts(page: str, name: str = "CHARTS") -> list:
+    """Its pairs of charts, or what all LOOKS share, on a light and on a dark page."""
+    text = page[page.rindex(f"const {name} = ") + len(f"const {name} = ") :]
     return json.JSONDecoder().raw_decode(text)[0]
 
 
@@ -95,8 +96,8 @@ def test_the_charts_come_in_light_and_dark_and_hold_the_predictions(page, read, 
     assert [name for name in read.ids if name.startswith("chart")] == [f"chart{i}" for i in range(len(charts))]
     titles = [light["layout"]["title"]["text"] for light, _ in charts]
     assert titles == [dark["layout"]["title"]["text"] for _, dark in charts] and all("?" in title for title in titles)
-    assert {light["layout"]["paper_bgcolor"] for light, _ in charts} == {"#ffffff"}
-    assert {dark["layout"]["paper_bgcolor"] for _, dark in charts} == {"#12171a"}
+    assert [look["paper_bgcolor"] for look in read_charts(page, "LOOKS")] == ["#ffffff", "#12171a"]
+    assert not {"template", "paper_bgcolor", "font"} & {key for pair in charts for chart in pair for key in chart["layout"]}
     (cells,) = (light["data"][-1]["customdata"] for light, _ in charts if "does Fusion take" in light["layout"]["title"]["text"])
     predictions = summaries.per_image(run)
     for true, predicted, n in cells:
