@@ -161,6 +161,7 @@ def measure_training(name: str, recipe: Recipe, steps: int, start_weights: str, 
         if device.type == "cuda":
             measured["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
         plain = build_model(name, start_weights, recipe.hidden, recipe.dropout).to(device).to(memory_format=torch.contiguous_format).train()
+        plain.freeze(False, recipe.frozen_stages)
         loaders = (
             (usual_dataset(folder, recipe), torch.channels_last, step),
             (

@@ -95,7 +95,9 @@ def open_tab(context: BrowserContext, address: str) -> Iterator[Page]:
         tab.close()
     page.evaluate("sessionStorage.clear()")
     page.goto("about:blank")
-    context.new_cdp_session(page).send("Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"})
+    protocol = context.new_cdp_session(page)
+    protocol.send("Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"})
+    protocol.send("Page.resetNavigationHistory")
     context.remove_listener("request", note)
     context.clear_permissions()
     assert outside == []
