@@ -18,6 +18,7 @@ from core.findings import UNTESTED, Finding, Headline
 from core.images import pixels_uri
 from core.results import Run
 from dashboard import claims, data, diagram, figures, report, selection, theme, thumbnails
+from dashboard.figures.look import FONT
 from dashboard.theme import Surface
 
 CARDS = 7  # images in a row
@@ -50,7 +51,7 @@ def bare_chart(figure: go.Figure, surface: Surface) -> dict:
     named = sum(trace.showlegend is not False for trace in figure.data) > 1  # the legend stands above: no axis meets it there
     figure.update_layout(
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": report.FONT, "color": surface.text, "size": 13}, height=None,
+        font={"family": FONT, "color": surface.text, "size": 13}, height=None,
         margin={"l": 8, "r": 12, "t": 40 if named else 12, "b": 8}, legend={"font": {"size": 13}, "x": 0, "y": 1.01, "yanchor": "bottom"},
     )  # fmt: skip
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
@@ -58,7 +59,7 @@ def bare_chart(figure: go.Figure, surface: Surface) -> dict:
         axis.title.text = (
             "<br>".join(wrap((axis.title.text or "").replace(" %", "\u00a0%"), 32)) or None
         )  # beside long names an axis is short
-    figure.layout.template = None  # the same for all: see report.load_template
+    figure.layout.template = None  # the same for all: see figures.look
     return json.loads(figure.to_json())
 
 

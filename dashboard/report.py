@@ -11,7 +11,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
 from core import metrics, results, summaries
@@ -21,12 +20,12 @@ from core.images import pixels_uri
 from core.results import Run, TestImages
 from core.robustness import by_corruption, by_severity
 from dashboard import diagram, figures, selection, theme
+from dashboard.figures.look import FONT, describe_look
 from dashboard.theme import DARK, LIGHT, Surface
 
 QUESTION = "Does fusing two CNN backbones beat either alone?"
 IMAGES = 24  # of each kind
 EXPLAINED = 8  # images whose maps are shown
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
@@ -56,22 +55,11 @@ class Charts:
         """The place a chart is drawn in; `draw` makes it for a theme."""
         drawn = [draw(surface) for surface in (LIGHT, DARK)]
         for figure in drawn:
-            figure.layout.template = None  # the same for all: see describe_look
+            figure.layout.template = None  # the same for all: see figures.look
         self.pairs.append(f"[{','.join(figure.to_json() for figure in drawn)}]")  # plotly escapes <, > and / in it
         title = drawn[0].layout.title.text
         place = {"id": f"chart{len(self.pairs) - 1}", "height": drawn[0].layout.height, "caption": caption}
         return place | {"label": f"{title} {caption}"}
-
-
-def load_template(surface: Surface) -> dict:
-    """Plotly's look of all charts on a light or a dark page."""
-    return pio.templates["plotly_white" if surface is LIGHT else "plotly_dark"].to_plotly_json()
-
-
-def describe_look(surface: Surface) -> dict:
-    """What the layouts of all charts share on a light or a dark page."""
-    colors = {"paper_bgcolor": surface.background, "plot_bgcolor": surface.background}
-    return {"template": load_template(surface), **colors, "font": {"family": FONT, "color": surface.text}}
 
 
 @dataclass

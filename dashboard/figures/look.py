@@ -4,6 +4,11 @@ from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
+import plotly.io as pio
+
+from dashboard.theme import LIGHT, Surface
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 
 
 def layout(figure: go.Figure, title: str, height: int = 380, above: int = 0, **options: Any) -> go.Figure:
@@ -21,3 +26,14 @@ def layout(figure: go.Figure, title: str, height: int = 380, above: int = 0, **o
     figure.update_xaxes(automargin=True, exponentformat="none")
     figure.update_yaxes(automargin=True, exponentformat="none")  # 0.0008, not 800µ
     return figure
+
+
+def load_template(surface: Surface) -> dict:
+    """Plotly's look of all charts on a light or a dark page."""
+    return pio.templates["plotly_white" if surface is LIGHT else "plotly_dark"].to_plotly_json()
+
+
+def describe_look(surface: Surface) -> dict:
+    """What the layouts of all charts share on a light or a dark page."""
+    colors = {"paper_bgcolor": surface.background, "plot_bgcolor": surface.background}
+    return {"template": load_template(surface), **colors, "font": {"family": FONT, "color": surface.text}}

@@ -4,6 +4,7 @@ import streamlit as st
 
 from core.results import Run
 from dashboard import components, data, deck, report, theme
+from dashboard.figures.look import load_template
 
 run, _ = st.session_state["current"]
 surface = components.surface()
@@ -20,4 +21,4 @@ st.markdown(
     "to the deck on other pages stay in this browser; the address keeps the rest."
 )
 slides = make_slides(run, data.related_runs(run), surface is theme.DARK)
-components.show_deck(run.name, report.QUESTION, slides, report.load_template(surface), surface)
+components.show_deck(run.name, report.QUESTION, slides, load_template(surface), surface)
