@@ -177,15 +177,14 @@ RECIPES = {
         Recipe("full-224", image_size=224, frozen_epochs=2, finetune_epochs=12, batch_size=256, compile=True, branch_loss=1.0),
         Recipe("cpu-96", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128),  # plain concatenation: the control
         Recipe("cpu-96-branch", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128, branch_loss=1.0),
-        Recipe(  # sizes, rate and frozen stages were chosen on validation images, with ResNet18
+        Recipe(  # sizes and frozen stages were chosen on validation images, with ResNet18
             "cpu-224",
             image_size=224,
             frozen_epochs=1,
             finetune_epochs=4,
             batch_size=64,
-            lr_backbone=1e-3,
             branch_loss=1.0,
-            image_sizes=(128, 128, 128, 176, 224),
+            image_sizes=(128, 128, 128, 224, 224),
             frozen_stages=2,
         ),
         Recipe(
