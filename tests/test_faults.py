@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -100,12 +101,16 @@ def test_without_either_of_its_processes_it_ends_and_goes_on_with_any_number(fak
         assert "--resume" in told and f"rank      : {lost} (local_rank: {lost})\n  exitcode  : -9" in told
         assert len(load_checkpoint(path)["history"]) == 1 and not (tmp_path / "results").exists()
 
-    subprocess.run(command(fake_cifar, *arguments, "--resume"), cwd=ROOT, check=True, capture_output=True)
-    run = results.load_run(tmp_path / "results" / "run")
-    assert run.record["processes"] == 2  # of the checkpoint; the history's rows are of both
-    for split, images in (("val", data.val.first(200)), ("test", data.test.first(200))):
-        found = results.load_predictions(run, "mobilenet_v2", split)
-        assert found.index.tolist() == images.index.tolist() and found.labels.tolist() == images.labels.tolist()
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        shutil.copytree(tmp_path / "checkpoints", folder / "checkpoints")
+        more = training(fake_cifar, folder, "mobilenet_v2", "--resume")
+        subprocess.run(command(fake_cifar, *more, processes=processes), cwd=ROOT, check=True, capture_output=True)
+        run = results.load_run(folder / "results" / "run")
+        assert run.record["processes"] == 2  # of the checkpoint; the history's rows are of both
+        for split, images in (("val", data.val.first(200)), ("test", data.test.first(200))):
+            found = results.load_predictions(run, "mobilenet_v2", split)
+            assert found.index.tolist() == images.index.tolist() and found.labels.tolist() == images.labels.tolist()
 
 
 def meet_and_part(rank: int, port: int, folder: Path) -> None:
