@@ -93,11 +93,12 @@ class Recipe:
     """Everything that decides how a model is trained, apart from the seed and the start weights."""
 
     name: str
-    image_size: int  # pixels a side after the resize, in every evaluation and, without image_sizes, in training
+    image_size: int  # pixels a side after the resize; without image_sizes in every epoch
     frozen_epochs: int  # phase 1: the head alone, on frozen backbones
     finetune_epochs: int  # phase 2: backbones too
     batch_size: int  # images a step, over all processes
-    lr_head: float = 1e-3
+    lr_head: float = 1e-3  # of the fusion's MLP
+    lr_linear_head: float = 1e-3  # of the baselines' heads and of branch heads
     lr_backbone: float = 5e-4
     weight_decay: float = 0.05  # not on biases and norms
     label_smoothing: float = 0.1
@@ -111,7 +112,7 @@ class Recipe:
     compile: bool = False
     images_per_split: int | None = None  # only the first n of each split: for tests
     branch_loss: float = 0.0  # weight of a fusion's branch heads in the loss; 0: the fused head alone
-    image_sizes: tuple[int, ...] | None = None  # pixels a side while training, one an epoch
+    image_sizes: tuple[int, ...] | None = None  # pixels a side in each epoch, trained and evaluated; the last is image_size
     frozen_stages: int = 0  # of each backbone, from the input on: they keep their start weights in phase 2 too
 
     def __post_init__(self) -> None:
@@ -125,6 +126,10 @@ class Recipe:
                 raise UserError(f"recipe {self.name}: image_sizes names {len(self.image_sizes)} sizes for {self.epochs} epochs")
             if not all(isinstance(size, int) and size >= 32 for size in self.image_sizes):
                 raise UserError(f"recipe {self.name}: image_sizes holds {self.image_sizes}: a size is a whole number from 32 on")
+            if self.image_sizes[-1] != self.image_size:
+                raise UserError(
+                    f"recipe {self.name}: image_sizes ends with {self.image_sizes[-1]}: choose {self.image_size}, its image_size"
+                )
 
     @property
     def epochs(self) -> int:
@@ -174,17 +179,27 @@ class Recipe:
 RECIPES = {
     r.name: r
     for r in (
-        Recipe("full-224", image_size=224, frozen_epochs=2, finetune_epochs=12, batch_size=256, compile=True, branch_loss=1.0),
+        Recipe(
+            "full-224",
+            image_size=224,
+            frozen_epochs=2,
+            finetune_epochs=12,
+            batch_size=256,
+            compile=True,
+            branch_loss=1.0,
+            lr_linear_head=1e-2,
+        ),
         Recipe("cpu-96", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128),  # plain concatenation: the control
         Recipe("cpu-96-branch", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128, branch_loss=1.0),
-        Recipe(  # sizes and frozen stages were chosen on validation images, with ResNet18
+        Recipe(  # rates of the heads, sizes and frozen stages were chosen on validation images
             "cpu-224",
             image_size=224,
             frozen_epochs=1,
-            finetune_epochs=4,
+            finetune_epochs=3,
             batch_size=64,
+            lr_linear_head=1e-2,
             branch_loss=1.0,
-            image_sizes=(128, 128, 128, 224, 224),
+            image_sizes=(128, 128, 224, 224),
             frozen_stages=2,
         ),
         Recipe(
@@ -193,6 +208,7 @@ RECIPES = {
             frozen_epochs=1,
             finetune_epochs=2,
             batch_size=32,
+            lr_linear_head=2e-3,
             hidden=16,
             bfloat16=False,
             images_per_split=200,

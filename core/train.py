@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +31,23 @@ CHECKPOINT_KEYS = {"model_name", "run", "history", "epoch_correct", "progress", 
 SAVE_EVERY = 600  # seconds between checkpoints within an epoch
 
 
-def learning_rates(step: int, steps_per_epoch: int, recipe: Recipe) -> tuple[float, float]:
-    """Rates of head and backbones at a step: one cosine to zero over all steps, each group warmed up when it starts."""
+def learning_rates(step: int, steps_per_epoch: int, recipe: Recipe) -> dict[str, float]:
+    """Rate of each part at a step: one cosine to zero over all steps, heads and backbones warmed up when they start."""
     total, unfreeze = steps_per_epoch * recipe.epochs, steps_per_epoch * recipe.frozen_epochs
     warmup = max(1, round(recipe.warmup_fraction * total))
     cosine = (1 + math.cos(math.pi * step / total)) / 2
-    head = recipe.lr_head * cosine * min(1, (step + 1) / warmup)
-    backbone = recipe.lr_backbone * cosine * min(1, (step - unfreeze + 1) / warmup) if step >= unfreeze else 0.0
-    return head, backbone
+    heads = cosine * min(1, (step + 1) / warmup)
+    backbones = cosine * min(1, (step - unfreeze + 1) / warmup) if step >= unfreeze else 0.0
+    return {"head": recipe.lr_head * heads, "linear_head": recipe.lr_linear_head * heads, "backbone": recipe.lr_backbone * backbones}
 
 
 def build_optimizer(model: Classifier, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over four groups: heads and backbones, each with weight decay on matrices and filters, none on the rest."""
+    """AdamW over a fused head, linear heads and backbones, each with weight decay on matrices and filters, none on the rest."""
+    head = "head" if len(model.backbones) > 1 else "linear_head"
     groups = []
-    for part, modules in (("head", [model.head, model.branch_heads]), ("backbone", [model.backbones])):
+    for part, module in ((head, model.head), ("linear_head", model.branch_heads), ("backbone", model.backbones)):
         for decays in (True, False):
-            parameters = [p for module in modules for p in module.parameters() if (p.ndim > 1) == decays]
+            parameters = [p for p in module.parameters() if (p.ndim > 1) == decays]
             groups.append({"params": parameters, "part": part, "weight_decay": recipe.weight_decay if decays else 0.0})
     return torch.optim.AdamW(groups, lr=recipe.lr_head, fused=True)
 
@@ -72,7 +72,7 @@ class Progress:
 
     step: int = 0
     totals: tuple[float, float] = (0.0, 0.0)  # over the steps: loss, share of correct predictions
-    rates: tuple[float, float] = (0.0, 0.0)  # over the steps: learning rates of heads and backbones
+    rates: tuple[float, float] = (0.0, 0.0)  # over the steps: learning rates of the model's head and of its backbones
     seconds: float = 0.0
 
 
@@ -109,10 +109,10 @@ def train_epoch(
     with tqdm(total=steps * recipe.batch_size, initial=done.step * recipe.batch_size, desc=title, **options) as bar:
         for step, (augmented, labels) in enumerate(batches, done.step):
             torch.manual_seed(draw_seed(seed, epoch, step, world.rank))  # dropout
-            head, backbone = learning_rates(epoch * steps + step, steps, recipe)
-            rates += head, backbone
+            due_rates = learning_rates(epoch * steps + step, steps, recipe)
             for group in optimizer.param_groups:
-                group["lr"] = head if group["part"] == "head" else backbone
+                group["lr"] = due_rates[group["part"]]
+            rates += optimizer.param_groups[0]["lr"], due_rates["backbone"]  # the first group is the head's
             loss, correct = train_step(model, optimizer, to_input(augmented, size), labels, recipe, dtype)
             totals += torch.stack([loss, correct / len(labels)])
             last, due = step + 1 == steps, time.perf_counter() - saved > SAVE_EVERY
@@ -133,27 +133,6 @@ def train_epoch(
         "images_per_second": steps * recipe.batch_size / (done.seconds + time.perf_counter() - start),
         "image_size": size,
     }
-
-
-@torch.no_grad()
-def reestimate_batchnorm(model: Classifier, split: Split, recipe: Recipe, seed: int, world: World) -> None:
-    """BatchNorm statistics anew at the evaluation size, as means over up to 8,192 augmented images, weights fixed.
-
-    Those taken while training belong to the training size (PreciseBN; Wu & Johnson 2021).
-    """
-    model.train()
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]  # those of frozen stages stay
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-    dtype = autocast_dtype(world.device, recipe.bfloat16)
-    batches = train_batches(split, recipe.batch_size, recipe.crop_padding, recipe.jitter, seed, world.rank, world.size)
-    for augmented, _ in islice(batches, max(1, 8_192 // recipe.batch_size)):
-        with torch.autocast(world.device.type, dtype, enabled=dtype != torch.float32):
-            model.forward_features(to_input(augmented, recipe.image_size))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
 
 
 def describe_run(
@@ -201,7 +180,10 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
         history, epoch_correct, run = checkpoint["history"], checkpoint["epoch_correct"], checkpoint["run"]
         done = Progress(**checkpoint["progress"])
         model.load_state_dict(checkpoint["model"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
+        try:
+            optimizer.load_state_dict(checkpoint["optimizer"])
+        except ValueError:  # its groups are others
+            raise UserError(f"{path} is of an earlier version of this program: delete it and train again") from None
 
     def save(progress: Progress) -> None:
         if world.is_main:
@@ -224,16 +206,15 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
         row: dict[str, int | float | str] = {"epoch": epoch + 1, "phase": "frozen" if frozen else "finetune"}
         start = time.perf_counter() - done.seconds
         row |= train_epoch(trained, optimizer, train, recipe, seed, epoch, world, title, done, save)
-        if len(set(recipe.training_sizes)) > 1 and not frozen:
-            reestimate_batchnorm(model, train, recipe, draw_seed(seed, epoch), world)
         for buffer in model.buffers():  # BatchNorm statistics: between processes they differ by the last step
             if buffer.is_floating_point():
                 buffer.copy_(world.average(buffer))
         dtype = autocast_dtype(world.device, recipe.bfloat16)
-        logits, _ = predict(model, val.images, recipe.image_size, world, dtype)
+        size = recipe.training_sizes[epoch]  # BatchNorm's statistics are of images of this size
+        logits, _ = predict(model, val.images, size, world, dtype)
         row["val_loss"], row["val_accuracy"] = score(logits, val.labels, recipe.label_smoothing)
         row["time_seconds"] = time.perf_counter() - start
-        test_logits, _ = predict(model, test.images, recipe.image_size, world, dtype, f"{title}: test images, for the record")
+        test_logits, _ = predict(model, test.images, size, world, dtype, f"{title}: test images, for the record")
         for name, split, values in (("val", val, logits), ("test", test, test_logits)):
             predicted = values.argmax(1)
             bits, classes = (predicted == split.labels).cpu(), predicted.to(torch.uint8).cpu()

@@ -29,7 +29,8 @@ captions = {
     "speed": f"Training alone, without validation. A frozen backbone needs no backward pass. {run.record.get('note', '')}",
 }
 if run.recipe.image_sizes:
-    captions["speed"] += f" Images of {run.recipe.size_in_words}: small ones take less time."
+    captions["accuracy"] += f" Images of {run.recipe.size_in_words}; each epoch is validated at its own size."
+    captions["speed"] += " Small images take less time."
 for pair in (("loss", "accuracy"), ("learning rate", "speed")):
     for column, quantity in zip(st.columns(2), pair, strict=True):
         with column:

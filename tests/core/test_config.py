@@ -49,13 +49,14 @@ def test_unknown_settings_and_wrong_types_are_refused(change, message):
         ({"frozen_stages": 6}, "frozen_stages is 6: choose 0 to 5"),
         ({"image_sizes": [32, 32]}, "image_sizes names 2 sizes for 3 epochs"),
         ({"image_sizes": [32, 32, 8]}, "a size is a whole number from 32 on"),
+        ({"image_sizes": [32, 32, 48]}, "image_sizes ends with 48: choose 32, its image_size"),
         ({"image_sizes": "32"}, "image_sizes is '32', which is not its type"),
     ],
 )
 def test_weights_and_sizes_that_cannot_be_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         Recipe.from_dict(asdict(RECIPES["smoke"]) | change)
-    sizes = Recipe.from_dict(asdict(RECIPES["smoke"]) | {"image_sizes": [32, 48, 64]})
+    sizes = Recipe.from_dict(asdict(RECIPES["smoke"]) | {"image_size": 64, "image_sizes": [32, 48, 64]})
     assert sizes.training_sizes == (32, 48, 64) and RECIPES["smoke"].training_sizes == (32, 32, 32)
 
 

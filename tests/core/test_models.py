@@ -119,14 +119,16 @@ def test_the_head_alone_learns(model):
     assert losses[-1] < losses[0] - 0.1
 
 
-def test_the_optimizer_holds_every_parameter_once_and_spares_vectors(model):
+def test_the_optimizer_holds_every_parameter_once_and_spares_vectors(name):
+    model = build_model(name, "none", hidden=16, branch_heads=True)
     optimizer = build_optimizer(model, RECIPES["smoke"])
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert len(held) == len(set(held)) and set(held) == {id(p) for p in model.parameters()}
     backbone = {id(p) for p in model.backbones.parameters()}
+    fused = {id(p) for p in model.head.parameters()} if len(model.backbones) > 1 else set()
     for group in optimizer.param_groups:
         for p in group["params"]:
-            assert group["part"] == ("backbone" if id(p) in backbone else "head")
+            assert group["part"] == ("backbone" if id(p) in backbone else "head" if id(p) in fused else "linear_head")
             assert group["weight_decay"] == (RECIPES["smoke"].weight_decay if p.ndim > 1 else 0)
 
 

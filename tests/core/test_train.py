@@ -1,6 +1,5 @@
 """The schedule and the step by hand, exact resumption, and gradients shared by two processes."""
 
-import copy
 import math
 import os
 import socket
@@ -29,13 +28,14 @@ RECIPE = RECIPES["smoke"]
 def test_learning_rates_by_hand():
     """1 + 3 epochs of 10 steps, a tenth of the 40 steps warm-up: 4 steps for the head from 0, for the backbones from 10."""
     recipe = Recipe("by hand", 32, frozen_epochs=1, finetune_epochs=3, batch_size=1, lr_head=0.8, lr_backbone=0.4, warmup_fraction=0.1)
-    rates = [learning_rates(step, 10, recipe) for step in range(40)]
-    head, backbone = zip(*rates, strict=True)
+    rates = [learning_rates(step, 10, replace(recipe, lr_linear_head=1.6)) for step in range(40)]
+    head, linear, backbone = ([one[part] for one in rates] for part in ("head", "linear_head", "backbone"))
+    assert linear == pytest.approx([2 * rate for rate in head])
     assert head[0] == pytest.approx(0.8 * 1 / 4)
     assert head[1] == pytest.approx(0.8 * 2 / 4 * (1 + math.cos(math.pi / 40)) / 2)
     assert head[10] == pytest.approx(0.8 * (1 + math.sqrt(0.5)) / 2)  # cos(45°)
     assert head[20] == pytest.approx(0.8 / 2)
-    assert backbone[:10] == (0,) * 10
+    assert backbone[:10] == [0] * 10
     assert backbone[10] == pytest.approx(0.4 * 1 / 4 * (1 + math.sqrt(0.5)) / 2)
     assert backbone[13:] == pytest.approx([rate / 2 for rate in head[13:]])  # warmed up: the same cosine
     assert all(later < earlier for earlier, later in pairwise(head[3:]))
@@ -56,20 +56,17 @@ def test_a_step_by_hand():
     assert model.weight.grad is None  # ready for the next step
 
 
-def test_batchnorm_statistics_are_taken_anew_at_the_final_size_but_for_frozen_stages(data, world):
-    recipe = replace(RECIPE, image_size=48, image_sizes=(32, 32, 48))
-    model = build_model("resnet18", "none")
-    model.freeze(False, stages=2)
-    kept, known = copy.deepcopy(model.backbones["resnet18"].layer1), model.backbones["resnet18"].layer2[0].bn1
-    seen = []
-    known.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().transpose(0, 1).flatten(1)))
-    core_train.reestimate_batchnorm(model, data.train.first(64), recipe, 1, world)
-    assert [batch.shape[1] for batch in seen] == [32 * 6 * 6] * 2  # the second layer's places of 48 pixels, two batches
-    torch.testing.assert_close(known.running_mean, torch.stack([batch.mean(1) for batch in seen]).mean(0))
-    torch.testing.assert_close(known.running_var, torch.stack([batch.var(1) for batch in seen]).mean(0))
-    assert known.momentum == 0.1
-    after = model.backbones["resnet18"].layer1.state_dict()
-    assert all(torch.equal(after[key], value) for key, value in kept.state_dict().items())
+def test_each_epoch_trains_and_evaluates_at_its_size(data, world, tmp_path, monkeypatch):
+    recipe = replace(RECIPE, image_size=48, image_sizes=(32, 40, 48))
+    trained, evaluated, enlarge, evaluate = set(), [], core_train.to_input, core_train.predict
+    monkeypatch.setattr(core_train, "to_input", lambda images, size: trained.add(size) or enlarge(images, size))
+    monkeypatch.setattr(
+        core_train, "predict", lambda model, images, size, *rest: evaluated.append(size) or evaluate(model, images, size, *rest)
+    )
+    path = tmp_path / "mobilenet_v2.pt"
+    fit("mobilenet_v2", recipe, "none", data, describe_run(recipe, 0, "none", data, world, ["mobilenet_v2"]), world, path)
+    assert trained == {32, 40, 48} and evaluated == [32, 32, 40, 40, 48, 48]  # validation and test images
+    assert [row["image_size"] for row in load_checkpoint(path)["history"]] == [32, 40, 48]
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
@@ -160,8 +157,8 @@ def test_history_rows_tell_the_two_phases(trained):
         assert [row["phase"] for row in rows] == ["frozen", "finetune", "finetune"]
         assert rows[0]["lr_backbone"] == 0 < rows[1]["lr_backbone"]
         assert set(rows[0]) == {*results.HISTORY_COLUMNS, "image_size"} and {row["image_size"] for row in rows} == {32}
-        steps = 200 // RECIPE.batch_size
-        assert rows[0]["lr_head"] == pytest.approx(sum(learning_rates(s, steps, RECIPE)[0] for s in range(steps)) / steps)
+        steps, part = 200 // RECIPE.batch_size, "head" if model == "fusion" else "linear_head"
+        assert rows[0]["lr_head"] == pytest.approx(sum(learning_rates(s, steps, RECIPE)[part] for s in range(steps)) / steps)
 
 
 def test_training_learns(trained):
