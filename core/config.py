@@ -147,6 +147,12 @@ class Recipe:
         return f"{self.image_size}×{self.image_size} px{training}"
 
     @property
+    def rates_in_words(self) -> str:
+        """Peak learning rates: '0.0005 (backbones), 0.01 (linear heads), 0.001 (MLP of the fusion)'."""
+        heads = f"{self.lr_linear_head:g} (linear heads), {self.lr_head:g} (MLP of the fusion)"
+        return f"{self.lr_backbone:g} (backbones), {heads if self.lr_linear_head != self.lr_head else f'{self.lr_head:g} (heads)'}"
+
+    @property
     def plain(self) -> "Recipe":
         """The settings alone, without a name and branch losses: what a run and its control share."""
         return replace(self, name="", branch_loss=0.0)

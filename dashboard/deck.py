@@ -84,8 +84,8 @@ def compare_recipes(run: Run) -> Slide:
         title += ", one budget"
         said = (
             f"<p>The same for all: {recipe.epochs} epochs, of which {recipe.frozen_epochs} with the head alone; images "
-            f"enlarged to {recipe.size_in_words}; the same augmentation, optimizer, learning rates and "
-            f"seed ({run.record['seed']}).</p>"
+            f"enlarged to {recipe.size_in_words}; the same augmentation, optimizer and seed ({run.record['seed']}); "
+            f"learning rates {recipe.rates_in_words}.</p>"
         )
     notes = (
         f"{' and '.join(label(one) for one in BASELINES)} are the baselines. The fusion puts their features side by side and trains a "

@@ -200,17 +200,16 @@ def _claim(report: Report) -> list[Part]:
 
 def _training(report: Report) -> list[Part]:
     run = report.run
-    histories, subject = {model: [results.load_history(run, model)] for model in run.models}, selection.pick_subject(run.models)
+    histories = {model: [results.load_history(run, model)] for model in run.models}
     captions = {
         "loss": f"Label smoothing: {run.recipe.label_smoothing}. Training images are augmented, so harder.",
         "accuracy": "Training: on augmented images while the weights still move. Validation: at the epoch's end.",
-        "learning rate": "Mean of each epoch, the same for all models.",
+        "learning rate": f"Mean of each epoch; at most {run.recipe.rates_in_words}.",
         "speed": "Training alone, without validation.",
     }
 
     def draw(quantity: str, _: Surface) -> go.Figure:
-        shown = {subject: histories[subject]} if quantity == "learning rate" else histories
-        return figures.training_figure(shown, quantity, run.recipe.frozen_epochs)
+        return figures.training_figure(histories, quantity, run.recipe.frozen_epochs)
 
     return [Part(charts=[report.charts.add(partial(draw, quantity), caption) for quantity, caption in captions.items()])]
 

@@ -64,8 +64,14 @@ SERIES = {
 def training_figure(
     histories: dict[str, list[pd.DataFrame]], quantity: str, frozen_epochs: int, smoothing: float = 0.0, log: bool = False
 ) -> go.Figure:
-    """Curves of one of CURVES over epochs: first column dotted, second solid; several seeds as mean and min–max band."""
+    """Curves of one of CURVES over epochs: first column dotted, second solid; several seeds as mean and min–max band.
+
+    Of models that learn at the same rates one stands for all.
+    """
     title, axis, columns, factor = CURVES[quantity]
+    if quantity == "learning rate":
+        one_each = {seeds[0][[*columns]].to_numpy().tobytes(): model for model, seeds in histories.items()}
+        histories = {model: histories[model] for model in one_each.values()}
     figure = go.Figure()
     for model, seeds in histories.items():
         style = STYLES[model]

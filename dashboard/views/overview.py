@@ -65,7 +65,7 @@ tuned = f"all but the backbones' first {recipe.frozen_stages} stages" if recipe.
 trained = (
     f"- **Recipe** `{recipe.name}`: {recipe.size_in_words}, {recipe.frozen_epochs} epoch(s) on frozen backbones, "
     f"then {recipe.finetune_epochs} fine-tuning {tuned}; AdamW, batch {recipe.batch_size}, "
-    f"learning rates {recipe.lr_head:g} (head) and {recipe.lr_backbone:g} (backbones), cosine schedule, "
+    f"learning rates {recipe.rates_in_words}, cosine schedule, "
     f"label smoothing {recipe.label_smoothing}, {run.record['precision']}\n"
 )
 imported = f"- **Trained elsewhere**, at {recipe.size_in_words}: how is not known here\n"

@@ -25,7 +25,7 @@ captions = {
     "loss": f"Label smoothing ({run.recipe.label_smoothing}) keeps even perfect predictions above zero; training images are augmented.",
     "accuracy": "Training: on augmented images while the weights still move. Validation: on "
     f"{results.split_size(run, 'val'):,} untouched images, at the epoch's end.",
-    "learning rate": "Mean rate of each epoch, the same for all models. In phase 2 the backbones join, at a rate of their own.",
+    "learning rate": f"Mean rate of each epoch; at most {run.recipe.rates_in_words}. In phase 2 the backbones join.",
     "speed": f"Training alone, without validation. A frozen backbone needs no backward pass. {run.record.get('note', '')}",
 }
 if run.recipe.image_sizes:
@@ -34,8 +34,7 @@ if run.recipe.image_sizes:
 for pair in (("loss", "accuracy"), ("learning rate", "speed")):
     for column, quantity in zip(st.columns(2), pair, strict=True):
         with column:
-            shown = {models[-1]: histories[models[-1]]} if quantity == "learning rate" else histories
-            figure = figures.training_figure(shown, quantity, run.recipe.frozen_epochs, smoothing, log)
+            figure = figures.training_figure(histories, quantity, run.recipe.frozen_epochs, smoothing, log)
             components.show_figure(figure, quantity.replace(" ", "_"), captions[quantity], table)
 
 st.subheader("Class by class")

@@ -79,3 +79,8 @@ def test_a_user_error_is_one_line_and_exit_code_2(capsys):
 def test_other_errors_are_not_hidden():
     with pytest.raises(ZeroDivisionError), exit_on_user_error():
         raise ZeroDivisionError
+
+
+def test_rates_in_words_tell_heads_apart_only_where_their_rates_differ():
+    assert RECIPES["cpu-96"].rates_in_words == "0.0005 (backbones), 0.001 (heads)"
+    assert RECIPES["cpu-224"].rates_in_words == "0.0005 (backbones), 0.01 (linear heads), 0.001 (MLP of the fusion)"

@@ -94,6 +94,13 @@ def test_every_chart_asks_a_question_and_names_its_axes(quantity):
     assert figure.layout.yaxis.exponentformat == "none"  # else a learning rate reads 800µ
 
 
+def test_of_models_that_learn_at_the_same_rates_one_stands_for_all():
+    rates = {"resnet18": 0.01, "mobilenet_v2": 0.01, "fusion": 0.001}
+    histories = {m: [pd.DataFrame({"epoch": [1], "lr_head": [rate], "lr_backbone": [0.0]})] for m, rate in rates.items()}
+    shown = [trace.name for trace in figures.training_figure(histories, "learning rate", frozen_epochs=1).data]
+    assert shown == ["MobileNetV2, head", "MobileNetV2, backbone", "Fusion, head", "Fusion, backbone"]
+
+
 def test_the_network_shows_branch_losses_only_where_it_was_trained_with_them(tmp_path):
     run = results.load_run(make_run(tmp_path, "plain", n_test=20))
     assert "own head" not in diagram.architecture_html(run)
