@@ -97,8 +97,8 @@ class Recipe:
     frozen_epochs: int  # phase 1: the head alone, on frozen backbones
     finetune_epochs: int  # phase 2: backbones too
     batch_size: int  # images a step, over all processes
-    lr_head: float = 1e-3  # of the fusion's MLP
-    lr_linear_head: float = 1e-3  # of the baselines' heads and of branch heads
+    lr_head: float = 1e-3  # of the fusion's MLP and branch heads
+    lr_baseline_head: float = 1e-3  # of the linear head of one backbone
     lr_backbone: float = 5e-4
     weight_decay: float = 0.05  # not on biases and norms
     label_smoothing: float = 0.1
@@ -148,9 +148,9 @@ class Recipe:
 
     @property
     def rates_in_words(self) -> str:
-        """Peak learning rates: '0.0005 (backbones), 0.01 (linear heads), 0.001 (MLP of the fusion)'."""
-        heads = f"{self.lr_linear_head:g} (linear heads), {self.lr_head:g} (MLP of the fusion)"
-        return f"{self.lr_backbone:g} (backbones), {heads if self.lr_linear_head != self.lr_head else f'{self.lr_head:g} (heads)'}"
+        """Peak learning rates: '0.0005 (backbones), 0.01 (head of a baseline), 0.001 (heads of the fusion)'."""
+        heads = f"{self.lr_baseline_head:g} (head of a baseline), {self.lr_head:g} (heads of the fusion)"
+        return f"{self.lr_backbone:g} (backbones), {heads if self.lr_baseline_head != self.lr_head else f'{self.lr_head:g} (heads)'}"
 
     @property
     def plain(self) -> "Recipe":
@@ -193,7 +193,7 @@ RECIPES = {
             batch_size=256,
             compile=True,
             branch_loss=1.0,
-            lr_linear_head=1e-2,
+            lr_baseline_head=1e-2,
         ),
         Recipe("cpu-96", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128),  # plain concatenation: the control
         Recipe("cpu-96-branch", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128, branch_loss=1.0),
@@ -203,7 +203,7 @@ RECIPES = {
             frozen_epochs=1,
             finetune_epochs=3,
             batch_size=64,
-            lr_linear_head=1e-2,
+            lr_baseline_head=1e-2,
             branch_loss=1.0,
             image_sizes=(128, 128, 224, 224),
             frozen_stages=2,
@@ -214,7 +214,7 @@ RECIPES = {
             frozen_epochs=1,
             finetune_epochs=2,
             batch_size=32,
-            lr_linear_head=2e-3,
+            lr_baseline_head=2e-3,
             hidden=16,
             bfloat16=False,
             images_per_split=200,

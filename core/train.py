@@ -38,16 +38,16 @@ def learning_rates(step: int, steps_per_epoch: int, recipe: Recipe) -> dict[str,
     cosine = (1 + math.cos(math.pi * step / total)) / 2
     heads = cosine * min(1, (step + 1) / warmup)
     backbones = cosine * min(1, (step - unfreeze + 1) / warmup) if step >= unfreeze else 0.0
-    return {"head": recipe.lr_head * heads, "linear_head": recipe.lr_linear_head * heads, "backbone": recipe.lr_backbone * backbones}
+    return {"head": recipe.lr_head * heads, "baseline_head": recipe.lr_baseline_head * heads, "backbone": recipe.lr_backbone * backbones}
 
 
 def build_optimizer(model: Classifier, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over a fused head, linear heads and backbones, each with weight decay on matrices and filters, none on the rest."""
-    head = "head" if len(model.backbones) > 1 else "linear_head"
+    """AdamW over heads and backbones, each with weight decay on matrices and filters, none on the rest."""
+    head = "head" if len(model.backbones) > 1 else "baseline_head"
     groups = []
-    for part, module in ((head, model.head), ("linear_head", model.branch_heads), ("backbone", model.backbones)):
+    for part, modules in ((head, [model.head, model.branch_heads]), ("backbone", [model.backbones])):
         for decays in (True, False):
-            parameters = [p for p in module.parameters() if (p.ndim > 1) == decays]
+            parameters = [p for module in modules for p in module.parameters() if (p.ndim > 1) == decays]
             groups.append({"params": parameters, "part": part, "weight_decay": recipe.weight_decay if decays else 0.0})
     return torch.optim.AdamW(groups, lr=recipe.lr_head, fused=True)
 
@@ -180,10 +180,7 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
         history, epoch_correct, run = checkpoint["history"], checkpoint["epoch_correct"], checkpoint["run"]
         done = Progress(**checkpoint["progress"])
         model.load_state_dict(checkpoint["model"])
-        try:
-            optimizer.load_state_dict(checkpoint["optimizer"])
-        except ValueError:  # its groups are others
-            raise UserError(f"{path} is of an earlier version of this program: delete it and train again") from None
+        optimizer.load_state_dict(checkpoint["optimizer"])
 
     def save(progress: Progress) -> None:
         if world.is_main:

@@ -73,7 +73,7 @@ def make_history(model: str, recipe, loss: float, accuracy: float) -> list[dict]
             {
                 "epoch": epoch,
                 "phase": "frozen" if frozen else "finetune",
-                "lr_head": (recipe.lr_head if model == "fusion" else recipe.lr_linear_head) * left,
+                "lr_head": (recipe.lr_head if model == "fusion" else recipe.lr_baseline_head) * left,
                 "lr_backbone": 0.0 if frozen else recipe.lr_backbone * left,
                 "train_loss": loss - 0.03 + 0.5 * left + 0.3 * frozen,
                 "train_accuracy": accuracy + 0.012 - 0.1 * left - 0.1 * frozen,

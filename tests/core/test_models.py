@@ -125,10 +125,10 @@ def test_the_optimizer_holds_every_parameter_once_and_spares_vectors(name):
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert len(held) == len(set(held)) and set(held) == {id(p) for p in model.parameters()}
     backbone = {id(p) for p in model.backbones.parameters()}
-    fused = {id(p) for p in model.head.parameters()} if len(model.backbones) > 1 else set()
+    head = "head" if len(model.backbones) > 1 else "baseline_head"
     for group in optimizer.param_groups:
         for p in group["params"]:
-            assert group["part"] == ("backbone" if id(p) in backbone else "head" if id(p) in fused else "linear_head")
+            assert group["part"] == ("backbone" if id(p) in backbone else head)
             assert group["weight_decay"] == (RECIPES["smoke"].weight_decay if p.ndim > 1 else 0)
 
 
