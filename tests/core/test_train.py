@@ -29,8 +29,8 @@ def test_learning_rates_by_hand():
     """1 + 3 epochs of 10 steps, a tenth of the 40 steps warm-up: 4 steps for the head from 0, for the backbones from 10."""
     recipe = Recipe("by hand", 32, frozen_epochs=1, finetune_epochs=3, batch_size=1, lr_head=0.8, lr_backbone=0.4, warmup_fraction=0.1)
     rates = [learning_rates(step, 10, replace(recipe, lr_baseline_head=1.6)) for step in range(40)]
-    head, linear, backbone = ([one[part] for one in rates] for part in ("head", "baseline_head", "backbone"))
-    assert linear == pytest.approx([2 * rate for rate in head])
+    head, baseline, backbone = ([one[part] for one in rates] for part in ("head", "baseline_head", "backbone"))
+    assert baseline == pytest.approx([2 * rate for rate in head])
     assert head[0] == pytest.approx(0.8 * 1 / 4)
     assert head[1] == pytest.approx(0.8 * 2 / 4 * (1 + math.cos(math.pi / 40)) / 2)
     assert head[10] == pytest.approx(0.8 * (1 + math.sqrt(0.5)) / 2)  # cos(45°)
