@@ -201,11 +201,11 @@ RECIPES = {
             "cpu-224",
             image_size=224,
             frozen_epochs=1,
-            finetune_epochs=3,
+            finetune_epochs=4,
             batch_size=64,
             lr_baseline_head=1e-2,
             branch_loss=1.0,
-            image_sizes=(128, 128, 224, 224),
+            image_sizes=(128, 128, 128, 224, 224),
             frozen_stages=2,
         ),
         Recipe(
