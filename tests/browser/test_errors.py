@@ -53,6 +53,25 @@ def test_a_click_opens_the_image_large_wherever_it_lies_and_esc_returns_to_the_s
     expect(page.locator(f"button[data-index='{index}']")).to_be_focused()
 
 
+def test_an_open_image_stays_in_sight_while_the_server_answers(page):
+    """What the server draws above it must not move it: Streamlit hides what moves until it has its new place."""
+    page.add_init_script(
+        """const show = HTMLDialogElement.prototype.showModal
+        HTMLDialogElement.prototype.showModal = function () {
+          show.call(this)
+          window.hidden = 0
+          const look = () => { window.hidden += !this.checkVisibility(); if (this.open) requestAnimationFrame(look) }
+          look()
+        }"""
+    )
+    for _ in range(3):
+        open_view(page, "errors")
+        thumbnails(page).first.click()
+        expect(lightbox(page).locator(".bars h3")).to_have_count(4)
+        settle(page)
+        assert page.evaluate("window.hidden") == 0
+
+
 def test_arrows_walk_through_the_whole_selection_and_no_press_is_lost(page, predictions):
     open_view(page, "errors?per_page=50&sort=index")
     wrong = predictions[~predictions["fusion_correct"]]["index"].tolist()

@@ -33,12 +33,15 @@ def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None =
         st.session_state["image"] = st.session_state["lightbox"].asked["index"]
 
     last = len(predictions) - 1
-    index = address.pick_number("Open image number", 0, last, key="image", placeholder=f"0–{last}", width=150)
+    above = st.container()  # whatever comes and goes in it: an element that changes its place is hidden for a moment
+    with above:
+        index = address.pick_number("Open image number", 0, last, key="image", placeholder=f"0–{last}", width=150)
     address.leave_to_browser("image")
     wanted = [i for i in (index, *asked["ahead"]) if i is not None]
     details = [describe_image(run, predictions, int(i), models or run.models) for i in wanted]
     if index is not None:
-        address.link("attributions", "Why? See its attributions", along=filters.KEYS, image=index)
+        with above:
+            address.link("attributions", "Why? See its attributions", along=filters.KEYS, image=index)
         if asked["look"]:
             details[0]["looks"] = find_looks(run, index)
     lightbox = st.components.v2.component("lightbox", **ASSETS | {"js": KEEP_JS + ASSETS["js"]})
