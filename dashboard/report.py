@@ -201,12 +201,7 @@ def _claim(report: Report) -> list[Part]:
 def _training(report: Report) -> list[Part]:
     run = report.run
     histories = {model: [results.load_history(run, model)] for model in run.models}
-    captions = {
-        "loss": f"Label smoothing: {run.recipe.label_smoothing}. Training images are augmented, so harder.",
-        "accuracy": "Training: on augmented images while the weights still move. Validation: at the epoch's end.",
-        "learning rate": f"Mean of each epoch; at most {run.recipe.rates_in_words}.",
-        "speed": "Training alone, without validation.",
-    }
+    captions = figures.training_captions(run.recipe, results.split_size(run, "val"), run.record.get("note", ""))
 
     def draw(quantity: str, _: Surface) -> go.Figure:
         return figures.training_figure(histories, quantity, run.recipe.frozen_epochs)

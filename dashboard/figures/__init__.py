@@ -1,11 +1,13 @@
 """Charts: data in, plotly Figure out. Every title asks the question its chart answers."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from core.config import CLASSES
+from core.config import CLASSES, Recipe
 from core.metrics import softmax
 from dashboard.figures.confusion import confusion_difference_figure as confusion_difference_figure
 from dashboard.figures.confusion import confusion_figure as confusion_figure
@@ -66,7 +68,7 @@ def training_figure(
 ) -> go.Figure:
     """Curves of one of CURVES over epochs: first column dotted, second solid; several seeds as mean and min–max band.
 
-    Of models that learn at the same rates one stands for all.
+    Of models that learn at the same rates one stands for all. Marked are the end of the frozen epochs and where images change their size.
     """
     title, axis, columns, factor = CURVES[quantity]
     if quantity == "learning rate":
@@ -94,15 +96,31 @@ def training_figure(
                 marker={"symbol": style.marker, "size": 8 if solid else 5},
                 hovertemplate="%{y:.4~g}",
             )
-    layout(figure, title, 460, above=16 * bool(frozen_epochs), hovermode="x unified")
+    marks = {frozen_epochs: "head ◂ ▸ backbones too"} if frozen_epochs else {}  # after an epoch -> what changes
+    for epoch, (before, after) in enumerate(pairwise(next(iter(histories.values()))[0].get("image_size", [])), 1):
+        if before != after:
+            marks[epoch] = ", ".join([*filter(None, [marks.get(epoch)]), f"{before} ◂ ▸ {after} px"])
+    layout(figure, title, 460, above=16 * bool(marks), hovermode="x unified")
     figure.update_xaxes(title="epoch", dtick=1 if values.index.max() <= 20 else None)
     figure.update_yaxes(title=axis, type="log" if log else "linear")
-    if frozen_epochs:
-        figure.add_vline(frozen_epochs + 0.5, line={"color": NEUTRAL, "dash": "dash", "width": 1})
-        figure.add_annotation(
-            x=frozen_epochs + 0.5, y=1, yref="paper", text="head ◂ ▸ backbones too", showarrow=False, yanchor="bottom", font={"size": 12}
-        )
+    for epoch, text in marks.items():
+        figure.add_vline(epoch + 0.5, line={"color": NEUTRAL, "dash": "dash", "width": 1})
+        figure.add_annotation(x=epoch + 0.5, y=1, yref="paper", text=text, showarrow=False, yanchor="bottom", font={"size": 12})
     return figure
+
+
+def training_captions(recipe: Recipe, val_images: int, note: str) -> dict[str, str]:
+    """A caption a chart of CURVES. `val_images`: how many the run predicted; `note`: what it says of how it was made."""
+    captions = {
+        "loss": f"Label smoothing ({recipe.label_smoothing}) keeps even perfect predictions above zero; training images are augmented.",
+        "accuracy": "Training: on augmented images while the weights still move. Validation: on "
+        f"{val_images:,} untouched images, at the epoch's end.",
+        "learning rate": f"Mean rate of each epoch; at most {recipe.rates_in_words}. In phase 2 the backbones join.",
+        "speed": f"Training alone, without validation. A frozen backbone needs no backward pass. {note}",
+    }
+    if recipe.image_sizes:
+        captions["accuracy"] += f" Images of {recipe.size_in_words}; each epoch is validated at its own size."
+    return captions
 
 
 def top_classes_figure(logits: dict[str, np.ndarray], true: int | None, surface: Surface = LIGHT, n: int = 3) -> go.Figure:

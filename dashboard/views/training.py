@@ -21,16 +21,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 runs = data.sibling_runs(run) if seeds else [run]
 histories = {m: [data.load_histories(r)[m] for r in runs if m in r.models] for m in models}
 table = pd.concat([h.assign(model=m, seed=r.record["seed"]) for r in runs for m, h in data.load_histories(r).items() if m in models])
-captions = {
-    "loss": f"Label smoothing ({run.recipe.label_smoothing}) keeps even perfect predictions above zero; training images are augmented.",
-    "accuracy": "Training: on augmented images while the weights still move. Validation: on "
-    f"{results.split_size(run, 'val'):,} untouched images, at the epoch's end.",
-    "learning rate": f"Mean rate of each epoch; at most {run.recipe.rates_in_words}. In phase 2 the backbones join.",
-    "speed": f"Training alone, without validation. A frozen backbone needs no backward pass. {run.record.get('note', '')}",
-}
-if run.recipe.image_sizes:
-    captions["accuracy"] += f" Images of {run.recipe.size_in_words}; each epoch is validated at its own size."
-    captions["speed"] += " Small images take less time."
+captions = figures.training_captions(run.recipe, results.split_size(run, "val"), run.record.get("note", ""))
 for pair in (("loss", "accuracy"), ("learning rate", "speed")):
     for column, quantity in zip(st.columns(2), pair, strict=True):
         with column:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from core import results
-from core.config import CLASSES
+from core.config import CLASSES, RECIPES
 from dashboard import diagram, figures, theme
 from tests.fake_run import make_run
 
@@ -64,6 +64,28 @@ def test_training_figure_averages_seeds_and_draws_their_range():
     np.testing.assert_allclose(curve.y, [60, 70])
     band = [t for t in figure.data if t.fill == "toself"][1]
     np.testing.assert_allclose(band.y, [70, 80, 60, 50])
+
+
+@pytest.mark.parametrize(
+    ("frozen", "sizes", "marks"),
+    [
+        (1, [96, 96, 96], {1.5: "head ◂ ▸ backbones too"}),
+        (1, [128, 128, 224], {1.5: "head ◂ ▸ backbones too", 2.5: "128 ◂ ▸ 224 px"}),
+        (1, [128, 224, 224], {1.5: "head ◂ ▸ backbones too, 128 ◂ ▸ 224 px"}),
+        (0, [64, 64, 64], {}),
+    ],
+)
+def test_training_figure_marks_what_changes_between_epochs(frozen, sizes, marks):
+    history = pd.DataFrame({"epoch": [1, 2, 3], "train_accuracy": 0.4, "val_accuracy": 0.5, "image_size": sizes})
+    figure = figures.training_figure({"fusion": [history]}, "accuracy", frozen_epochs=frozen)
+    assert {note.x: note.text for note in figure.layout.annotations} == marks
+    assert [line.x0 for line in figure.layout.shapes] == [*marks]
+
+
+def test_training_captions_say_that_small_images_are_validated_small():
+    says = {name: figures.training_captions(RECIPES[name], 5000, "")["accuracy"] for name in ("cpu-96", "cpu-224")}
+    assert "5,000 untouched images" in says["cpu-96"] and "own size" not in says["cpu-96"]
+    assert "in training 128, 128, 128, 224, 224" in says["cpu-224"] and "each epoch is validated at its own size" in says["cpu-224"]
 
 
 def test_smoothing_keeps_a_constant_and_follows_pandas():
