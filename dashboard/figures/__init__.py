@@ -68,19 +68,21 @@ def training_figure(
 ) -> go.Figure:
     """Curves of one of CURVES over epochs: first column dotted, second solid; several seeds as mean and min–max band.
 
-    Of models that learn at the same rates one stands for all. Marked are the end of the frozen epochs and where images change their size.
+    Models that learn at the same rates share their curves. Marked are the end of the frozen epochs and where images change their size.
     """
     title, axis, columns, factor = CURVES[quantity]
-    if quantity == "learning rate":
-        one_each = {seeds[0][[*columns]].to_numpy().tobytes(): model for model, seeds in histories.items()}
-        histories = {model: histories[model] for model in one_each.values()}
-    figure = go.Figure()
+    sharing: dict[str | bytes, list[str]] = {}
     for model, seeds in histories.items():
-        style = STYLES[model]
+        alike = seeds[0][[*columns]].to_numpy().tobytes() if quantity == "learning rate" else model
+        sharing.setdefault(alike, []).append(model)
+    figure = go.Figure()
+    for models in sharing.values():
+        style, seeds = STYLES[models[-1]], histories[models[-1]]
+        who = "all models" if len(models) == len(histories) > 1 else ", ".join(label(one) for one in models)
         for column in columns:
             values = pd.concat([smooth(factor * history.set_index("epoch")[column], smoothing) for history in seeds], axis=1)
             solid = column == columns[-1]
-            name = style.label if len(columns) == 1 else f"{style.label}, {SERIES[column]}"
+            name = who if len(columns) == 1 else f"{who}: {SERIES[column]}"
             if len(seeds) > 1:
                 figure.add_scatter(
                     x=[*values.index, *values.index[::-1]],

@@ -60,7 +60,7 @@ def test_difference_is_green_where_fewer_errors_or_more_right():
 def test_training_figure_averages_seeds_and_draws_their_range():
     seeds = [pd.DataFrame({"epoch": [1, 2], "val_accuracy": [0.5 + d, 0.6 + d], "train_accuracy": [0.4, 0.5]}) for d in (0, 0.2)]
     figure = figures.training_figure({"fusion": seeds}, "accuracy", frozen_epochs=1)
-    curve = next(t for t in figure.data if t.name == "Fusion, validation")
+    curve = next(t for t in figure.data if t.name == "Fusion: validation")
     np.testing.assert_allclose(curve.y, [60, 70])
     band = [t for t in figure.data if t.fill == "toself"][1]
     np.testing.assert_allclose(band.y, [70, 80, 60, 50])
@@ -116,11 +116,14 @@ def test_every_chart_asks_a_question_and_names_its_axes(quantity):
     assert figure.layout.yaxis.exponentformat == "none"  # else a learning rate reads 800µ
 
 
-def test_of_models_that_learn_at_the_same_rates_one_stands_for_all():
+def test_models_that_learn_at_the_same_rates_share_their_curves():
     rates = {"resnet18": 0.01, "mobilenet_v2": 0.01, "fusion": 0.001}
     histories = {m: [pd.DataFrame({"epoch": [1], "lr_head": [rate], "lr_backbone": [0.0]})] for m, rate in rates.items()}
     shown = [trace.name for trace in figures.training_figure(histories, "learning rate", frozen_epochs=1).data]
-    assert shown == ["MobileNetV2, head", "MobileNetV2, backbone", "Fusion, head", "Fusion, backbone"]
+    assert shown == ["ResNet18, MobileNetV2: head", "ResNet18, MobileNetV2: backbone", "Fusion: head", "Fusion: backbone"]
+    del histories["fusion"]
+    shown = [trace.name for trace in figures.training_figure(histories, "learning rate", frozen_epochs=1).data]
+    assert shown == ["all models: head", "all models: backbone"]
 
 
 def test_the_network_shows_branch_losses_only_where_it_was_trained_with_them(tmp_path):

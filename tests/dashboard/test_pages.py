@@ -78,7 +78,7 @@ def test_overview_draws_the_network_with_its_real_dimensions(visit):
 def test_training_curves_mark_the_phase_boundary_and_follow_the_history(visit, fake_results):
     loss = figure(visit("training"))
     history = results.load_history(results.load_run(fake_results / "imagenet-96-seed0"), "fusion")
-    curve = next(trace for trace in loss["data"] if trace["name"] == "Fusion, validation")
+    curve = next(trace for trace in loss["data"] if trace["name"] == "Fusion: validation")
     np.testing.assert_allclose(values(curve["y"]), history["val_loss"])
     assert loss["layout"]["shapes"][0]["x0"] == 1.5
     assert loss["layout"]["hovermode"] == "x unified"
@@ -91,7 +91,7 @@ def test_training_shows_the_spread_of_all_seeds(visit):
 
 def test_hiding_a_model_hides_its_curves(visit):
     names = {trace["name"] for trace in figure(visit("training", models=["Fusion"]))["data"]}
-    assert names == {"Fusion, training", "Fusion, validation"}
+    assert names == {"Fusion: training", "Fusion: validation"}
 
 
 def test_a_cell_chosen_in_the_url_shows_its_images(visit, fake_results):
