@@ -281,7 +281,8 @@ def write_results(run: Path, checkpoints: list[dict[str, Any]], data: Cifar10, w
         shutil.rmtree(staged, ignore_errors=True)
     costs = {c["model_name"]: write_model(staged / c["model_name"], c, data, world) for c in checkpoints}
     if world.is_main:
-        results.write_run(staged / "run.json", checkpoints[0]["run"] | {"models": costs})
+        starts = {name: start for c in checkpoints for name, start in c["run"]["start_weights"].items()}
+        results.write_run(staged / "run.json", checkpoints[0]["run"] | {"start_weights": starts, "models": costs})
         for line in results.publish(staged, run):
             tqdm.write(line)
     world.barrier()

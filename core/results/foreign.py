@@ -10,7 +10,7 @@ from core.config import BACKBONES, CLASSES, Recipe, UserError
 from core.results.files import LARGEST_TABLE, read_arrays, say_why
 from core.results.images import load_test_images
 from core.results.run import IMPORTED, SPLIT_SIZES, write_run
-from core.results.schema import LOGITS, read_table
+from core.results.schema import LOGITS, UNKNOWN, read_table
 from core.results.staging import publish
 from core.results.tables import Rows, write_history, write_predictions
 
@@ -73,7 +73,7 @@ def import_run(run: Path, files: dict[str, Path], seed: int, image_size: int, no
     for model, path in files.items():
         _check(path, splits[model], labels, n["test"], wanted)
     recipe = Recipe(IMPORTED, image_size, 0, 0, batch_size=1, images_per_split=None if whole else n["test"])
-    unknown = {name: {"name": "unknown", "file": None, "sha256": None} for name in BACKBONES}
+    unknown = dict.fromkeys(BACKBONES, UNKNOWN)
     record = {
         **{"recipe": asdict(recipe), "seed": seed, "start_weights": unknown, "precision": "unknown", "data_md5": {}},
         **{"code_commit": "unknown: trained elsewhere", "libraries": {}, "device": "unknown", "processes": 1},

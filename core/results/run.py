@@ -11,7 +11,7 @@ from typing import Any
 
 from core.config import BASELINES, FUSION, MODELS, TRIO, Recipe, UserError, label
 from core.results.files import LARGEST, RESULTS, MissingFile, command, read_text, stamp_file, write_text
-from core.results.schema import read_record
+from core.results.schema import UNKNOWN, read_record
 
 IDENTITY = ("recipe", "seed", "start_weights", "precision", "data_md5")  # what two models of one run must share
 IMPORTED = "imported"  # the recipe's name in a run that was trained elsewhere
@@ -95,8 +95,9 @@ def check_same_run(path: Path, found: dict[str, Any], run: dict[str, Any]) -> No
     """Raise UserError unless the record `found` in the file `path` is of the same run as the record `run`."""
     for key in IDENTITY:
         one, other = found[key], run[key]
-        if key == "start_weights":  # a model added later may bring a backbone of its own
-            one, other = ({name: of[name] for name in one.keys() & other.keys()} for of in (one, other))
+        if key == "start_weights":  # those that both tell: a model added later may bring a backbone of its own
+            told = {name for name in one.keys() & other.keys() if UNKNOWN not in (one[name], other[name])}
+            one, other = ({name: of[name] for name in told} for of in (one, other))
         if key == "recipe":  # settings that an older record lacks have their defaults
             one, other = Recipe.from_dict(one), Recipe.from_dict(other)
         if one != other:

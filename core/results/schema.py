@@ -181,6 +181,7 @@ START = {
     "properties": {"name": SOME_TEXT, "file": TEXT_OR_NULL, "sha256": TEXT_OR_NULL},
     "required": ["name"],
 }
+UNKNOWN = {"name": "unknown", "file": None, "sha256": None}  # start weights that a record does not tell
 RUN = {
     "type": "object",
     "description": "an object",
@@ -246,7 +247,7 @@ def read_record(path: Path, repair: str) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{path}: {error}: run {repair}") from None
     for name in BASELINES:  # an outsider may know nothing of them
-        record["start_weights"][name] = {"name": "unknown", "file": None, "sha256": None} | record["start_weights"].get(name, {})
+        record["start_weights"][name] = UNKNOWN | record["start_weights"].get(name, {})
     return record
 
 

@@ -15,7 +15,18 @@ from core import evaluate as core_evaluate
 from core import results
 from core.config import BASELINES, RECIPES, TRIO, UserError
 from core.data import Split, to_input
-from core.evaluate import embed, fit_probe, load_shipped_model, pick_splits, predict, reduce_features, score, shipped_agreement, write_model
+from core.evaluate import (
+    embed,
+    fit_probe,
+    load_shipped_model,
+    pick_splits,
+    predict,
+    reduce_features,
+    score,
+    shipped_agreement,
+    write_model,
+    write_results,
+)
 from core.models import build_model, count_costs
 from core.train import load_checkpoint
 
@@ -101,6 +112,16 @@ def test_the_record_tells_how_the_run_was_made(trained):
     assert run.record["seed"] == 0 and run.record["precision"] == "float32" and run.record["processes"] == 1
     assert run.record["start_weights"]["resnet18"]["name"] == "random"
     assert set(run.record["data_md5"]) == {"data_batch_1", "data_batch_2", "test_batch"}
+
+
+def test_the_record_tells_the_start_weights_of_models_trained_one_by_one(trained, data, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(core_evaluate, "write_model", lambda *_: {})
+    checkpoints = [checkpoint_of(trained, name) for name in BASELINES]
+    for checkpoint, name in zip(checkpoints, BASELINES, strict=True):
+        checkpoint["run"]["start_weights"] = {name: {"name": f"{name}, made up", "file": None, "sha256": None}}
+    write_results(tmp_path / "run", checkpoints, data, world)
+    starts = results.load_run(tmp_path / "run").record["start_weights"]
+    assert {name: start["name"] for name, start in starts.items()} == {name: f"{name}, made up" for name in BASELINES}
 
 
 @pytest.mark.parametrize("name", TRIO)

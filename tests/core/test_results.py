@@ -553,6 +553,24 @@ def test_models_are_added_and_replaced_one_by_one(tmp_path):
     assert sorted(os.listdir(run)) == ["ensemble", "fusion", "mobilenet_v2", "resnet18", "run.json"] and os.listdir(tmp_path) == ["run"]
 
 
+def test_models_are_added_each_with_its_own_start_weights(tmp_path):
+    run, starts = tmp_path / "run", {name: {"name": f"{name}, made up", "file": None, "sha256": None} for name in BASELINES}
+
+    def add(model: str, start: dict) -> None:
+        staged = stage(run, (model,))
+        record = json.loads((staged / "run.json").read_text()) | {"start_weights": {model: start}}
+        results.write_run(staged / "run.json", record)
+        if run.exists():
+            results.check_same_run(run / "run.json", load_run(run).record, record)
+        publish(staged, run)
+
+    for name in reversed(BASELINES):
+        add(name, starts[name])
+    assert load_run(run).record["start_weights"] == starts
+    with pytest.raises(UserError, match=r"run\.json is of another start weights"):
+        add("resnet18", starts["mobilenet_v2"])
+
+
 def test_models_of_another_seed_are_not_mixed_in(tmp_path):
     run = tmp_path / "run"
     publish(stage(run, ("resnet18",), note="old"), run)
