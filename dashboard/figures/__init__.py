@@ -102,12 +102,13 @@ def training_figure(
     for epoch, (before, after) in enumerate(pairwise(next(iter(histories.values()))[0].get("image_size", [])), 1):
         if before != after:
             marks[epoch] = ", ".join([*filter(None, [marks.get(epoch)]), f"{before} ◂ ▸ {after} px"])
-    layout(figure, title, 460, above=16 * bool(marks), hovermode="x unified")
+    layout(figure, title, 460, above=16 * len(marks), hovermode="x unified")
     figure.update_xaxes(title="epoch", dtick=1 if values.index.max() <= 20 else None)
     figure.update_yaxes(title=axis, type="log" if log else "linear")
-    for epoch, text in marks.items():
+    for row, (epoch, text) in enumerate(reversed(marks.items())):  # a line each: on a telephone they have no room side by side
         figure.add_vline(epoch + 0.5, line={"color": NEUTRAL, "dash": "dash", "width": 1})
-        figure.add_annotation(x=epoch + 0.5, y=1, yref="paper", text=text, showarrow=False, yanchor="bottom", font={"size": 12})
+        place = {"x": epoch + 0.5, "y": 1, "yref": "paper", "yshift": 16 * row, "yanchor": "bottom"}
+        figure.add_annotation(text=text, showarrow=False, font={"size": 12}, **place)
     return figure
 
 
