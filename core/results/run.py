@@ -91,13 +91,18 @@ def check_files(run: Path) -> None:
             raise UserError(f"{path} is larger than {LARGEST >> 20} MiB, which no file of a run is: run {rebuild_command(run)}")
 
 
+def tell_starts(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The start weights that a record tells: read_record adds that others are unknown."""
+    return {name: start for name, start in record["start_weights"].items() if start != UNKNOWN}
+
+
 def check_same_run(path: Path, found: dict[str, Any], run: dict[str, Any]) -> None:
     """Raise UserError unless the record `found` in the file `path` is of the same run as the record `run`."""
     for key in IDENTITY:
         one, other = found[key], run[key]
         if key == "start_weights":  # those that both tell: a model added later may bring a backbone of its own
-            told = {name for name in one.keys() & other.keys() if UNKNOWN not in (one[name], other[name])}
-            one, other = ({name: of[name] for name in told} for of in (one, other))
+            one, other = tell_starts(found), tell_starts(run)
+            one, other = ({name: of[name] for name in one.keys() & other.keys()} for of in (one, other))
         if key == "recipe":  # settings that an older record lacks have their defaults
             one, other = Recipe.from_dict(one), Recipe.from_dict(other)
         if one != other:

@@ -11,8 +11,8 @@ import numpy as np
 
 from core.config import BASELINES, ENSEMBLE, MODELS, UserError
 from core.results.files import command, replace
-from core.results.run import check_same_run, load_run, rebuild_command, write_run
-from core.results.schema import LOGITS, UNKNOWN, read_record, read_table
+from core.results.run import check_same_run, load_run, rebuild_command, tell_starts, write_run
+from core.results.schema import LOGITS, read_record, read_table
 
 PROVENANCE = ("code_commit", "libraries", "device", "processes")  # what may be another where a model is added later
 TOLERANCE = 0.01  # of a logit: the same weights on another machine differ by less
@@ -81,8 +81,7 @@ def _merge_records(run: Path, record: dict[str, Any]) -> tuple[dict[str, Any], l
     check_same_run(run / "run.json", existing, record)
     others = {key: existing[key] for key in PROVENANCE if existing[key] != record[key]}  # of the models that stay
     merged = {"models": {model: others | entry for model, entry in existing["models"].items()} | record["models"]}
-    told = {name: start for name, start in record["start_weights"].items() if start != UNKNOWN}
-    merged["start_weights"] = existing["start_weights"] | told
+    merged["start_weights"] = existing["start_weights"] | tell_starts(record)
     return existing | record | merged, []
 
 
