@@ -201,7 +201,7 @@ def _claim(report: Report) -> list[Part]:
 def _training(report: Report) -> list[Part]:
     run = report.run
     histories = {model: [results.load_history(run, model)] for model in run.models}
-    captions = figures.training_captions(run.recipe, results.split_size(run, "val"), run.record.get("note", ""))
+    captions = figures.training_captions(run.recipe, results.split_size(run, "val"))
 
     def draw(quantity: str, _: Surface) -> go.Figure:
         return figures.training_figure(histories, quantity, run.recipe.frozen_epochs)

@@ -112,14 +112,14 @@ def training_figure(
     return figure
 
 
-def training_captions(recipe: Recipe, val_images: int, note: str) -> dict[str, str]:
-    """A caption a chart of CURVES. `val_images`: how many the run predicted; `note`: what it says of how it was made."""
+def training_captions(recipe: Recipe, val_images: int) -> dict[str, str]:
+    """A caption a chart of CURVES. `val_images`: how many the run predicted."""
     captions = {
         "loss": f"Label smoothing ({recipe.label_smoothing}) keeps even perfect predictions above zero; training images are augmented.",
         "accuracy": "Training: on augmented images while the weights still move. Validation: on "
         f"{val_images:,} untouched images, at the epoch's end.",
         "learning rate": f"Mean rate of each epoch; at most {recipe.rates_in_words}. In phase 2 the backbones join.",
-        "speed": f"Training alone, without validation. A frozen backbone needs no backward pass. {note}",
+        "speed": "Training alone, without validation. A frozen backbone needs no backward pass.",
     }
     if recipe.image_sizes:
         captions["accuracy"] += f" Images of {recipe.size_in_words}; each epoch is validated at its own size."

@@ -21,7 +21,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 runs = data.sibling_runs(run) if seeds else [run]
 histories = {m: [data.load_histories(r)[m] for r in runs if m in r.models] for m in models}
 table = pd.concat([h.assign(model=m, seed=r.record["seed"]) for r in runs for m, h in data.load_histories(r).items() if m in models])
-captions = figures.training_captions(run.recipe, results.split_size(run, "val"), run.record.get("note", ""))
+captions = figures.training_captions(run.recipe, results.split_size(run, "val"))
+captions["speed"] += f" {run.record.get('note', '')}"
 for pair in (("loss", "accuracy"), ("learning rate", "speed")):
     for column, quantity in zip(st.columns(2), pair, strict=True):
         with column:
