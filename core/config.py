@@ -98,7 +98,7 @@ class Recipe:
     finetune_epochs: int  # phase 2: backbones too
     batch_size: int  # images a step, over all processes
     lr_head: float = 1e-3  # of the fusion's MLP and branch heads
-    lr_baseline_head: float = 1e-3  # of the linear head of one backbone
+    lr_baseline_head: float = 1e-3  # of the linear head of one backbone, and of a shortcut's last layer
     lr_backbone: float = 5e-4
     weight_decay: float = 0.05  # not on biases and norms
     label_smoothing: float = 0.1
@@ -114,10 +114,13 @@ class Recipe:
     branch_loss: float = 0.0  # weight of a fusion's branch heads in the loss; 0: the fused head alone
     image_sizes: tuple[int, ...] | None = None  # pixels a side in each epoch, trained and evaluated; the last is image_size
     frozen_stages: int = 0  # of each backbone, from the input on: they keep their start weights in phase 2 too
+    shortcut: bool = False  # the fused logits are the mean of the branch heads' and what the MLP adds
 
     def __post_init__(self) -> None:
         if not 0 <= self.branch_loss < float("inf"):
             raise UserError(f"recipe {self.name}: branch_loss is {self.branch_loss}: a weight is 0 or more")
+        if self.shortcut and not self.branch_loss:
+            raise UserError(f"recipe {self.name}: a shortcut adds up branch heads, which learn by their losses: choose a branch_loss")
         stages = min(len(backbone.stages) for backbone in BACKBONES.values())
         if not 0 <= self.frozen_stages <= stages:
             raise UserError(f"recipe {self.name}: frozen_stages is {self.frozen_stages}: choose 0 to {stages}")
@@ -154,8 +157,13 @@ class Recipe:
 
     @property
     def plain(self) -> "Recipe":
-        """The settings alone, without a name and branch losses: what a run and its control share."""
-        return replace(self, name="", branch_loss=0.0)
+        """The settings alone, without a name, branch losses and their shortcut: what a run and its control share."""
+        return replace(self, name="", branch_loss=0.0, shortcut=False)
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """What models.build_model must know."""
+        return {"hidden": self.hidden, "dropout": self.dropout, "branch_heads": self.branch_loss > 0, "shortcut": self.shortcut}
 
     @property
     def variant(self) -> str:
@@ -207,6 +215,7 @@ RECIPES = {
             branch_loss=1.0,
             image_sizes=(128, 128, 128, 224, 224),
             frozen_stages=2,
+            shortcut=True,
         ),
         Recipe(
             "smoke",

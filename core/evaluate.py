@@ -91,7 +91,7 @@ def load_checkpoint_model(checkpoint: dict[str, Any]) -> Classifier:
     So predictions are those of the shipped weights; unrounded, 0.14 % of a MobileNetV2's test predictions were others.
     """
     recipe = Recipe.from_dict(checkpoint["run"]["recipe"])
-    model = build_model(checkpoint["model_name"], "none", recipe.hidden, recipe.dropout, recipe.branch_loss > 0)
+    model = build_model(checkpoint["model_name"], "none", **recipe.network)
     model.load_state_dict(checkpoint["model"])
     with torch.no_grad():
         for parameter in model.parameters():
@@ -102,7 +102,7 @@ def load_checkpoint_model(checkpoint: dict[str, Any]) -> Classifier:
 def load_shipped_model(run: results.Run, model: str) -> Classifier:
     """A run's model with the weights that lie in its folder: float32, eval mode, on the CPU. Raises UserError."""
     path = results.find_weights(run, model)
-    classifier = build_model(model, "none", run.recipe.hidden, run.recipe.dropout)
+    classifier = build_model(model, "none", **run.recipe.network | {"branch_heads": False})
     try:
         load_weights(classifier, path)
     except UserError as error:
@@ -157,14 +157,14 @@ def write_model(folder: Path, checkpoint: dict[str, Any], data: Cifar10, world: 
     recipe, name = Recipe.from_dict(checkpoint["run"]["recipe"]), checkpoint["model_name"]
     model = load_checkpoint_model(checkpoint).to(world.device)
     splits: dict[str, results.Rows] = {}
-    branches: dict[str, dict[str, results.Rows]] = {branch: {} for branch in model.branch_heads}
+    branches: dict[str, dict[str, results.Rows]] = {}
     for split_name, split in pick_splits(data, recipe.images_per_split).items():
         features = extract_features(model, split.images, recipe.image_size, world, label=f"{name}: {split_name} predictions")
         logits, hidden = apply_head(model, features)
         keys = split.index.cpu().numpy(), split.labels.cpu().numpy()
         splits[split_name] = (*keys, logits.cpu().numpy())
         for branch, values in apply_branch_heads(model, features).items():
-            branches[branch][split_name] = (*keys, values.cpu().numpy())
+            branches.setdefault(branch, {})[split_name] = (*keys, values.cpu().numpy())
     model.branch_heads = torch.nn.ModuleDict()  # not shipped, nor counted among the costs
     if world.is_main:
         results.write_history(folder / "history.csv", checkpoint["history"])

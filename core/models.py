@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from safetensors.torch import load_file
 from torch import nn
@@ -45,11 +46,39 @@ def build_fusion_head(width: int, hidden: int, dropout: float) -> nn.Sequential:
     )
 
 
+class Beside(nn.Module):
+    """A layer's output and, beside it, its input divided by `parts`: (N, width) -> (N, hidden + width)."""
+
+    def __init__(self, layer: nn.Module, parts: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.parts = parts
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.layer(x), x / self.parts], dim=1)
+
+
+def build_shortcut_head(width: int, hidden: int, dropout: float, branches: int) -> nn.Sequential:
+    """A fusion head whose last layer sees the hidden layer and, past it, the features: (N, width) -> logits (N, 10).
+
+    It starts as the mean of its branches' own linear heads (see Classifier): the hidden layer's weights in it start from zero.
+    """
+    last = nn.Linear(hidden + width, len(CLASSES))
+    with torch.no_grad():
+        last.weight[:, :hidden] = 0
+    return nn.Sequential(
+        Beside(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.ReLU()), branches),
+        nn.Dropout(dropout),
+        last,
+    )
+
+
 class Classifier(nn.Module):
     """Backbones, their features side by side, and a head whose last layer is linear.
 
-    A fusion may have branch heads: a linear head on each backbone's features alone. They are trained beside the fused head
-    so that no branch is starved (Wang et al., CVPR 2020; Du et al., ICML 2023), and are no part of the shipped weights.
+    A fusion may have branch heads: a linear head on each backbone's features alone, trained beside the fused head so that no
+    branch is starved (Wang et al., CVPR 2020; Du et al., ICML 2023). They are layers of their own, which are no part of the
+    shipped weights, or, where the head has a shortcut, the columns of its last layer that see that backbone's features.
     """
 
     def __init__(self, backbones: tuple[str, ...], head: nn.Sequential, branch_heads: dict[str, nn.Sequential] | None = None) -> None:
@@ -75,10 +104,20 @@ class Classifier(nn.Module):
         """Features side by side (N, D) -> each backbone's own."""
         return dict(zip(self.backbones, features.split([BACKBONES[name].width for name in self.backbones], dim=1), strict=True))
 
+    @property
+    def shortcut(self) -> bool:
+        """Does the head's last layer see the features too?"""
+        return isinstance(self.head[0], Beside)
+
     def forward_branch_heads(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         """Features side by side (N, D) -> the logits (N, 10) of each branch head; of none where the model has none."""
         parts = self.split_features(features)
-        return {name: head(parts[name]) for name, head in self.branch_heads.items()}
+        if not self.shortcut:
+            return {name: head(parts[name]) for name, head in self.branch_heads.items()}
+        _, dropout, last = self.head
+        weight, bias = last.parameters()
+        columns = self.split_features(weight[:, -features.shape[1] :])
+        return {name: F.linear(dropout(part), columns[name], bias) for name, part in parts.items()}
 
     def freeze(self, frozen: bool, stages: int = 0) -> None:
         """Freeze the backbones, BatchNorm statistics included, or unfreeze all but each one's first `stages` stages."""
@@ -100,10 +139,13 @@ class Classifier(nn.Module):
         return self
 
 
-def build_model(name: str, start_weights: str = "none", hidden: int = 512, dropout: float = 0.2, branch_heads: bool = False) -> Classifier:
+def build_model(
+    name: str, start_weights: str = "none", hidden: int = 512, dropout: float = 0.2, branch_heads: bool = False, shortcut: bool = False
+) -> Classifier:
     """Build one of MODELS, its backbones loaded from `start_weights` (see find_start_weights). Raises UserError.
 
-    One backbone has a linear head; several have an MLP of `hidden` units and, where asked for, a linear head a branch.
+    One backbone has a linear head; several have an MLP of `hidden` units and, where asked for, a linear head a branch, whose
+    mean the MLP only corrects with a `shortcut`.
     """
     if name not in MODELS:
         raise UserError(f"unknown model {name!r}: choose from {', '.join(MODELS)}")
@@ -111,6 +153,8 @@ def build_model(name: str, start_weights: str = "none", hidden: int = 512, dropo
     width = sum(BACKBONES[one].width for one in backbones)
     if len(backbones) == 1:
         model = Classifier(backbones, build_head(width, dropout))
+    elif shortcut:
+        model = Classifier(backbones, build_shortcut_head(width, hidden, dropout, len(backbones)))
     else:
         branches = {one: build_head(BACKBONES[one].width, dropout) for one in backbones} if branch_heads else {}
         model = Classifier(backbones, build_fusion_head(width, hidden, dropout), branches)

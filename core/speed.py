@@ -141,7 +141,7 @@ def measure_training(name: str, recipe: Recipe, steps: int, start_weights: str, 
     with open_world() as world:
         device, dtype = world.device, autocast_dtype(world.device, recipe.bfloat16)
         data = load_cifar10(folder, device)
-        model = build_model(name, start_weights, recipe.hidden, recipe.dropout, recipe.branch_loss > 0).to(device).train()
+        model = build_model(name, start_weights, **recipe.network).to(device).train()
         model.freeze(False, recipe.frozen_stages)
         macs = count_costs(model, recipe.image_size)["macs"]
         optimizer = build_optimizer(model, recipe)

@@ -43,9 +43,14 @@ def learning_rates(step: int, steps_per_epoch: int, recipe: Recipe) -> dict[str,
 
 def build_optimizer(model: Classifier, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW over heads and backbones, each with weight decay on matrices and filters, none on the rest."""
-    head = "head" if len(model.backbones) > 1 else "baseline_head"
+    parts: list[tuple[str, list[nn.Module]]]
+    if model.shortcut:
+        parts = [("head", [model.head[:-1]]), ("baseline_head", [model.head[-1]])]
+    else:
+        parts = [("head" if len(model.backbones) > 1 else "baseline_head", [model.head, model.branch_heads])]
     groups = []
-    for part, modules in ((head, [model.head, model.branch_heads]), ("backbone", [model.backbones])):
+    parts.append(("backbone", [model.backbones]))
+    for part, modules in parts:
         for decays in (True, False):
             parameters = [p for module in modules for p in module.parameters() if (p.ndim > 1) == decays]
             groups.append({"params": parameters, "part": part, "weight_decay": recipe.weight_decay if decays else 0.0})
@@ -171,7 +176,7 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
         raise UserError(f"{world.size} processes cannot share a batch of {recipe.batch_size}: choose a divisor")
     seed = run["seed"]
     seed_everything(seed)
-    model = build_model(model_name, start_weights, recipe.hidden, recipe.dropout, recipe.branch_loss > 0).to(world.device)
+    model = build_model(model_name, start_weights, **recipe.network).to(world.device)
     optimizer = build_optimizer(model, recipe)
     history, epoch_correct, done = [], [], Progress()
     if path.exists():
