@@ -152,7 +152,8 @@ class Recipe:
     @property
     def rates_in_words(self) -> str:
         """Peak learning rates: '0.0005 (backbones), 0.01 (head of a baseline), 0.001 (heads of the fusion)'."""
-        heads = f"{self.lr_baseline_head:g} (head of a baseline), {self.lr_head:g} (heads of the fusion)"
+        linear, hidden = ("linear heads", "hidden layer of the fusion") if self.shortcut else ("head of a baseline", "heads of the fusion")
+        heads = f"{self.lr_baseline_head:g} ({linear}), {self.lr_head:g} ({hidden})"
         return f"{self.lr_backbone:g} (backbones), {heads if self.lr_baseline_head != self.lr_head else f'{self.lr_head:g} (heads)'}"
 
     @property
@@ -201,6 +202,7 @@ RECIPES = {
             batch_size=256,
             compile=True,
             branch_loss=1.0,
+            shortcut=True,
             lr_baseline_head=1e-2,
         ),
         Recipe("cpu-96", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128),  # plain concatenation: the control
@@ -228,6 +230,7 @@ RECIPES = {
             bfloat16=False,
             images_per_split=200,
             branch_loss=1.0,
+            shortcut=True,
         ),
     )
 }

@@ -38,16 +38,19 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
         if recipe.frozen_stages:
             lines.append(f"first {recipe.frozen_stages} of {len(BACKBONES[name].stages)} stages frozen")
         if recipe.branch_loss:
-            lines.append(f"in training: own head {wide:,} → {len(CLASSES)}, loss weight {recipe.branch_loss:g}")
+            head = "own share of the last layer" if recipe.shortcut else f"own head {wide:,} → {len(CLASSES)}"
+            lines.append(f"in training: {head}, loss weight {recipe.branch_loss:g}")
         branches.append((STYLES[name].color, f"{label(name)} without its classifier", lines))
     parameters = costs.get("fusion", {}).get("parameters")
     total = "parameters unknown" if parameters is None else f"{parameters / 1e6:.1f} M parameters in all"
     total = total if "fusion" in costs else "not part of this run"
+    seen = recipe.hidden + width if recipe.shortcut else recipe.hidden
     head = [
         "LayerNorm",
         f"linear {width:,} → {recipe.hidden}, ReLU",
+        *([f"beside them the features: {recipe.hidden} + {width:,}"] if recipe.shortcut else []),
         f"dropout {recipe.dropout}",
-        f"linear {recipe.hidden} → {len(CLASSES)}",
+        f"linear {seen:,} → {len(CLASSES)}",
     ]
     return [
         [(NEUTRAL, "Image", ["32×32 RGB", f"resized to {recipe.size_in_words}", "ImageNet mean and std"])],

@@ -45,6 +45,7 @@ def test_unknown_settings_and_wrong_types_are_refused(change, message):
     ("change", "message"),
     [
         ({"branch_loss": -1.0}, "branch_loss is -1.0: a weight is 0 or more"),
+        ({"branch_loss": 0.0}, "a shortcut adds up branch heads, which learn by their losses: choose a branch_loss"),
         ({"frozen_stages": -1}, "frozen_stages is -1: choose 0 to 5"),
         ({"frozen_stages": 6}, "frozen_stages is 6: choose 0 to 5"),
         ({"image_sizes": [32, 32]}, "image_sizes names 2 sizes for 3 epochs"),
@@ -83,4 +84,4 @@ def test_other_errors_are_not_hidden():
 
 def test_rates_in_words_tell_heads_apart_only_where_their_rates_differ():
     assert RECIPES["cpu-96"].rates_in_words == "0.0005 (backbones), 0.001 (heads)"
-    assert RECIPES["cpu-224"].rates_in_words == "0.0005 (backbones), 0.01 (head of a baseline), 0.001 (heads of the fusion)"
+    assert RECIPES["cpu-224"].rates_in_words == "0.0005 (backbones), 0.01 (linear heads), 0.001 (hidden layer of the fusion)"

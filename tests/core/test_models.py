@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
+from torch import nn
 
 from core.config import BACKBONES, BASELINES, MODELS, RECIPES, UserError
 from core.evaluate import apply_head
@@ -119,16 +120,17 @@ def test_the_head_alone_learns(model):
     assert losses[-1] < losses[0] - 0.1
 
 
-def test_the_optimizer_holds_every_parameter_once_and_spares_vectors(name):
-    model = build_model(name, "none", hidden=16, branch_heads=True)
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_the_optimizer_holds_every_parameter_once_and_spares_vectors(name, shortcut):
+    model = build_model(name, "none", hidden=16, branch_heads=True, shortcut=shortcut)
     optimizer = build_optimizer(model, RECIPES["smoke"])
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert len(held) == len(set(held)) and set(held) == {id(p) for p in model.parameters()}
     backbone = {id(p) for p in model.backbones.parameters()}
-    head = "head" if len(model.backbones) > 1 else "baseline_head"
+    linear = {id(p) for p in (model.head[-1] if shortcut or len(model.backbones) == 1 else nn.Identity()).parameters()}
     for group in optimizer.param_groups:
         for p in group["params"]:
-            assert group["part"] == ("backbone" if id(p) in backbone else head)
+            assert group["part"] == ("backbone" if id(p) in backbone else "baseline_head" if id(p) in linear else "head")
             assert group["weight_decay"] == (RECIPES["smoke"].weight_decay if p.ndim > 1 else 0)
 
 
@@ -175,6 +177,29 @@ def test_branch_heads_see_their_own_branch_alone(x):
         torch.testing.assert_close(own, model.branch_heads[name](model.backbones[name](x)))
     plain = build_model("fusion", "none", hidden=16)
     assert not any(key.startswith("branch_heads") for key in plain.state_dict()) and plain(x, branches=True).shape == (1, 4, 10)
+
+
+def test_a_shortcut_starts_as_the_mean_of_its_branches_and_the_mlp_learns_what_to_add(x):
+    torch.manual_seed(0)
+    model = build_model("fusion", "none", hidden=16, shortcut=True).eval()
+    weight, bias = model.head[-1].parameters()
+    with torch.no_grad():
+        logits = model(x, branches=True)  # (3, N, 10)
+        torch.testing.assert_close(logits[0], model(x))
+        torch.testing.assert_close(logits[0], logits[1:].mean(dim=0))
+        for own, name, columns in zip(logits[1:], BASELINES, weight[:, 16:].split([512, 1280], dim=1), strict=True):
+            torch.testing.assert_close(own, model.backbones[name](x) @ columns.T + bias)
+        same, seen = apply_head(model, model.forward_features(x))
+        assert seen.shape == (4, 16 + 1792)
+        torch.testing.assert_close(same, logits[0])
+        weight[:, :16] = 1
+        later = model(x, branches=True)
+        torch.testing.assert_close(later[1:], logits[1:])
+        torch.testing.assert_close(later[0] - logits[0], seen[:, :16].sum(dim=1, keepdim=True).expand(4, 10))
+        weight[:, :16] = 0
+    before = values(model)
+    step(model, x, 2)
+    assert changed(model, before) == set(before)
 
 
 # --- start weights ----------------------------------------------------------------------------------------------------

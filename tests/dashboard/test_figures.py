@@ -133,3 +133,8 @@ def test_the_network_shows_branch_losses_only_where_it_was_trained_with_them(tmp
     run.record["recipe"]["branch_loss"] = 0.5
     drawn = diagram.architecture_html(run)
     assert "own head 512 → 10, loss weight 0.5" in drawn and "own head 1,280 → 10, loss weight 0.5" in drawn
+    assert "beside them" not in drawn
+    run.record["recipe"]["shortcut"] = True
+    drawn, hidden = diagram.architecture_html(run), run.recipe.hidden
+    assert f"beside them the features: {hidden} + 1,792" in drawn and f"linear {hidden + 1792:,} → 10" in drawn
+    assert drawn.count("own share of the last layer, loss weight 0.5") == 2
