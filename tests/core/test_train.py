@@ -44,7 +44,7 @@ def test_learning_rates_by_hand():
 
 def test_a_step_by_hand():
     """Two classes' worth of known logits: the smoothed loss, the clipped gradient and plain SGD's update."""
-    recipe = replace(RECIPE, label_smoothing=0.1, clip_norm=0.5, branch_loss=0.0)
+    recipe = replace(RECIPE, label_smoothing=0.1, clip_norm=0.5, branch_loss=0.0, shortcut=False)
     model = nn.Linear(1, 2, bias=False)
     nn.init.zeros_(model.weight)
     x, labels = torch.tensor([[3.0]]), torch.tensor([1])
