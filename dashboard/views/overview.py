@@ -49,8 +49,8 @@ st.html(diagram.architecture_html(run))
 
 text, findings = data.load_headline(run), data.load_findings(run, data.OVERVIEW)
 headline.markdown(f"#### {text.sentence}\n\n{text.numbers}")
-st.subheader("What may be claimed")
 if findings:
+    st.subheader("What may be claimed")
     components.show_findings(findings)
     address.link("evidence", f"All {len(CLAIMS)} claims, each with its test")
 

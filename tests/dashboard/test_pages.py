@@ -318,3 +318,10 @@ def test_epochs_without_a_record_cost_their_chart_and_a_line(visit, tmp_path, mo
     (run / "fusion" / "epoch_correct.csv").unlink()
     app = visit("training")
     assert len(app.get("plotly_chart")) == 4 and "kept no predictions of its epochs" in app.info[0].value and not app.error
+
+
+@pytest.mark.parametrize(("models", "headed"), [(("resnet18",), False), (("resnet18", "mobilenet_v2", "fusion"), True)])
+def test_claims_have_a_heading_only_where_there_are_some(visit, tmp_path, monkeypatch, models, headed):
+    make_run(tmp_path, "run", n_test=60, models=models)
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    assert ("What may be claimed" in [header.value for header in visit("overview").subheader]) == headed
