@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from core import results
-from core.config import MODELS, UserError, exit_on_user_error
+from core.config import MODELS, UserError, check_range, exit_on_user_error
 from core.data import load_cifar10
 from core.evaluate import load_shipped_model
 from core.explain import METHODS
@@ -25,6 +25,7 @@ from core.explain.branches import ablate_branches, branch_contributions, extract
 from core.explain.methods import attribute
 from core.explain.score import Question, pick_images
 from core.models import Classifier
+from core.robustness import pick_subset
 from core.runtime import open_world, synchronize
 
 
@@ -35,6 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     selection = parser.add_mutually_exclusive_group(required=True)
     selection.add_argument("--errors", action="store_true", help="the test images that the model gets wrong")
     selection.add_argument("--index", type=int, nargs="+", metavar="I", help="test images by position")
+    parser.add_argument("--images", type=int, help="of the errors only so many, from all true classes alike (default: all)")
     parser.add_argument("--method", nargs="+", default=list(METHODS), choices=METHODS, help="which methods (default: all)")
     parser.add_argument(
         "--target",
@@ -54,6 +56,9 @@ def select(args: argparse.Namespace, predictions: results.Predictions) -> dict[s
         index = np.flatnonzero(predicted != predictions.labels)
         if not len(index):
             raise UserError(f"{args.model} predicts all test images correctly: choose some with --index")
+        if args.images is not None:
+            check_range("--images", args.images, 1, len(index))
+            index = index[pick_subset(predictions.labels[index], args.images)]
     else:
         index = np.unique(args.index)
         outside = index[(index < 0) | (index >= len(predicted))]
@@ -106,6 +111,8 @@ def main() -> None:
     args = parse_arguments()
     if args.branches and args.model != "fusion":
         raise UserError(f"--branches: {args.model} has no branches, only fusion has")
+    if args.images is not None and not args.errors:
+        raise UserError("--images: --index names the images already; give one of the two")
     run = results.load_run(args.run)
     if args.model not in run.models:
         raise UserError(f"{args.run} has no {args.model}: choose from {', '.join(run.models)}")

@@ -60,9 +60,23 @@ def test_the_script_writes_what_attribute_gives(shipped, script, data, fake_cifa
     assert found.branches["ablated"]["resnet18"].shape == (200, 10)
 
 
+def test_a_subset_of_the_errors_has_equally_many_of_each_class(shipped, script):
+    finished = script("explain.py", shipped, "--model", "resnet18", "--errors", "--images", "5", "--method", "grad_cam")
+    assert finished.code == 0, finished.error
+    run = results.load_run(shipped)
+    predictions, found = results.load_predictions(run, "resnet18"), results.load_attributions(run, "resnet18")
+    (shipped / "resnet18" / "attributions.npz").unlink()
+    wrong = predictions.logits.argmax(1) != predictions.labels
+    assert len(found.index) == 5 and wrong[found.index].all()
+    drawn, there = (np.bincount(predictions.labels[rows], minlength=10) for rows in (found.index, wrong))
+    assert (drawn[drawn < there] >= drawn.max() - 1).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--model", "resnet18", "--index", "0", "--images", "1"], "--images: --index names the images already; give one of the two"),
+        (["--model", "resnet18", "--errors", "--images", "201"], "--images 201: choose 1 to "),
         (["--model", "resnet18", "--index", "200"], "--index 200: the run's test images are 0 to 199"),
         (["--model", "resnet18", "--index", "0", "--branches"], "--branches: resnet18 has no branches, only fusion has"),
         (["--model", "resnet18"], "one of the arguments --errors --index is required"),
