@@ -283,6 +283,7 @@ NUMBERS = {  # (script, numeric option): a command line that lacks only the numb
     ("train.py", "--seed"): ["--recipe", "smoke"],
     ("robustness.py", "--images"): ["{run}"],
     ("explain.py", "--index"): ["{run}", "--model", "fusion"],
+    ("explain.py", "--images"): ["{run}", "--model", "mobilenet_v2", "--errors"],
     ("import.py", "--seed"): ["{run}", "--logits", "fusion=a.csv"],
     ("import.py", "--image-size"): ["{run}", "--logits", "fusion=a.csv"],
     ("benchmark.py", "--steps"): ["train", "--recipe", "smoke"],
@@ -315,4 +316,4 @@ def test_numbers_out_of_range_get_one_line(script, made_run, name, option, value
 
 @pytest.fixture(scope="module")
 def made_run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("numbers") / "results", "run", n_test=20)
+    return make_run(tmp_path_factory.mktemp("numbers") / "results", "run", n_test=200)
