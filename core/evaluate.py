@@ -236,17 +236,18 @@ def fit_probe(
 def write_probes(run: results.Run, start_weights: str, data: Cifar10, world: World) -> None:
     """Write probe.parquet of every model of a run: the control without fine-tuning. Raises UserError.
 
-    Its features are those of the model's backbones with their start weights, side by side for the fusion.
+    Its features are those of the model's backbones with their start weights, side by side for the fusion, computed in the
+    recipe's precision, as the frozen phase's heads see them.
     """
-    recipe = run.recipe
+    recipe, dtype = run.recipe, autocast_dtype(world.device, run.recipe.bfloat16)
     splits = {split: getattr(data, split).first(recipe.images_per_split) for split in ("train", "val", "test")}
     labels = {split: one.labels.cpu().numpy() for split, one in splits.items()}
     features = {}
     for name in BASELINES:
         model = build_model(name, start_weights).to(world.device)
         for split, one in splits.items():
-            _, hidden = predict(model, one.images, recipe.image_size, world, label=f"{name}: {split} features")
-            features[name, split] = hidden.cpu().numpy()
+            values = extract_features(model, one.images, recipe.image_size, world, dtype, f"{name}: {split} features")
+            features[name, split] = values.cpu().numpy()
     for name in run.models if world.is_main else ():
         of = [name] if name in BASELINES else BASELINES
         tqdm.write(f"{name}: fitting a linear classifier to {len(labels['train']):,} images")

@@ -159,7 +159,11 @@ def draw_doubtful(asked: Asked) -> go.Figure:
 
 
 def draw_controls(asked: Asked) -> go.Figure:
-    rows = {CONTROLS[one.id]: one for one in asked.findings if one.kind == "controls" and one.effect is not None}
+    rows = {
+        CONTROLS[one.id] + (f" ({one.of})" if one.of else ""): one
+        for one in asked.findings
+        if one.kind == "controls" and one.effect is not None
+    }
     return forest(rows, "Is it fusing, or something simpler?")
 
 

@@ -1,7 +1,7 @@
 """Find the test images that have a near-duplicate in the training images and write results/near_duplicates.parquet.
 
-python scripts/duplicates.py results/imagenet-96-seed0                     by the features of this run's first baseline
-python scripts/duplicates.py results/imagenet-96-seed0 --sheet pairs.png   and the least similar pairs as a picture to look at
+python scripts/duplicates.py results/imagenet-224-seed0                     by the features of this run's first baseline
+python scripts/duplicates.py results/imagenet-224-seed0 --sheet pairs.png   and the least similar pairs as a picture to look at
 """
 
 import argparse
@@ -26,7 +26,7 @@ COLUMNS, ROWS, SCALE = 10, 20, 2  # of the sheet: pairs side by side, lines, scr
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder that ships weights, such as results/imagenet-96-seed0")
+    parser.add_argument("run", type=Path, help="run folder that ships weights, such as results/imagenet-224-seed0")
     parser.add_argument("--data", type=Path, help="folder that holds cifar-10-batches-py (default: download to data/)")
     parser.add_argument("--sheet", type=Path, help="PNG file to write: the least similar of the pairs found, test image left")
     return parser.parse_args()

@@ -1,11 +1,11 @@
 """Write a run's results anew from its checkpoints, or check that its shipped weights give its shipped predictions.
 
-python scripts/evaluate.py results/imagenet-96-seed0                           every model that has a checkpoint
-torchrun --nproc-per-node 4 scripts/evaluate.py results/imagenet-224-seed0     the same, on four GPUs
-python scripts/evaluate.py results/imagenet-96-seed0 --check                   needs no checkpoints
-python scripts/evaluate.py results/imagenet-96-seed0 --probe                   the control that is not fine-tuned
-python scripts/evaluate.py results/imagenet-96-seed0 --features                what the shipped weights give beyond predictions
-python scripts/evaluate.py --images                                            only results/test_images.parquet
+python scripts/evaluate.py results/imagenet-224-seed0                           every model that has a checkpoint
+torchrun --nproc-per-node 4 scripts/evaluate.py results/imagenet-224-seed0      the same, on four GPUs
+python scripts/evaluate.py results/imagenet-224-seed0 --check                   needs no checkpoints
+python scripts/evaluate.py results/imagenet-224-seed0 --probe                   the control that is not fine-tuned
+python scripts/evaluate.py results/imagenet-224-seed0 --features                what the shipped weights give beyond predictions
+python scripts/evaluate.py --images                                             only results/test_images.parquet
 """
 
 import argparse
@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         usage="%(prog)s RUN [options]", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, nargs="?", help="run folder, such as results/imagenet-96-seed0")
+    parser.add_argument("run", type=Path, nargs="?", help="run folder, such as results/imagenet-224-seed0")
     parser.add_argument("--model", nargs="+", default=["all"], choices=["all", *MODELS], help="which models (default: all there are)")
     parser.add_argument("--data", type=Path, help="folder that holds cifar-10-batches-py (default: download to data/)")
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints", help="full training state (default: checkpoints/)")

@@ -1,8 +1,8 @@
 """Write the attributions of a selection of test images to results/RUN/MODEL/attributions.npz.
 
-python scripts/explain.py results/imagenet-96-seed0 --model fusion --errors                all that the model gets wrong
-python scripts/explain.py results/imagenet-96-seed0 --model fusion --errors --branches     and what each branch carries, over the test set
-python scripts/explain.py results/imagenet-96-seed0 --model resnet18 --index 3 17 --method grad_cam --target true
+python scripts/explain.py results/imagenet-224-seed0 --model fusion --errors                all that the model gets wrong
+python scripts/explain.py results/imagenet-224-seed0 --model fusion --errors --branches     and what each branch carries, over the test set
+python scripts/explain.py results/imagenet-224-seed0 --model resnet18 --index 3 17 --method grad_cam --target true
 """
 
 import argparse
@@ -31,7 +31,7 @@ from core.runtime import open_world, synchronize
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder, such as results/imagenet-96-seed0")
+    parser.add_argument("run", type=Path, help="run folder, such as results/imagenet-224-seed0")
     parser.add_argument("--model", required=True, choices=MODELS)
     selection = parser.add_mutually_exclusive_group(required=True)
     selection.add_argument("--errors", action="store_true", help="the test images that the model gets wrong")

@@ -1,8 +1,8 @@
 """Measure accuracy on corrupted test images and write results/RUN/MODEL/robustness.csv.
 
-python scripts/robustness.py results/imagenet-96-seed0                    2,000 images on a CPU, all 10,000 on a GPU
-python scripts/robustness.py results/imagenet-96-seed0 --images 500
-python scripts/robustness.py results/imagenet-96-seed0 --model fusion     one alone; the ensemble is measured with both baselines
+python scripts/robustness.py results/imagenet-224-seed0                    2,000 images on a CPU, all 10,000 on a GPU
+python scripts/robustness.py results/imagenet-224-seed0 --images 500
+python scripts/robustness.py results/imagenet-224-seed0 --model fusion     one alone; the ensemble is measured with both baselines
 """
 
 import argparse
@@ -23,7 +23,7 @@ CPU_IMAGES = 2_000
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder, such as results/imagenet-96-seed0")
+    parser.add_argument("run", type=Path, help="run folder, such as results/imagenet-224-seed0")
     parser.add_argument("--model", nargs="+", default=["all"], choices=["all", *MODELS], help="which models (default: all there are)")
     parser.add_argument("--images", type=int, help=f"size of the stratified subset (default: {CPU_IMAGES:,} on a CPU, all on a GPU)")
     return parser.parse_args()

@@ -1,9 +1,11 @@
 """Controls: is it fusing, or the branch losses, the size, or simply a second network? Each needs another training."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from core import combine, metrics, results
-from core.config import BASELINES, ENSEMBLE, RECIPES, UserError, label
+from core.config import BASELINES, ENSEMBLE, RECIPES, Recipe, UserError, label
 from core.findings.accuracy import MARGIN
 from core.findings.branches import load_heads
 from core.findings.evidence import Evidence
@@ -55,29 +57,37 @@ def test_correct(run: Run, model: str) -> np.ndarray:
     return predictions.logits.argmax(axis=1) == predictions.labels
 
 
+def find_loss_recipes(recipe: Recipe) -> tuple[str, str]:
+    """Names of two recipes that differ in branch losses, with and without: this one's where it is of such a pair, else the first."""
+    pairs = [(one, other) for one in RECIPES.values() for other in RECIPES.values() if one.plain == other.plain]
+    pairs = [(one, other) for one, other in pairs if one.branch_loss and not other.branch_loss]
+    one, other = next((pair for pair in pairs if pair[0].plain == recipe.plain), pairs[0])
+    return one.name, other.name
+
+
 def compare_losses(evidence: Evidence, _: str | None) -> Result:
-    """Branch losses on against off: same seed, same start, same baselines."""
+    """Branch losses on against off: same seed, same start, same baselines; of the first run that has its control, this one before all."""
     run = evidence.run
-    alike = [recipe for recipe in RECIPES.values() if recipe.plain == run.recipe.plain]
+    with_losses, without = find_loss_recipes(run.recipe)
+    train = f"run python scripts/train.py --seed {run.record['seed']} --recipe"
     if not run.recipe.branch_loss:
-        with_losses = [recipe.name for recipe in alike if recipe.branch_loss]
-        more = f"run python scripts/train.py --recipe {with_losses[0]} --seed {run.record['seed']}" if with_losses else "train one"
-        raise UserError(f"This run has no branch losses: it is the control of one that has them; {more}")
-    pairs = [(one, results.find_control(one, evidence.runs)) for one in evidence.seeds]
-    control = next((other for one, other in pairs if one is run), None)
-    if control is None:
-        without = [recipe.name for recipe in alike if not recipe.branch_loss]
-        more = f": run python scripts/train.py --recipe {without[0]} --seed {run.record['seed']}" if without else ""
-        raise UserError(f"It needs the same run without branch losses{more}")
-    differences = {
-        one.record["seed"]: test_correct(one, "fusion").mean() - test_correct(other, "fusion").mean() for one, other in pairs if other
-    }
+        raise UserError(f"This run has no branch losses: it is the control of one that has them; {train} {with_losses}")
+    tested = results.find_loss_test(run, evidence.runs)
+    if tested is None:
+        both = without if run.recipe.name == with_losses else f"{with_losses}, and with --recipe {without}"
+        raise UserError(f"It needs a training with branch losses and the same without: {train} {both}")
+    fused = [one for one in evidence.runs if "fusion" in one.models]
+    pairs = [(one, results.find_control(one, fused)) for one in results.find_seeds(tested, fused)]
+    correct = {one.record["seed"]: (test_correct(one, "fusion"), test_correct(other, "fusion")) for one, other in pairs if other}
+    differences = {seed: first.mean() - second.mean() for seed, (first, second) in correct.items()}
     listed = ", ".join(f"seed {seed} {points(value)}" for seed, value in differences.items())
     names = ("Fusion with branch losses", "fusion by plain concatenation")
-    result = compare_pair(
-        evidence.correct("fusion"), test_correct(control, "fusion"), names, f"By seed: {listed}." if len(pairs) > 1 else ""
-    )
-    return result.extend("", {f"seed_{seed}": value for seed, value in differences.items()})
+    remark = f"By seed: {listed}." if len(pairs) > 1 else ""
+    result = compare_pair(*correct[tested.record["seed"]], names, remark)
+    result = result.extend("", {f"seed_{seed}": value for seed, value in differences.items()})
+    if tested is run:
+        return result
+    return replace(result, of=tested.name, details=f"Tested on {tested.name}, at {tested.recipe.size_in_words}. {result.details}")
 
 
 def compare_heads_alone(evidence: Evidence, _: str | None) -> Result:

@@ -33,6 +33,7 @@ class Result:
     unit: str = "points"  # of effect, interval and neutral: "points" and "%" are shares, anything else is as it stands
     neutral: float = 0.0
     n: int = 0  # images, or seeds
+    of: str = ""  # the run it was tested on, where that is another than the one it is claimed of
 
     def __post_init__(self) -> None:
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in self.numbers.items()}

@@ -41,6 +41,7 @@ from core.results.run import (
     Run,
     check_same_run,
     find_control,
+    find_loss_test,
     find_related,
     find_retrainings,
     find_runs,

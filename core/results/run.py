@@ -154,10 +154,19 @@ def find_starts(run: Run) -> dict[str, dict[str, Any] | None]:
     return {model: run.record["start_weights"].get(model) for model in BASELINES}
 
 
-def find_related(run: Run, runs: Iterable[Run]) -> list[Run]:
-    """Those of `runs` that claims on `run` may speak of: its seeds, itself and its copies included, with branch losses and without."""
+def _find_alike(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """Those of `runs` that differ from `run` in the seed and branch losses at most, itself and its copies included."""
     wanted = run.recipe.plain, find_starts(run)
     return [other for other in runs if (other.recipe.plain, find_starts(other)) == wanted]
+
+
+def find_related(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """Those of `runs` that claims on `run` may speak of: its seeds, itself and its copies included, with branch losses and without;
+    where it has no such control, also those of the run that stands in for it (find_loss_test).
+    """
+    runs = list(runs)
+    alike, tested = _find_alike(run, runs), find_loss_test(run, runs)
+    return alike if tested is None or tested is run or tested in alike else alike + _find_alike(tested, runs)
 
 
 def find_control(run: Run, runs: Iterable[Run]) -> Run | None:
@@ -166,8 +175,16 @@ def find_control(run: Run, runs: Iterable[Run]) -> Run | None:
     """
     if not run.recipe.branch_loss:
         return None
-    related = [other for other in find_related(run, runs) if FUSION.name in other.models]
+    related = [other for other in _find_alike(run, runs) if FUSION.name in other.models]
     return next((other for other in related if not other.recipe.branch_loss and other.record["seed"] == run.record["seed"]), None)
+
+
+def find_loss_test(run: Run, runs: Iterable[Run]) -> Run | None:
+    """The run that tells what branch losses do for `run`: itself, or where it has no control the first of `runs` that has one."""
+    if not run.recipe.branch_loss:
+        return None
+    fused = [other for other in (run, *runs) if FUSION.name in other.models]
+    return next((other for other in fused if find_control(other, fused)), None)
 
 
 def find_seeds(run: Run, runs: Iterable[Run]) -> list[Run]:
@@ -185,7 +202,7 @@ def find_retrainings(run: Run, runs: Iterable[Run]) -> list[Run]:
 
     Branch losses, which are a fusion's, make no difference to them.
     """
-    alike = [other for other in find_related(run, runs) if set(BASELINES) <= set(other.models)]
+    alike = [other for other in _find_alike(run, runs) if set(BASELINES) <= set(other.models)]
     return [one for one in _keep_one_a_seed(run, alike, BASELINES) if one is not run]
 
 

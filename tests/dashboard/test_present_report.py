@@ -268,7 +268,7 @@ def test_slides_are_made_anew_when_a_control_comes(own_results):
     shutil.move(plain.path, with_losses)
     recipe = plain.record["recipe"] | {"name": "cpu-96-branch", "branch_loss": 1.0}
     results.write_run(with_losses / "run.json", plain.record | {"recipe": recipe})
-    missing = "It needs the same run without branch losses"
+    missing = "It needs a training with branch losses and the same without"
     assert missing in json.dumps(component(open_page("present", run="with losses"), "deck")["slides"])
     shutil.copytree(with_losses, plain.path)
     results.write_run(plain.path / "run.json", plain.record)
