@@ -66,7 +66,7 @@ CLAIMS = (
     Claim("accuracy-better", "accuracy", "Fusion is more accurate than the better baseline, {other}", accuracy.compare_accuracy, BETTER),
     Claim("accuracy-ensemble", "accuracy", "Fusion is more accurate than {other}", accuracy.compare_accuracy, ENSEMBLE),
     Claim("accuracy-other", "accuracy", "Fusion is more accurate than {other}", accuracy.compare_accuracy, OTHER),
-    Claim("comparable", "accuracy", "Fusion's accuracy is comparable or improved", accuracy.compare_within_margin, BETTER),
+    Claim("comparable", "accuracy", "Fusion's accuracy is comparable or improved", accuracy.compare_within_margin),
     Claim("seeds-better", "seeds", "Over trainings, fusion is more accurate than {other}", accuracy.compare_over_seeds, BETTER),
     Claim("seeds-ensemble", "seeds", "Over trainings, fusion is more accurate than {other}", accuracy.compare_over_seeds, ENSEMBLE),
     Claim("seeds-other", "seeds", "Over trainings, fusion is more accurate than {other}", accuracy.compare_over_seeds, OTHER),

@@ -100,7 +100,7 @@ def test_what_speaks_for_a_claim_is_drawn_right_of_its_line(findings):
         assert 0 <= at["effect"] <= 100 and (at["effect"] - at["neutral"]) * (finding.effect - finding.neutral) >= 0
         if finding.interval:
             assert at["low"] <= at["effect"] <= at["high"]
-            assert (finding.verdict == OPEN) == (at["low"] <= at["neutral"] <= at["high"]) or finding.id == "comparable" or finding.p
+            assert (finding.verdict == OPEN) == (at["low"] <= at["neutral"] <= at["high"]) or finding.p
         if finding.verdict == CONTRADICTED:
             assert at["effect"] < at["neutral"]
     same = [drawn[one.id] for one in findings if one.unit == "points" and one.effect is not None]
