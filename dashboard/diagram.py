@@ -38,8 +38,8 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
         if recipe.frozen_stages:
             lines.append(f"first {recipe.frozen_stages} of {len(BACKBONES[name].stages)} stages frozen")
         if recipe.branch_loss:
-            head = "own share of the last layer" if recipe.shortcut else f"own head {wide:,} → {len(CLASSES)}"
-            lines.append(f"in training: {head}, loss weight {recipe.branch_loss:g}")
+            own = "own loss," if recipe.shortcut else f"own head {wide:,} → {len(CLASSES)}, loss"
+            lines.append(f"in training: {own} weight {recipe.branch_loss:g}")
         branches.append((STYLES[name].color, f"{label(name)} without its classifier", lines))
     parameters = costs.get("fusion", {}).get("parameters")
     total = "parameters unknown" if parameters is None else f"{parameters / 1e6:.1f} M parameters in all"

@@ -137,4 +137,4 @@ def test_the_network_shows_branch_losses_only_where_it_was_trained_with_them(tmp
     run.record["recipe"]["shortcut"] = True
     drawn, hidden = diagram.architecture_html(run), run.recipe.hidden
     assert f"beside them the features: {hidden} + 1,792" in drawn and f"linear {hidden + 1792:,} → 10" in drawn
-    assert drawn.count("own share of the last layer, loss weight 0.5") == 2
+    assert drawn.count("in training: own loss, weight 0.5") == 2
