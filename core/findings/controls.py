@@ -69,13 +69,13 @@ def compare_losses(evidence: Evidence, _: str | None) -> Result:
     """Branch losses on against off: same seed, same start, same baselines; of the first run that has its control, this one before all."""
     run = evidence.run
     with_losses, without = find_loss_recipes(run.recipe)
-    train = f"run python scripts/train.py --seed {run.record['seed']} --recipe"
+    train = {recipe: f"python scripts/train.py --recipe {recipe} --seed {run.record['seed']}" for recipe in (with_losses, without)}
     if not run.recipe.branch_loss:
-        raise UserError(f"This run has no branch losses: it is the control of one that has them; {train} {with_losses}")
+        raise UserError(f"This run has no branch losses: it is the control of one that has them; run {train[with_losses]}")
     tested = results.find_loss_test(run, evidence.runs)
     if tested is None:
-        both = without if run.recipe.name == with_losses else f"{with_losses}, and with --recipe {without}"
-        raise UserError(f"It needs a training with branch losses and the same without: {train} {both}")
+        missing = [command for recipe, command in train.items() if recipe != run.recipe.name]
+        raise UserError(f"It needs a training with branch losses and the same without: run {' and '.join(missing)}")
     fused = [one for one in evidence.runs if "fusion" in one.models]
     pairs = [(one, results.find_control(one, fused)) for one in results.find_seeds(tested, fused)]
     correct = {one.record["seed"]: (test_correct(one, "fusion"), test_correct(other, "fusion")) for one, other in pairs if other}
