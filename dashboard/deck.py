@@ -94,19 +94,17 @@ def compare_recipes(run: Run) -> Slide:
     return Slide("models", title, said, "below", shown=diagram.architecture_html(run), notes=notes, main=True)
 
 
-def answer(run: Run, headline: Headline, findings: list[Finding]) -> Slide:
-    """The smaller of the differences to the baselines, large, beside the accuracies it comes from."""
+def answer(run: Run, headline: Headline) -> Slide:
+    """The difference that decides the headline, large, beside the accuracies of this run."""
     chart = figures.accuracy_figure(data.load_summary(run))
-    pairs = [one for one in findings if one.id in ("accuracy-better", "accuracy-other") and one.effect is not None]
     said = f"<p>{escape(headline.sentence)}</p>"
     notes = f"{headline.sentence} {headline.numbers}"
-    if pairs:
-        least = min(pairs, key=lambda one: one.effect)
-        low, high = (100 * end for end in least.interval)
-        against = f"points: fusion minus {label(least.against)}"
-        said = f'<p class="big">{100 * least.effect:+.2f}<span class="unit">{against}</span></p>{said}'
-        said += f"<p><small>95 % interval {low:+.2f} to {high:+.2f}, {least.n:,} test images</small></p>"
-        notes += f" Test: {least.test}. {GRADES}"
+    if one := headline.decisive:
+        low, high = (100 * end for end in one.interval)
+        said = f'<p class="big">{100 * one.effect:+.2f}<span class="unit">points: fusion minus {label(one.against)}</span></p>{said}'
+        tested = f"mean of {one.n} trainings" if one.kind == "seeds" else f"{one.n:,} test images"
+        said += f"<p><small>95 % interval {low:+.2f} to {high:+.2f}, {tested}</small></p>"
+        notes += f" Test: {one.test}. {GRADES}"
     return Slide("answer", "How often is each model correct?", said, chart=chart, notes=notes, main=True)
 
 
@@ -242,7 +240,7 @@ def make_slides(run: Run, surface: Surface) -> list[Slide]:
     """The usual deck, then the appendix. Raises UserError."""
     predictions, headline, findings = data.load_predictions(run), data.load_headline(run), data.load_findings(run)
     whole = set(report.TRIO) <= set(run.models)
-    main = [ask(predictions), compare_recipes(run), answer(run, headline, findings)]
+    main = [ask(predictions), compare_recipes(run), answer(run, headline)]
     if whole:
         main += [help_and_hurt(run, findings, surface), fixed_and_broken(run, predictions), look(run, predictions, findings)]
     main.append(limit(run, findings, len(predictions)))

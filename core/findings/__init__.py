@@ -135,6 +135,7 @@ class Headline(NamedTuple):
 
     sentence: str
     numbers: str
+    decisive: Finding | None = None  # fusion against the baseline that is harder to beat; None where nothing was compared
 
 
 def write_headline(run: Run, findings: list[Finding]) -> Headline:
@@ -150,7 +151,7 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
         return Headline(f"This run lacks {missing}: {more} before anything can be compared.", "")
     over_seeds = by_id["seeds-better"].verdict != UNTESTED
     *baselines, ensemble = (by_id[f"{'seeds' if over_seeds else 'accuracy'}-{against}"] for against in ("better", "other", "ensemble"))
-    hardest = max(baselines, key=lambda one: (SUPPORTED, OPEN, CONTRADICTED).index(one.verdict))
+    hardest = max(baselines, key=lambda one: ((SUPPORTED, OPEN, CONTRADICTED).index(one.verdict), -(one.effect or 0)))
     alone = f"{name(hardest.against or '')} alone"
     losses = " with branch losses" if run.recipe.branch_loss else ""
     beats = {
@@ -170,7 +171,7 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
         if one.effect is not None and one.interval and not one.of  # which were tested, and on this run
     )
     tested = f"{ensemble.n} seeds" if over_seeds else f"{ensemble.n:,} test images, one training (seed {run.record['seed']})"
-    return Headline(f"{beats}, {link} {beside}.", f"Accuracy of fusion {numbers}; 95 % intervals over {tested}.")
+    return Headline(f"{beats}, {link} {beside}.", f"Accuracy of fusion {numbers}; 95 % intervals over {tested}.", hardest)
 
 
 def describe_scope(run: Run, findings: list[Finding]) -> str:

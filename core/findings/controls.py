@@ -65,17 +65,22 @@ def find_loss_recipes(recipe: Recipe) -> tuple[str, str]:
     return one.name, other.name
 
 
-def compare_losses(evidence: Evidence, _: str | None) -> Result:
-    """Branch losses on against off: same seed, same start, same baselines; of the first run that has its control, this one before all."""
-    run = evidence.run
+def ask_for_losses(run: Run) -> str:
+    """What to train before branch losses can be tested on `run`."""
     with_losses, without = find_loss_recipes(run.recipe)
     train = {recipe: f"python scripts/train.py --recipe {recipe} --seed {run.record['seed']}" for recipe in (with_losses, without)}
     if not run.recipe.branch_loss:
-        raise UserError(f"This run has no branch losses: it is the control of one that has them; run {train[with_losses]}")
-    tested = results.find_loss_test(run, evidence.runs)
+        return f"This run has no branch losses: it is the control of one that has them; run {train[with_losses]}"
+    missing = [command for recipe, command in train.items() if recipe != run.recipe.name]
+    return f"It needs a training with branch losses and the same without: run {' and '.join(missing)}"
+
+
+def compare_losses(evidence: Evidence, _: str | None) -> Result:
+    """Branch losses on against off: same seed, same start, same baselines; of the first run that has its control, this one before all."""
+    run = evidence.run
+    tested = results.find_loss_test(run, evidence.runs) if run.recipe.branch_loss else None
     if tested is None:
-        missing = [command for recipe, command in train.items() if recipe != run.recipe.name]
-        raise UserError(f"It needs a training with branch losses and the same without: run {' and '.join(missing)}")
+        raise UserError(ask_for_losses(run))
     fused = [one for one in evidence.runs if "fusion" in one.models]
     pairs = [(one, results.find_control(one, fused)) for one in results.find_seeds(tested, fused)]
     correct = {one.record["seed"]: (test_correct(one, "fusion"), test_correct(other, "fusion")) for one, other in pairs if other}

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -501,7 +501,8 @@ def test_branch_losses_are_compared_with_the_same_run_without(tmp_path):
     assert found.p == pytest.approx(mcnemar([[0, int(mended)], [0, 0]], exact=True).pvalue)
     headline = findings.write_headline(with_losses, findings.find_findings(with_losses, runs, findings.HEADLINE))
     assert "with branch losses" in headline.sentence and "minus fusion without branch losses" in headline.numbers
-    assert "branch losses" not in "".join(findings.write_headline(plain[0], findings.find_findings(plain[0], runs, findings.HEADLINE)))
+    without = findings.write_headline(plain[0], findings.find_findings(plain[0], runs, findings.HEADLINE))
+    assert "branch losses" not in without.sentence + without.numbers
     with pytest.raises(UserError, match="has no branch losses"):
         controls.compare_losses(Evidence.load(plain[0], runs), None)
     with pytest.raises(UserError, match=r"and the same without: run \S+ \S+ --recipe cpu-96 --seed 0$"):
@@ -677,12 +678,23 @@ def test_the_headline_is_a_sentence_anyone_understands(folder, better, other, en
     assert not re.search(r"\d", unnamed)
     assert "95 % intervals over 400 test images, one training (seed 0)" in headline.numbers
     assert all(f"minus {name}" in headline.numbers for name in against.values())
+    assert headline.decisive.verdict == max(better, other, key=(SUPPORTED, OPEN, CONTRADICTED).index)
+
+
+def test_of_two_alike_verdicts_the_smaller_lead_decides_the_headline(folder):
+    (run,) = open_seeds(folder, 1)
+    by_id = {one.id: replace(one, verdict=SUPPORTED) for one in findings.find_findings(run, ids=findings.HEADLINE)}
+    seeds = {one: replace(by_id[one], verdict=UNTESTED) for one in by_id if one.startswith("seeds")}
+    for less in ("accuracy-better", "accuracy-other"):
+        lead = {one: replace(by_id[one], effect=0.01 if one == less else 0.02) for one in ("accuracy-better", "accuracy-other")}
+        assert findings.write_headline(run, list((by_id | seeds | lead).values())).decisive.id == less
 
 
 def test_the_headline_and_the_scope_speak_of_seeds_where_these_were_tested(folder):
     runs = open_seeds(folder, 3)
     found = findings.find_findings(runs[0], runs)
-    assert "95 % intervals over 3 seeds" in findings.write_headline(runs[0], found).numbers
+    headline = findings.write_headline(runs[0], found)
+    assert "95 % intervals over 3 seeds" in headline.numbers and (headline.decisive.kind, headline.decisive.n) == ("seeds", 3)
     assert findings.describe_scope(runs[0], found).endswith("Tests over the 3 seeds speak of the method.")
     alone = findings.find_findings(runs[0])
     assert findings.describe_scope(runs[0], alone).endswith("Only a test over 3 or more seeds speaks of the method; one was trained.")

@@ -183,14 +183,14 @@ def test_every_finding_stands_on_a_slide_and_no_chart_stands_twice(visit, findin
     assert len(set(titles)) == len(titles) >= 7 and all(title.endswith("?") for title in titles)
 
 
-def test_the_answer_is_one_big_number_the_least_favourable_that_the_findings_gave(visit, run, findings):
-    by_id = {one.id: one for one in findings}
-    least = min(by_id["accuracy-better"], by_id["accuracy-other"], key=lambda one: one.effect)
+def test_the_answer_is_one_big_number_the_one_that_decides_the_headline(visit, run, findings):
+    decisive = write_headline(run, findings).decisive
     said = read_deck(visit("present"))["answer"]["said"]
-    assert f'<p class="big">{100 * least.effect:+.2f}<' in said and f"{100 * least.interval[0]:+.2f} to" in said
-    less = replace(by_id["accuracy-other"], effect=least.effect - 0.01)
-    said = deck.answer(run, Headline("", ""), [less, by_id["accuracy-better"]]).said
-    assert f'<p class="big">{100 * less.effect:+.2f}<span class="unit">points: fusion minus {label(less.against)}' in said
+    assert f'<p class="big">{100 * decisive.effect:+.2f}<span class="unit">points: fusion minus {label(decisive.against)}<' in said
+    assert f"{100 * decisive.interval[0]:+.2f} to {100 * decisive.interval[1]:+.2f}, {decisive.n:,} test images" in said
+    over_seeds = replace(decisive, kind="seeds", n=3)
+    assert "mean of 3 trainings" in deck.answer(run, Headline("", "", over_seeds)).said
+    assert "big" not in deck.answer(run, Headline("", "")).said
 
 
 def test_the_slide_of_classes_counts_what_fusion_rescued_and_broke(visit, run, findings):
