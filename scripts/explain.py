@@ -107,6 +107,14 @@ def measure_branches(
     }
 
 
+def load_previous(run: results.Run, model: str) -> results.Attributions | None:
+    """What the file to be written holds already, of the same weights: retraining removes it. None where there is nothing to keep."""
+    try:
+        return results.load_attributions(run, model)
+    except UserError:  # missing, or damaged: then this is its repair
+        return None
+
+
 def main() -> None:
     args = parse_arguments()
     if args.branches and args.model != "fusion":
@@ -119,24 +127,27 @@ def main() -> None:
     test_images = results.load_test_images(args.run.parent)
     predictions = results.load_predictions(run, args.model, "test", test_images.labels)
     rows, size = select(args, predictions), run.recipe.image_size
+    previous = load_previous(run, args.model)
     with open_world() as world:
         model = load_shipped_model(run, args.model).to(world.device)
         train = load_cifar10(args.data, world.device).train.first(run.recipe.images_per_split) if args.branches else None
         images = pick_images(test_images, rows["index"]).to(world.device)
         batch = 256 if world.device.type == "cuda" else 10
         maps, record = {}, {"image_size": size, "target": args.target, "methods": {}}
+        if previous and all(map(np.array_equal, rows.values(), (previous.index, previous.target, previous.contrast))):
+            maps, record["methods"] = previous.maps, previous.record.get("methods", {})  # of the same question: others are added
         for method in args.method:
             maps[method], speed = explain_images(model, images, method, size, rows, batch)
             record["methods"][method] = METHODS[method].parameters
             print(f"{method}: {len(images):,} images, {speed:,.1f} images/s")
-        branches = {}
+        branches = previous.branches if previous else {}
         if args.branches:
             predicted = predictions.logits.argmax(axis=1)
             every = pick_images(test_images, range(len(predicted))).to(world.device)
             branches = measure_branches(model, train.images, every, size, predicted)
     path = run.path / args.model / "attributions.npz"
     results.write_attributions(path, rows, maps, branches, record)
-    print(f"wrote {path}: {len(images):,} images, {', '.join(args.method)}{', branches' if branches else ''}")
+    print(f"wrote {path}: {len(images):,} images, {', '.join(maps)}{', branches' if branches else ''}")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,24 @@ def test_a_subset_of_the_errors_has_equally_many_of_each_class(shipped, script):
     assert (drawn[drawn < there] >= drawn.max() - 1).all()
 
 
+def test_what_is_not_asked_again_is_kept_while_it_is_true(shipped, script):
+    """Branches are of every test image, whatever is explained; maps of other methods are of the images they were made for."""
+    run, path = results.load_run(shipped), shipped / "fusion" / "attributions.npz"
+    rows = {"index": np.array([3]), "target": results.load_predictions(run, "fusion").logits[[3]].argmax(1), "minus": np.array([-1])}
+    maps = {"saliency": {WHOLE: np.ones((1, 32, 32))}}
+    branches = {"contribution": {"resnet18": np.ones(200)}, "ablated": {"resnet18": np.ones((200, 10))}}
+    results.write_attributions(path, rows, maps, branches, {"methods": {"saliency": {"old": 1}}})
+    for index, methods in (("3", ["saliency", "grad_cam"]), ("4", ["grad_cam"])):
+        finished = script("explain.py", shipped, "--model", "fusion", "--index", index, "--method", "grad_cam")
+        assert finished.out.splitlines()[-1].endswith(f"1 images, {', '.join(methods)}, branches"), finished.error
+        found = results.load_attributions(run, "fusion")
+        assert list(found.maps) == list(found.record["methods"]) == methods
+        assert (found.branches["contribution"]["resnet18"] == 1).all() and (found.branches["ablated"]["resnet18"] == 1).all()
+    path.write_bytes(b"damaged")
+    assert script("explain.py", shipped, "--model", "fusion", "--index", "3", "--method", "grad_cam").code == 0
+    assert list(results.load_attributions(run, "fusion").maps) == ["grad_cam"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
