@@ -226,12 +226,12 @@ def choose_late(ways: dict[str, Way]) -> str:
     return max((name for name, way in ways.items() if way.group == LATE), key=lambda name: ways[name].val_correct.mean())
 
 
-def list_ways(ways: dict[str, Way]) -> pd.DataFrame:
-    """A row a way: name, label, group, val_accuracy, accuracy (test), difference to the better baseline (chosen on validation)
+def list_ways(ways: dict[str, Way], reference: str = "") -> pd.DataFrame:
+    """A row a way: name, label, group, val_accuracy, accuracy (test), difference to a baseline (choose_baseline's, if none is given)
     with low and high (paired bootstrap), p (exact McNemar) and p_holm over the rows (NaN in that baseline's own), and the costs:
     networks (trained), parameters, macs (of one image), fitted (what else, on which images).
     """
-    reference = choose_baseline(ways)
+    reference = reference or choose_baseline(ways)
     rows = []
     for name, way in ways.items():
         difference, (low, high) = metrics.accuracy_difference(way.correct, ways[reference].correct)

@@ -79,6 +79,7 @@ BASELINES = FUSION.backbones  # the models the fusion is compared with; relative
 TRIO = (*BASELINES, FUSION.name)  # what a whole run holds
 MODELS = {name: Model(name, BACKBONES[name].label, (name,)) for name in BASELINES}  # all that can be trained
 MODELS |= {FUSION.name: FUSION} | {name: Model(name, b.label, (name,)) for name, b in BACKBONES.items() if name not in BASELINES}
+CONTROLS = tuple(name for name in MODELS if name not in TRIO)  # trained beside them, where anyone asks
 ENSEMBLE, ORACLE = "ensemble", "oracle"  # derived from the baselines, never trained nor stored
 
 
@@ -148,6 +149,11 @@ class Recipe:
         """Of the images: '96×96 px', and where they were of other sizes in training those too, epoch by epoch."""
         training = f" (in training {', '.join(map(str, self.image_sizes))})" if self.image_sizes else ""
         return f"{self.image_size}×{self.image_size} px{training}"
+
+    @property
+    def tuned_in_words(self) -> str:
+        """What phase 2 trains."""
+        return f"all but the backbones' first {self.frozen_stages} stages" if self.frozen_stages else "everything"
 
     @property
     def rates_in_words(self) -> str:

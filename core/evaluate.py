@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from core import results
-from core.config import BASELINES, ENSEMBLE, Recipe, UserError
+from core.config import BASELINES, ENSEMBLE, MODELS, TRIO, Recipe, UserError
 from core.data import Cifar10, Split, to_input
 from core.metrics import ensemble_logits
 from core.models import Classifier, build_model, count_costs, load_weights
@@ -234,7 +234,7 @@ def fit_probe(
 
 
 def write_probes(run: results.Run, start_weights: str, data: Cifar10, world: World) -> None:
-    """Write probe.parquet of every model of a run: the control without fine-tuning. Raises UserError.
+    """Write probe.parquet of the baselines and the fusion: the control without fine-tuning. Raises UserError.
 
     Its features are those of the model's backbones with their start weights, side by side for the fusion, computed in the
     recipe's precision, as the frozen phase's heads see them.
@@ -248,8 +248,8 @@ def write_probes(run: results.Run, start_weights: str, data: Cifar10, world: Wor
         for split, one in splits.items():
             values = extract_features(model, one.images, recipe.image_size, world, dtype, f"{name}: {split} features")
             features[name, split] = values.cpu().numpy()
-    for name in run.models if world.is_main else ():
-        of = [name] if name in BASELINES else BASELINES
+    for name in [model for model in run.models if model in TRIO] if world.is_main else ():
+        of = MODELS[name].backbones
         tqdm.write(f"{name}: fitting a linear classifier to {len(labels['train']):,} images")
         logits = fit_probe({split: np.hstack([features[one, split] for one in of]) for split in splits}, labels)
         tables = {split: (splits[split].index.cpu().numpy(), labels[split], logits[split]) for split in logits}
@@ -277,13 +277,16 @@ def measure_robustness(
 
 def write_results(run: Path, checkpoints: list[dict[str, Any]], data: Cifar10, world: World) -> None:
     """Write all models' folders and run.json aside, then publish them as `run`. Raises UserError."""
-    staged = run.with_name(f".{run.name}.partial")
+    staged = results.name_staged(run, [c["model_name"] for c in checkpoints])
     if world.is_main:
         shutil.rmtree(staged, ignore_errors=True)
     costs = {c["model_name"]: write_model(staged / c["model_name"], c, data, world) for c in checkpoints}
     if world.is_main:
         starts = {name: start for c in checkpoints for name, start in c["run"]["start_weights"].items()}
-        results.write_run(staged / "run.json", checkpoints[0]["run"] | {"start_weights": starts, "models": costs})
+        first = checkpoints[0]["run"]
+        for c in checkpoints:  # another commit or machine may have trained it
+            costs[c["model_name"]] |= {key: c["run"][key] for key in results.PROVENANCE if c["run"][key] != first[key]}
+        results.write_run(staged / "run.json", first | {"start_weights": starts, "models": costs})
         for line in results.publish(staged, run):
             tqdm.write(line)
     world.barrier()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from core import metrics, results
-from core.config import BASELINES, CLASSES, ENSEMBLE, ORACLE, UserError, label
+from core.config import BASELINES, CLASSES, CONTROLS, ENSEMBLE, ORACLE, UserError, label
 from core.results import Run
 from core.robustness import group_conditions, list_conditions
 
@@ -130,7 +130,8 @@ def load_robustness(run: Run, models: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def _load_robustness(run: Run) -> dict[str, np.ndarray]:
-    return load_robustness(run, [*run.models, *([ENSEMBLE] if set(BASELINES) <= set(run.models) else [])])
+    models = [*run.models, *([ENSEMBLE] if set(BASELINES) <= set(run.models) else [])]
+    return load_robustness(run, [one for one in models if one not in CONTROLS or (run.path / one / "robustness.csv").exists()])
 
 
 def robustness(run: Run) -> pd.DataFrame:

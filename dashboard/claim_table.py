@@ -56,7 +56,7 @@ def claims_html(findings: Sequence[Finding]) -> str:
     """The table, escaped."""
     drawn, rows = place(findings), []
     for one in findings:
-        mark, color, _ = theme.VERDICTS[one.verdict]
+        mark, color = theme.VERDICTS[one.verdict]
         effect = show_effect(one)
         words = {"claim": one.claim, "verdict": one.verdict, "statement": one.statement, "details": one.details, "test": one.test}
         rows.append(

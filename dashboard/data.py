@@ -73,8 +73,8 @@ def find_fault(run: Run) -> str | None:
         labels = load_images().labels
         for model in run.models:
             results.load_history(run, model)
-            for split in ("val", "test"):
-                results.load_predictions(run, model, split, labels if split == "test" else None)
+        results.load_logits(run, "test", labels)
+        results.load_logits(run, "val")
     except UserError as error:
         return str(error)
 
@@ -282,8 +282,8 @@ def load_headline(run: Run) -> Headline:
 
 
 @st.cache_data(show_spinner=False, max_entries=1000, hash_funcs=BY_STAMP)
-def _list_ways(run: Run, others: list[Run], control: Run | None) -> pd.DataFrame:
-    return combine.list_ways(combine.find_ways(run, others, control))
+def _list_ways(run: Run, others: list[Run], control: Run | None, reference: str = "") -> pd.DataFrame:
+    return combine.list_ways(combine.find_ways(run, others, control), reference)
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)
@@ -296,8 +296,10 @@ def list_ways(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     related = related_runs(run)
     seeds = results.find_seeds(run, [one for one in related if set(BASELINES) <= set(one.models)])
     others = {one.name: results.find_retrainings(one, related)[:1] for one in seeds}
-    tables = {one.name: _list_ways(one, others[one.name], results.find_control(one, related)) for one in seeds}
-    table = tables[run.name]
+    controls = {one.name: results.find_control(one, related) for one in seeds}
+    table = _list_ways(run, others[run.name], controls[run.name])
+    better = table.set_index("name")["val_accuracy"][list(BASELINES)].idxmax()  # of this run: the others' may be the other one
+    tables = {one.name: _list_ways(one, others[one.name], controls[one.name], better) for one in seeds}
     per_seed = pd.DataFrame({name: of_seed.set_index("name")["difference"] for name, of_seed in tables.items()}).reindex(table["name"])
     table["seeds"] = [row.dropna().tolist() if len(seeds) > 1 else [] for _, row in per_seed.iterrows()]
     return table, _list_pairs(run, others[run.name])

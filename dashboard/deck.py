@@ -206,7 +206,7 @@ def limit(run: Run, findings: list[Finding], tested: int) -> Slide:
 
 
 def verdict_html(finding: Finding) -> str:
-    mark, color, _ = theme.VERDICTS[finding.verdict]
+    mark, color = theme.VERDICTS[finding.verdict]
     said = escape(finding.statement or finding.claim)
     return f'<span class="verdict" style="--verdict:{color};display:block"><b>{mark} {escape(finding.verdict)}</b><br>{said}</span>'
 

@@ -52,11 +52,14 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
         f"dropout {recipe.dropout}",
         f"linear {seen:,} → {len(CLASSES)}",
     ]
+    if run.imported:
+        head = ["how it was built is not known here"]
+    image = ["32×32 RGB", f"resized to {recipe.size_in_words}", *([] if run.imported else ["ImageNet mean and std"])]
     return [
-        [(NEUTRAL, "Image", ["32×32 RGB", f"resized to {recipe.size_in_words}", "ImageNet mean and std"])],
+        [(NEUTRAL, "Image", image)],
         branches,
         [(fusion, "Concatenate", [" + ".join(f"{BACKBONES[name].width:,}" for name in BASELINES), f"= {width:,} features"])],
-        [(fusion, "Small MLP", head)],
+        [(fusion, "Head" if run.imported else "Small MLP", head)],
         [(fusion, "Ten classes", ["softmax", total])],
     ]
 

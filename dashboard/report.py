@@ -112,13 +112,10 @@ def build_report(run: Run, images: TestImages, headline: Headline, findings: lis
 
 def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     """What the run's numbers cannot say."""
-    seeds = max([1, *(finding.n for finding in findings if finding.kind == "seeds")])
     starts = "; ".join(f"{theme.label(name)}, {run.record['start_weights'][name]['name']}" for name in BASELINES)
     size = run.recipe.image_size
     limits = [
-        f"{seeds} seeds were trained: the tests on images ask about one training, only those over seeds about the recipe."
-        if seeds > 1
-        else f"One seed ({run.record['seed']}) was trained: how much another training would differ is not known.",
+        *([describe_scope(run, findings)] if findings else []),
         f"Start weights: {starts}. From others, fusion may gain more or less.",
         f"The images have 32×32 pixels, enlarged to {size}×{size}: photographs in full detail may behave differently.",
         "One data set, two backbones: other pairs were not tried.",
@@ -191,7 +188,7 @@ def _compare(report: Report) -> list[Part]:
 def _claim(report: Report) -> list[Part]:
     rows = []
     for one in report.findings:
-        mark, color, _ = theme.VERDICTS[one.verdict]
+        mark, color = theme.VERDICTS[one.verdict]
         words = {"claim": one.claim, "verdict": one.verdict, "text": one.text, "test": one.test, "n": f"{one.n:,}"}
         rows.append({"mark": mark, "color": color, **words})
     scope = describe_scope(report.run, report.findings) if rows else report.headline.sentence
@@ -355,7 +352,7 @@ def _provenance(report: Report) -> list[Part]:
     made = {
         **{"run": report.run.name, "seed": record["seed"]},
         **starts,
-        **{"precision": record["precision"], "device": report.run.device, "processes": record["processes"], "code": record["code_commit"]},
+        **{"precision": record["precision"], "device": report.run.device, "processes": record["processes"], "code": report.run.code},
         "libraries": ", ".join(f"{name} {version}" for name, version in record["libraries"].items()),
         "data (md5)": ", ".join(f"{name} {md5}" for name, md5 in record["data_md5"].items()) or "not recorded",
     }

@@ -31,11 +31,11 @@ LOOKS = {
 STYLES = {name: Style(label_model(name), *look) for name, look in LOOKS.items()}
 FOR, AGAINST = "#ff8c1a", "#2f9bff"  # evidence on a grey picture
 GOOD, BAD, NEUTRAL = "#00936c", "#c2413a", "#7d8683"
-VERDICTS = {  # of a finding -> mark, colour, and what Streamlit calls that colour
-    "supported": ("✓", GOOD, "green"),
-    "not distinguishable": ("≈", NEUTRAL, "gray"),
-    "contradicted": ("✗", BAD, "red"),
-    "untested": ("?", NEUTRAL, "gray"),
+VERDICTS = {  # of a finding -> mark and colour
+    "supported": ("✓", GOOD),
+    "not distinguishable": ("≈", NEUTRAL),
+    "contradicted": ("✗", BAD),
+    "untested": ("?", NEUTRAL),
 }
 CLASS_COLORS = (  # in the order of core.config.CLASSES; those often confused are furthest apart, also when colour vision is deficient
     *("#606c30", "#9c9024", "#9084e4", "#186cfc", "#d8000c"),

@@ -69,6 +69,11 @@ def model_in(run: Run, model: str) -> bool:
     return f"{model}_correct" in data.load_predictions(run)
 
 
+def count_seeds(run: Run, model: str) -> int:
+    """Of how many of the run's seeds there are predictions of a model."""
+    return sum(model_in(one, model) for one in data.sibling_runs(run))
+
+
 def find_traits(run: Run, model: str) -> Trait:
     """load_trait of a run and a model, by name alone."""
     return lambda name: load_trait(run, model, name)

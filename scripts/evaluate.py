@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from core import results
-from core.config import MODELS, ROOT, Recipe, UserError, exit_on_user_error
+from core.config import MODELS, ROOT, TRIO, Recipe, UserError, exit_on_user_error
 from core.data import load_cifar10, open_cifar10
 from core.evaluate import shipped_agreement, write_from_weights, write_probes, write_results
 from core.models import describe_start_weights
@@ -53,7 +53,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def write_images(args: argparse.Namespace) -> str:
     test = open_cifar10(args.data, train=False)
-    path = results.RESULTS / "test_images.parquet"
+    path = (args.run or results.RESULTS) / "test_images.parquet"
     results.write_test_images(path, test.data, np.array(test.targets))
     return f"wrote {path}: {len(test):,} images"
 
@@ -70,7 +70,9 @@ def rewrite(args: argparse.Namespace, world: World) -> str:
         results.check_same_run(path, checkpoint["run"], checkpoints[0]["run"])
         recipe, done = Recipe.from_dict(checkpoint["run"]["recipe"]), len(checkpoint["history"])
         if done < recipe.epochs:
-            more = f"python scripts/train.py --recipe {recipe.name} --seed {checkpoint['run']['seed']} --resume"
+            options = f" --model {path.stem} --out {results.quote(args.run)} --checkpoints {results.quote(args.checkpoints)} --resume"
+            options += results.start_option(checkpoint["run"])
+            more = f"python scripts/train.py --recipe {recipe.name} --seed {checkpoint['run']['seed']}{options}"
             raise UserError(f"{path} has {done} of {recipe.epochs} epochs: finish it with {more}")
     write_results(args.run, checkpoints, load_cifar10(args.data, world.device), world)
     return f"wrote {args.run}: {', '.join(path.stem for path in paths)}"
@@ -78,10 +80,10 @@ def rewrite(args: argparse.Namespace, world: World) -> str:
 
 def probe(args: argparse.Namespace, world: World) -> str:
     run, start = results.load_run(args.run), describe_start_weights(args.start_weights)
-    if start != run.record["start_weights"]:
+    if start != {backbone: run.record["start_weights"].get(backbone) for backbone in start}:
         raise UserError(f"--start-weights {args.start_weights}: {args.run} started from other weights")
     write_probes(run, args.start_weights, load_cifar10(args.data, world.device), world)
-    return f"wrote {args.run}: probe.parquet of {', '.join(run.models)}"
+    return f"wrote {args.run}: probe.parquet of {', '.join(model for model in run.models if model in TRIO)}"
 
 
 def write_features(args: argparse.Namespace, world: World) -> str:

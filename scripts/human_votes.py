@@ -9,7 +9,9 @@ errors (github.com/cleanlab/label-errors, folder mturk, Apache-2.0). results/REA
 import argparse
 import json
 import sys
+from operator import index as whole
 from pathlib import Path
+from zipfile import BadZipFile
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -29,8 +31,9 @@ def parse_arguments() -> argparse.Namespace:
 def read_votes(path: Path) -> np.ndarray:
     """CIFAR-10H's counts (10000, 10). Raises UserError."""
     try:
-        counts = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            counts = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}): give CIFAR-10H's cifar10h-counts.npy") from None
     if getattr(counts, "shape", None) != (10_000, 10) or counts.dtype.kind not in "iu":
         raise UserError(f"{path} does not hold 10,000 x 10 counts: give CIFAR-10H's cifar10h-counts.npy")
@@ -42,10 +45,10 @@ def read_label_errors(path: Path) -> list[dict]:
     try:
         return [
             {
-                "index": entry["id"],
-                "given": entry["given_original_label"],
-                "guessed": entry["our_guessed_label"],
-                **{f"votes_{answer}": entry["mturk"][answer] for answer in ("given", "guessed", "both", "neither")},
+                "index": whole(entry["id"]),
+                "given": whole(entry["given_original_label"]),
+                "guessed": whole(entry["our_guessed_label"]),
+                **{f"votes_{answer}": whole(entry["mturk"][answer]) for answer in ("given", "guessed", "both", "neither")},
             }
             for entry in json.loads(results.read_text(path))
         ]

@@ -28,16 +28,18 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder to write, beside test_images.parquet")
     parser.add_argument("--logits", nargs="+", required=True, metavar="MODEL=FILE", help=f"MODEL is one of {', '.join(MODELS)}")
-    parser.add_argument("--seed", type=int, default=0, help="tells runs of one kind apart (default: 0)")
-    parser.add_argument("--image-size", type=int, default=32, help="pixels a side that the models saw (default: 32)")
+    parser.add_argument("--seed", type=int, help="tells runs of one kind apart (default: the run's, else 0)")
+    parser.add_argument("--image-size", type=int, help="pixels a side that the models saw (default: the run's, else 32)")
     parser.add_argument("--note", help="what a reader must know of the run (default: the files' names)")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_arguments()
-    check_range("--seed", args.seed, 0, 2**32 - 1)
-    check_range("--image-size", args.image_size, 8, 1024)
+    if args.seed is not None:
+        check_range("--seed", args.seed, 0, 2**32 - 1)
+    if args.image_size is not None:
+        check_range("--image-size", args.image_size, 8, 1024)
     files = {}
     for pair in args.logits:
         model, sign, path = pair.partition("=")

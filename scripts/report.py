@@ -58,10 +58,12 @@ def open_default_run() -> tuple[Run, list[Run]]:
 def describe(run: Run) -> str:
     """One sentence on how the run was made."""
     recipe, record = run.recipe, run.record
+    if run.imported:
+        return f"Run `{run.name}`: trained elsewhere, at {recipe.size_in_words}. {record.get('note', '')}".rstrip()
     starts = "; ".join(f"{label(name)} from {record['start_weights'][name]['name']}" for name in BASELINES)
     return (
-        f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.size_in_words}, {recipe.frozen_epochs} + "
-        f"{recipe.finetune_epochs} epochs (head alone + everything), seed {record['seed']}, {starts}; trained in {record['precision']} "
+        f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.size_in_words}, {recipe.frozen_epochs} + {recipe.finetune_epochs} epochs "
+        f"(head alone + {recipe.tuned_in_words}), seed {record['seed']}, {starts}; trained in {record['precision']} "
         f"on {run.device}. {record.get('note', '')}".rstrip()
     )
 

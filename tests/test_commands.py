@@ -19,7 +19,7 @@ START = r"(?:python|torchrun --nproc-per-node \d+) scripts/(\w+)\.py"
 END = r"(?=$|[`'\"#,.:;)\]\n]|  | #| \|)"
 LINE = re.compile(START + r"((?: [\w./<>{}=-]*[\w/<>{}=])*)" + END, re.M)
 # what fills {…}, by a word in it
-BLANKS = {"seed": "1", "recipe": "cpu-96", "with": "cpu-96", "model": "fusion", "other": "fusion"}
+BLANKS = {"seed": "1", "recipe": "cpu-96", "with": "cpu-96", "model": "fusion", "other": "fusion", "option": ""}
 RUNS = re.compile(r"results/(?:RUN\b|<run>|imagenet-[\w-]+)|\{run\}|\bRUN\b")
 
 

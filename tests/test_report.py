@@ -230,9 +230,11 @@ def test_votes_and_doubted_labels_come_back(place, sources, script):
         (0, np.zeros((10_000, 10)), "does not hold 10,000 x 10 counts"),
         (0, np.zeros((10, 10), int), "does not hold 10,000 x 10 counts"),
         (0, np.array([{}], object), "counts.npy cannot be read (ValueError)"),
+        (0, b"PK\x03\x04" + bytes(100), "counts.npy cannot be read (BadZipFile)"),
         (1, b"[{", "errors.json cannot be read"),
         (1, b'{"id": 3}', "errors.json cannot be read"),
         (1, b'[{"id": 3}]', "errors.json cannot be read (KeyError"),
+        (1, b'[{"id": 3, "given_original_label": "cat"}]', "errors.json cannot be read (TypeError"),
     ],
 )
 def test_wrong_sources_are_named_and_nothing_is_written(place, sources, script, position, content, message):

@@ -231,7 +231,9 @@ def test_evaluate_refuses_what_is_not_there(fake_cifar, script, trained, tmp_pat
     (tmp_path / "checkpoints" / "run").mkdir(parents=True)
     torch.save(checkpoint | {"history": checkpoint["history"][:2]}, tmp_path / "checkpoints" / "run" / "resnet18.pt")
     told = refusal(tmp_path / "new" / "run", "--checkpoints", tmp_path / "checkpoints")
-    assert told.endswith("resnet18.pt has 2 of 3 epochs: finish it with python scripts/train.py --recipe smoke --seed 0 --resume")
+    where = f"--out {tmp_path / 'new' / 'run'} --checkpoints {tmp_path / 'checkpoints'} --resume --start-weights none"
+    more = f"python scripts/train.py --recipe smoke --seed 0 --model resnet18 {where}"
+    assert told.endswith(f"resnet18.pt has 2 of 3 epochs: finish it with {more}")
     assert not (tmp_path / "new").exists()
 
 

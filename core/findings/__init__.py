@@ -82,10 +82,8 @@ CLAIMS = (
     Claim("classes", "classes", "Fusion is better than {other} on several classes", classes.compare_classes, BETTER),
     Claim("worst-class", "classes", "Fusion is better on its worst class than {other}", classes.compare_worst_class, BETTER),
     Claim("branches", "branches", "Fusion's predictions depend on both branches", branches.ablate_branches, None, (branches.ABLATED,)),
-    Claim("branch-heads", "branches", "Fusion needs both branches: neither's own head is as accurate", branches.compare_with_heads, None,
-          (branches.HEADS,)),
-    Claim("branches-alone", "branches", "Within the fusion each network stays as good as trained alone", controls.compare_heads_alone, None,
-          (branches.HEADS,)),
+    Claim("branch-heads", "branches", "Fusion needs both branches: neither's own head is as accurate", branches.compare_with_heads),
+    Claim("branches-alone", "branches", "Within the fusion each network stays as good as trained alone", controls.compare_heads_alone),
     Claim("gap", "gap", "Fusion loses less from training to validation images than {other}", training.compare_gaps, BETTER,
           (training.TRAIN_SAMPLES,)),
     Claim("calibration", "calibration", "Fusion is better calibrated than {other}", calibration.compare_calibration, BETTER),
@@ -167,7 +165,7 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
     link = "but" if hardest.verdict == SUPPORTED and ensemble.verdict != SUPPORTED else "and"
     numbers = "; ".join(
         f"minus {name(one.against) if one.against else 'fusion without branch losses'} {points(one.effect)} {bracket(one.interval)}"
-        for one in (*baselines, ensemble, by_id["branch-losses"])
+        for one in (*baselines, ensemble, *([] if over_seeds else [by_id["branch-losses"]]))
         if one.effect is not None and one.interval and not one.of  # which were tested, and on this run
     )
     tested = f"{ensemble.n} seeds" if over_seeds else f"{ensemble.n:,} test images, one training (seed {run.record['seed']})"
@@ -181,4 +179,4 @@ def describe_scope(run: Run, findings: list[Finding]) -> str:
     if seeds >= accuracy.SEEDS_TESTED:
         return f"{images} Tests over the {seeds} seeds speak of the method."
     trained = "one was" if seeds < 2 else f"{seeds} were"
-    return f"{images} Only a test over {accuracy.SEEDS_TESTED} or more seeds speaks of the method; {trained} trained."
+    return f"{images} Only a test over {accuracy.SEEDS_TESTED} or more seeds speaks of the method; {trained} trained with all models."

@@ -1,7 +1,6 @@
 """Is fusion more accurate, on the test images and over seeds? Pairs are corrected together by Holm."""
 
 from functools import lru_cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from core.findings.finding import (
     name,
     percent,
     points,
-    say_training,
+    say_next_training,
     show_p,
 )  # fmt: skip
 from core.results import Run
@@ -128,10 +127,9 @@ def load_seeds(evidence: Evidence) -> pd.DataFrame:
 def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     """Another training of the same recipe differs: only this test speaks of the method, not of one run's weights."""
     seeds = [str(run.record["seed"]) for run in evidence.seeds]
-    seed = next(n for n in count() if str(n) not in seeds)
-    more = say_training(evidence.run, seed)
+    more = say_next_training(evidence)
     if len(seeds) == 1:
-        raise UserError(f"Only seed {seeds[0]} was trained and the test needs {SEEDS_TESTED}: {more}")
+        raise UserError(f"Only seed {seeds[0]} was trained with all models and the test needs {SEEDS_TESTED}: {more}")
     accuracy = evidence.once(load_seeds)
     tests = {one: metrics.seed_test(accuracy["fusion"] - accuracy[one]) for one in PAIRS}
     test = tests[other]

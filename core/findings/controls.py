@@ -18,6 +18,7 @@ from core.findings.finding import (
     name,
     percent,
     points,
+    say_next_training,
     say_training,
     show_p,
 )  # fmt: skip
@@ -65,14 +66,20 @@ def find_loss_recipes(recipe: Recipe) -> tuple[str, str]:
     return one.name, other.name
 
 
-def ask_for_losses(run: Run) -> str:
-    """What to train before branch losses can be tested on `run`."""
+def ask_for_losses(evidence: Evidence) -> str:
+    """What is missing before branch losses can be tested on the run."""
+    run = evidence.run
+    if run.imported:
+        return "Whether an imported run was trained with branch losses is not known"
+    tested = next((one for one in evidence.runs if getattr(results.find_control(one, evidence.runs), "path", None) == run.path), None)
+    if tested:
+        return f"This run has no branch losses: it is the control of {tested.name}, of which the claim is tested"
     with_losses, without = find_loss_recipes(run.recipe)
-    train = {recipe: f"python scripts/train.py --recipe {recipe} --seed {run.record['seed']}" for recipe in (with_losses, without)}
+    train = {recipe: say_training(run, run.record["seed"], recipe) for recipe in (with_losses, without)}
     if not run.recipe.branch_loss:
-        return f"This run has no branch losses: it is the control of one that has them; run {train[with_losses]}"
+        return f"This run has no branch losses: it is the control of one that has them; {train[with_losses]}"
     missing = [command for recipe, command in train.items() if recipe != run.recipe.name]
-    return f"It needs a training with branch losses and the same without: run {' and '.join(missing)}"
+    return f"It needs a training with branch losses and the same without: {' and '.join(missing)}"
 
 
 def compare_losses(evidence: Evidence, _: str | None) -> Result:
@@ -80,7 +87,7 @@ def compare_losses(evidence: Evidence, _: str | None) -> Result:
     run = evidence.run
     tested = results.find_loss_test(run, evidence.runs) if run.recipe.branch_loss else None
     if tested is None:
-        raise UserError(ask_for_losses(run))
+        raise UserError(ask_for_losses(evidence))
     fused = [one for one in evidence.runs if "fusion" in one.models]
     pairs = [(one, results.find_control(one, fused)) for one in results.find_seeds(tested, fused)]
     correct = {one.record["seed"]: (test_correct(one, "fusion"), test_correct(other, "fusion")) for one, other in pairs if other}
@@ -135,14 +142,14 @@ def compare_matched(evidence: Evidence, other: str) -> Result:
         more = results.command("import.py", run.path, "--logits", f"{other}=FILE")
         raise UserError(f"This run holds no {label(other)}, a single network of at least the fusion's cost: run {more}")
     if other not in run.models:
-        place = f"{run.path.parent.name}/{run.name}"
-        more = f"run python scripts/train.py --recipe {run.recipe.name} --model {other} --seed {run.record['seed']} --out {place} --resume"
-        start = f"from torchvision's ImageNet weights, unless --start-weights names a folder with {other}.safetensors"
-        raise UserError(f"This run holds no {label(other)}, a single network of at least the fusion's cost: {more}, which starts {start}")
+        more = say_training(run, run.record["seed"], options=f" --model {other} --out {results.quote(run.path)} --resume")
+        more += f", FOLDER holding {other}.safetensors" if more.endswith("FOLDER") else ""
+        raise UserError(f"This run holds no {label(other)}, a single network of at least the fusion's cost: {more}")
     costs = {model: run.record["models"][model].get("macs") for model in ("fusion", other)}
     remark = f"Multiply-accumulates: {costs['fusion'] / 1e6:.0f} M against {costs[other] / 1e6:.0f} M." if all(costs.values()) else ""
     starts = run.record["start_weights"]
-    if other in starts and {starts[other]["name"]} != {starts[model]["name"] for model in BASELINES}:
+    alike = {starts[model]["name"].replace(str(starts[model]["file"]), "") for model in (*BASELINES, other) if model in starts}
+    if other in starts and len(alike) > 1:
         named = "; ".join(f"{label(model)}, {starts[model]['name']}" for model in (*BASELINES, other))
         remark += f" They did not start alike: {named}."
     return compare_pair(evidence.correct("fusion"), evidence.correct(other), ("Fusion", name(other)), remark)
@@ -157,8 +164,7 @@ def find_twice(evidence: Evidence) -> tuple[str, np.ndarray]:
     """Of the two networks, each trained twice and averaged, the one better on validation: in words, and its correctness (N,)."""
     twice = combine.find_twice(evidence.run, evidence.retrainings).values()
     if not twice:
-        more = say_training(evidence.run, evidence.run.record["seed"] + 1)
-        raise UserError(f"It needs a second seed of the two networks: {more}")
+        raise UserError(f"It needs a second seed of the two networks: {say_next_training(evidence)}")
     best = max(twice, key=lambda way: way.val_correct.mean())
     return best.label, best.correct
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core import results
-from core.config import ENSEMBLE, RECIPES, ROOT, UserError, label
+from core.config import ENSEMBLE, RECIPES, ROOT, TRIO, UserError, label
 from core.results import Run
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def check_need(need: Need, evidence: "Evidence") -> None:
     for file in need.files:
         if not (path / file).exists():
             missing = path.parent / file.removeprefix("../") if file.startswith("../") else path / file
+            if evidence.run.imported and missing.is_relative_to(path):
+                raise UserError(f"It needs {results.show_path(missing)}, made with a model's weights, which an imported run does not have")
             raise UserError(f"It needs {results.show_path(missing)}: run {need.command.format(run=results.quote(path))}")
 
 
@@ -112,13 +115,27 @@ def name(model: str) -> str:
     return "the ensemble of the two" if model == ENSEMBLE else label(model)
 
 
-def say_training(run: Run, seed: int) -> str:
-    """How to come by another training like the run's: the end of a sentence."""
+def say_training(run: Run, seed: int, recipe: str = "", options: str = "") -> str:
+    """How to come by another training from the run's start weights, of its recipe or another: the end of a sentence."""
     if run.imported:
-        return f"run {results.command('import.py', 'RUN', '--seed', str(seed), '--logits', 'MODEL=FILE')}"
-    if run.recipe.name in RECIPES:
-        return f"run python scripts/train.py --recipe {run.recipe.name} --seed {seed}"
-    return f"train its recipe with seed {seed}"
+        size = str(run.recipe.image_size)
+        return f"run {results.command('import.py', 'RUN', '--seed', str(seed), '--image-size', size, '--logits', 'MODEL=FILE')}"
+    recipe = recipe or run.recipe.name
+    if recipe not in RECIPES:
+        return f"train its recipe with seed {seed}"
+    options += results.start_option(run.record)
+    return f"run python scripts/train.py --recipe {recipe} --seed {seed}{options}"
+
+
+def say_next_training(evidence: "Evidence") -> str:
+    """How to come by another seed of all three models: a run that lacks some of them goes before a new one."""
+    seeds = results.find_seeds(evidence.run, evidence.runs)
+    for run in seeds:
+        if missing := [label(model) for model in TRIO if model not in run.models]:
+            more = say_training(run, run.record["seed"], options=f" --out {results.quote(run.path)} --resume")
+            return f"{run.name} lacks {', '.join(missing)}: {more}"
+    taken = {run.record["seed"] for run in seeds}
+    return say_training(evidence.run, next(seed for seed in count() if seed not in taken))
 
 
 def percent(share: float) -> str:

@@ -30,7 +30,8 @@ def compare_with_people(evidence: Evidence, _: str | None) -> Result:
     predicted = evidence.logits["fusion"].argmax(axis=1)
     chosen = votes > 0
     chosen[np.arange(len(votes)), evidence.labels] = False  # what is left are the wrong classes that someone chose
-    shared, base = chosen[np.arange(len(votes)), predicted][~correct].mean(), chosen[~correct].sum(axis=1).mean() / (votes.shape[1] - 1)
+    hit = chosen[np.arange(len(votes)), predicted][~correct]
+    shared, base = hit.mean(), ((chosen[~correct].sum(axis=1) - hit) / (votes.shape[1] - 2)).mean()  # of the wrong classes not predicted
     numbers = {
         **{"agreement_correct": agreement[correct].mean(), "agreement_wrong": agreement[~correct].mean()},
         **{"shared_by_someone": shared, "base_rate": base, "rank_correlation": spearmanr(confidence, agreement).statistic},

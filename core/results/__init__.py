@@ -18,7 +18,6 @@ from core.results.files import (
     command,
     quote,
     read_text,
-    say_why,
     show_path,
     write_text,
     write_whole,
@@ -49,10 +48,11 @@ from core.results.run import (
     load_run,
     rebuild_command,
     split_size,
+    start_option,
     write_run,
 )
-from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LABEL_ERROR_COLUMNS, LOGITS, RUN_KEYS, read_table
-from core.results.staging import publish
+from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LABEL_ERROR_COLUMNS, LOGITS
+from core.results.staging import PROVENANCE, name_staged, publish
 from core.results.tables import (
     Predictions,
     Rows,

@@ -1,6 +1,7 @@
 """Anyone's logits as a run: from a table or NumPy file of a model that was trained elsewhere."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import numpy as np
 from core.config import BACKBONES, CLASSES, Recipe, UserError
 from core.results.files import LARGEST_TABLE, read_arrays, say_why
 from core.results.images import load_test_images
-from core.results.run import IMPORTED, SPLIT_SIZES, write_run
+from core.results.run import IMPORTED, SPLIT_SIZES, check_same_run, load_run, write_run
 from core.results.schema import LOGITS, UNKNOWN, read_table
-from core.results.staging import publish
+from core.results.staging import name_staged, publish
 from core.results.tables import Rows, write_history, write_predictions
 
 Splits = dict[str, Rows]
@@ -63,8 +64,18 @@ def _read_arrays(path: Path, test_labels: np.ndarray) -> Splits:
     }
 
 
-def import_run(run: Path, files: dict[str, Path], seed: int, image_size: int, note: str | None = None) -> list[str]:
-    """Write a run with the logits of {model: file}, or add these models to it; return what publish has to say. Raises UserError."""
+def import_run(
+    run: Path, files: dict[str, Path], seed: int | None = None, image_size: int | None = None, note: str | None = None
+) -> list[str]:
+    """Write a run with the logits of {model: file}, or add these models to it; return what publish has to say. Raises UserError.
+
+    Without `seed` and `image_size` they are those of the run that is there, else 0 and 32.
+    """
+    existing = None
+    with suppress(UserError):  # there is none yet, or it is damaged, which publish repairs
+        existing = load_run(run).record
+    seed = seed if seed is not None else existing["seed"] if existing else 0
+    image_size = image_size or (existing["recipe"]["image_size"] if existing else 32)
     labels = load_test_images(run.parent).labels
     splits = {model: read_logits(path, labels) for model, path in files.items()}
     n = {split: len(next(iter(splits.values()))[split][0]) for split in SPLIT_SIZES}
@@ -79,9 +90,11 @@ def import_run(run: Path, files: dict[str, Path], seed: int, image_size: int, no
         **{"code_commit": "unknown: trained elsewhere", "libraries": {}, "device": "unknown", "processes": 1},
         **{"models": {model: {} for model in files}},
     }
+    if existing:
+        check_same_run(run / "run.json", existing, record)
     if note or not run.exists():
         record["note"] = note or f"Logits of models trained elsewhere, from {', '.join(path.name for path in files.values())}."
-    staged = run.with_name(f".{run.name}.partial")
+    staged = name_staged(run, files)
     shutil.rmtree(staged, ignore_errors=True)
     for model, of_model in splits.items():
         write_predictions(staged / model / "predictions.parquet", of_model)

@@ -45,8 +45,16 @@ class Run:
     @property
     def device(self) -> str:
         """What trained; of a model that another machine trained, that one too."""
-        last, models = self.record["device"], self.record["models"]
-        others = [f"; {label(model)} on {one}" for model in self.models if (one := models[model].get("device", last)) != last]
+        return self._tell("device")
+
+    @property
+    def code(self) -> str:
+        """The commit that trained; of a model that another commit trained, that one too."""
+        return self._tell("code_commit")
+
+    def _tell(self, key: str) -> str:
+        last, models = self.record[key], self.record["models"]
+        others = [f"; {label(model)}: {one}" for model in self.models if (one := models[model].get(key, last)) != last]
         return last + "".join(others)
 
     @property
@@ -106,7 +114,7 @@ def check_same_run(path: Path, found: dict[str, Any], run: dict[str, Any]) -> No
         if key == "recipe":  # settings that an older record lacks have their defaults
             one, other = Recipe.from_dict(one), Recipe.from_dict(other)
         if one != other:
-            raise UserError(f"{path} is of another {key.replace('_', ' ')}: give it the same, or another --out")
+            raise UserError(f"{path} is of another {key.replace('_', ' ')}: give it the same, or another run folder")
 
 
 # --- many runs -------------------------------------------------------------------------------------------------------
@@ -152,6 +160,14 @@ def _hash_file(path: Path, _stamp: tuple[int, int, int]) -> bytes:
 def find_starts(run: Run) -> dict[str, dict[str, Any] | None]:
     """What the two networks that are fused started from; a control's start weights make no run another."""
     return {model: run.record["start_weights"].get(model) for model in BASELINES}
+
+
+def start_option(record: dict[str, Any]) -> str:
+    """What makes scripts/train.py start as a run did, with a space before it; nothing where that was from torchvision's weights."""
+    starts = [record["start_weights"].get(model) or {} for model in BASELINES]
+    if any(start.get("name") == "random" for start in starts):
+        return " --start-weights none"
+    return " --start-weights FOLDER" * any(str(start.get("file")).endswith(".safetensors") for start in starts)
 
 
 def _find_alike(run: Run, runs: Iterable[Run]) -> list[Run]:

@@ -3,6 +3,7 @@
 import filecmp
 import shutil
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from core.results.schema import LOGITS, read_record, read_table
 
 PROVENANCE = ("code_commit", "libraries", "device", "processes")  # what may be another where a model is added later
 TOLERANCE = 0.01  # of a logit: the same weights on another machine differ by less
+
+
+def name_staged(run: Path, models: Iterable[str]) -> Path:
+    """Where models of a run are written before they are published: a place of their own, so that others may be on their way too."""
+    return run.with_name(f".{run.name}.{'-'.join(models)}.partial")
 
 
 def remake_commands(run: Path, model: str) -> dict[str, str]:

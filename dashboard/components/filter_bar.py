@@ -13,7 +13,7 @@ import streamlit as st
 from core.config import CLASSES, UserError
 from core.results import MissingFile, Run
 from core.slices import BINS, name_slice
-from dashboard import address, data, filters, selection, theme, traits
+from dashboard import address, filters, selection, theme, traits
 from dashboard.components.chips import filter_chips
 from dashboard.components.choices import available_models
 from dashboard.components.tags import tag_store, tagged_images
@@ -37,7 +37,7 @@ def current_filter(run: Run, predictions: pd.DataFrame) -> Filter:
     """What the address or the menus say; what rests on a trait that is not known of the model is left out, and said."""
     models = available_models(run)
     default = filters.read_query({}, models, BINS)
-    outcomes, sorts, epochs = selection.available_outcomes(predictions), known_sorts(run), run.recipe.epochs
+    outcomes, epochs = selection.available_outcomes(predictions), run.recipe.epochs
     unknown = set()
 
     def knows(*names: str) -> bool:
@@ -52,7 +52,10 @@ def current_filter(run: Run, predictions: pd.DataFrame) -> Filter:
     allowed = {
         "model": lambda one: one in models,
         "outcome": lambda one: one in outcomes,
-        "sort": lambda one: one in sorts and (one not in filters.TRAIT_SORTS or knows(filters.TRAIT_SORTS[one][0])),
+        "seeds": lambda one: one == default.seeds or traits.count_seeds(run, st.session_state["model"]) > 1,
+        "sort": lambda one: (
+            one in known_sorts(run, st.session_state["model"]) and (one not in filters.TRAIT_SORTS or knows(filters.TRAIT_SORTS[one][0]))
+        ),
         "learned": lambda pair: not pair or (1 <= pair[0] <= pair[-1] <= epochs + 1 and knows("learned")),
         "forgotten": lambda times: not times or knows("forgotten"),
         "slice": lambda parts: knows(*(part.rsplit(":", 1)[0] for part in parts)),
@@ -112,7 +115,7 @@ def filter_images(run: Run, predictions: pd.DataFrame) -> tuple[Filter, dict[str
         st.multiselect("Predicted class", CLASSES, format_func=by_predicted, key="predicted", placeholder="all classes", width=230)
         with st.popover("More filters"):
             choose_more(run, predictions, chosen, rest, counted, tagged)
-        st.selectbox("Order", known_sorts(run), key="sort", width=230)
+        st.selectbox("Order", known_sorts(run, chosen.model), key="sort", width=230)
     with st.container(horizontal=True):
         filter_chips(chosen, chosen.name_parts(name_slice), change_filter)
         tag_store()
@@ -153,7 +156,7 @@ def choose_more(
         kept, has = rest("duplicates"), predictions["duplicated"].to_numpy()
         counts = dict(zip(filters.DUPLICATES, (int((kept & fits).sum()) for fits in (True, has, ~has)), strict=True))
         st.selectbox("Near-duplicates", filters.DUPLICATES, format_func=counted(counts), key="duplicates", help=text)
-    if (seeds := len(data.sibling_runs(run))) > 1:
+    if (seeds := traits.count_seeds(run, chosen.model)) > 1:
         share, kept = traits.load_trait(run, chosen.model, "seeds"), rest("seeds")
         counts = {name: int((kept & filters.fits_seeds(name, share)).sum()) for name in filters.SEEDS}
         st.selectbox(f"Over {seeds} seeds", filters.SEEDS, format_func=counted(counts), key="seeds")
@@ -173,10 +176,10 @@ def choose_more(
         st.multiselect("Your tags", names, key="tags")
 
 
-def known_sorts(run: Run) -> list[str]:
-    """The orders a run can tell."""
+def known_sorts(run: Run, model: str) -> list[str]:
+    """The orders a run can tell of a model."""
     known = list(selection.SORTS)
-    if len(data.sibling_runs(run)) > 1:
+    if traits.count_seeds(run, model) > 1:
         known.append("wrong in most seeds first")
     if all((run.path / model / "epoch_correct.csv").exists() for model in run.models):
         known += ["learned last first", "most often forgotten first"]

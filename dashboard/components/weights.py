@@ -27,11 +27,11 @@ def require_weights(run: Run) -> None:
     """Stop the page with a word on what to do where the models cannot be put to work."""
     if not run.has_weights:
         shipping = [f"`{name}`" for name in data.check_runs()[0] if data.open_run(name).has_weights]
-        st.info(
-            "This page needs the models' weights, and this run does not ship them. "
-            + (f"Choose one that does in the sidebar ({', '.join(shipping)}), or write" if shipping else "Write")
-            + f" them from the run's checkpoints: `{rebuild_command(run.path)}`."
-        )
+        ways = [f"choose one that does in the sidebar ({', '.join(shipping)})"] if shipping else []
+        if not run.imported:
+            ways.append(f"write them from the run's checkpoints: `{rebuild_command(run.path)}`")
+        said = ", or ".join(ways)
+        st.info(f"This page needs the models' weights, and this run does not ship them. {said[:1].upper()}{said[1:]}{'.' * bool(said)}")
         st.stop()
     if not can_compute(run):
         st.info(NOT_INSTALLED)

@@ -25,7 +25,7 @@ def confusion_figure(
     """
     errors = shown * (1 - np.eye(len(shown)))
     return _matrix_figure(
-        counts, shown, errors, title, order, "%{text}", ".1f" if percent else ".0f",
+        counts, shown, errors, title, order, ".1f" if percent else ".0f",
         colorscale=[[0, surface.background], [1, mix(color, surface.background, 0.85)]], zmin=0, zmax=max(most or errors.max(), 1e-9),
         diagonal=mix(NEUTRAL, surface.background, 0.25), surface=surface,
     )  # fmt: skip
@@ -39,13 +39,13 @@ def confusion_difference_figure(
     limit = max(np.abs(better).max(), 1e-9)
     scale = [[0, mix(BAD, surface.background, 0.9)], [0.5, surface.background], [1, mix(GOOD, surface.background, 0.9)]]
     return _matrix_figure(
-        counts, difference, better, title, order, "%{text}", "+.1f" if percent else "+.0f",
+        counts, difference, better, title, order, "+.1f" if percent else "+.0f",
         colorscale=scale, zmin=-limit, zmax=limit, diagonal=None, surface=surface,
     )  # fmt: skip
 
 
 def _matrix_figure(
-    counts: np.ndarray, shown: np.ndarray, graded: np.ndarray, title: str, order: list[int], template: str, number: str, *,
+    counts: np.ndarray, shown: np.ndarray, graded: np.ndarray, title: str, order: list[int], number: str, *,
     colorscale: list, zmin: float, zmax: float, diagonal: str | None, surface: Surface,
 ) -> go.Figure:  # fmt: skip
     """`counts` answer the pointer, `shown` stand in the cells in the format `number`, `graded` give the colours; all (C, C)."""
@@ -54,7 +54,7 @@ def _matrix_figure(
     text = [[format(v, number) if abs(v) >= 0.05 else "" for v in row] for row in shown]
     figure = go.Figure(
         go.Heatmap(
-            z=graded, x=names, y=names, text=text, texttemplate=template, colorscale=colorscale, zmin=zmin, zmax=zmax,
+            z=graded, x=names, y=names, text=text, texttemplate="%{text}", colorscale=colorscale, zmin=zmin, zmax=zmax,
             showscale=False, hoverinfo="skip", xgap=1, ygap=1, textfont={"size": 12, "color": surface.text},
         )
     )  # fmt: skip

@@ -61,10 +61,9 @@ st.caption(
 )
 
 recipe = run.recipe
-tuned = f"all but the backbones' first {recipe.frozen_stages} stages" if recipe.frozen_stages else "everything"
 trained = (
     f"- **Recipe** `{recipe.name}`: {recipe.size_in_words}, {recipe.frozen_epochs} epoch(s) on frozen backbones, "
-    f"then {recipe.finetune_epochs} fine-tuning {tuned}; AdamW, batch {recipe.batch_size}, "
+    f"then {recipe.finetune_epochs} fine-tuning {recipe.tuned_in_words}; AdamW, batch {recipe.batch_size}, "
     f"learning rates {recipe.rates_in_words}, cosine schedule, "
     f"label smoothing {recipe.label_smoothing}, {run.record['precision']}\n"
 )
@@ -74,7 +73,7 @@ with st.expander("How this run was made"):
     st.markdown(
         (imported if run.imported else trained)
         + "".join(f"- **{theme.label(name)} starts from** {text}\n" for name, text in weights.items())
-        + f"- **Seed** {run.record['seed']}; **device** {run.device}; **code** `{run.record['code_commit'][:12]}`; "
+        + f"- **Seed** {run.record['seed']}; **device** {run.device}; **code** {run.code}; "
         + ", ".join(f"{name} {version}" for name, version in run.record["libraries"].items() if name in ("torch", "torchvision"))
         + (f"\n- **Note** {note}" if note else "")
     )

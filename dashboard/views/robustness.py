@@ -30,7 +30,7 @@ with components.section():
     with right:
         by_kind = by_corruption(shown)
         components.show_figure(figures.corruptions_figure(by_kind), "corruptions", "Mean over the five severities.", by_kind)
-    errors = data.load_corruption_errors(run)
+    errors, missing = data.load_corruption_errors(run), [one for one in models if one not in set(table["model"])]
     components.show_table(
         errors[errors["model"].isin(models)].set_index("model").mul(100).rename(theme.label).reset_index(),
         column_config={
@@ -45,7 +45,8 @@ with components.section():
     )
     st.caption(
         f"On {table['images'].iloc[0]:,} test images, equally many a class. "
-        "Corruption error (Hendrycks & Dietterich 2019): a model's errors "
+        + (f"Not measured of {', '.join(map(theme.label, missing))}. " if missing else "")
+        + "Corruption error (Hendrycks & Dietterich 2019): a model's errors "
         f"over all severities divided by {theme.label(BASELINES[0])}'s, averaged over the kinds."
     )
 components.show_findings(findings)

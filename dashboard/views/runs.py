@@ -68,8 +68,8 @@ components.show_table(
     },
 )
 seeds = table.loc[table["run"].isin([one.name for one in data.sibling_runs(run)]), compared].dropna()
-noise = f" The {len(seeds)} trainings that differ from it by the seed alone span {seeds.max() - seeds.min():.2f} points." * (len(seeds) > 1)
-st.caption(f"Differences are to {run.name}, in points.{noise} Click the left of a row to choose its run for all pages.")
+span = f" It and {len(seeds) - 1} that differ by the seed alone span {seeds.max() - seeds.min():.2f} points." * (len(seeds) > 1)
+st.caption(f"Differences are to {run.name}, in points.{span} Click the left of a row to choose its run for all pages.")
 with st.container(horizontal=True, vertical_alignment="center"):
     components.offer_csv(table, "runs")
     address.link("training", "Their training curves", seeds="true")

@@ -128,6 +128,20 @@ def test_the_record_tells_the_start_weights_of_models_trained_one_by_one(trained
     assert {name: start["name"] for name, start in starts.items()} == {name: f"{name}, made up" for name in BASELINES}
 
 
+def test_the_record_tells_which_commit_and_machine_trained_each_model(trained, data, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(core_evaluate, "write_model", lambda *_: {"macs": 1})
+    checkpoints = [checkpoint_of(trained, name) for name in TRIO]
+    for checkpoint, device in zip(checkpoints, ("one", "another", "one"), strict=True):
+        checkpoint["run"] |= {"device": device, "code_commit": f"commit of {device}"}
+    write_results(tmp_path / "run", checkpoints, data, world)
+    run = results.load_run(tmp_path / "run")
+    assert run.device == "one; MobileNetV2: another" and run.code == "commit of one; MobileNetV2: commit of another"
+    assert run.record["models"] == {
+        **{name: {"macs": 1} for name in ("resnet18", "fusion")},
+        "mobilenet_v2": {"macs": 1, "device": "another", "code_commit": "commit of another"},
+    }
+
+
 @pytest.mark.parametrize("name", TRIO)
 def test_shipped_weights_are_the_checkpoints_in_half_precision(name, trained, data, world):
     run = results.load_run(trained)
@@ -192,6 +206,15 @@ def test_the_script_writes_probes_of_a_runs_own_start_weights(trained, script, f
         assert not np.array_equal(probe.logits, predictions.logits)
     finished = script(*arguments, tmp_path)
     assert finished.code == 2 and "resnet18.safetensors is missing" in finished.error
+
+    shutil.copytree(run.path / "resnet18", run.path / "resnet34")  # a control has a start of its own, and no probe
+    (run.path / "resnet34" / "probe.parquet").unlink()
+    start = {"resnet34": {"name": "another", "file": None, "sha256": None}}
+    record = run.record | {"models": run.record["models"] | {"resnet34": {}}, "start_weights": run.record["start_weights"] | start}
+    results.write_run(run.path / "run.json", record)
+    finished = script(*arguments, "none")
+    assert finished.out.splitlines()[-1] == f"wrote {run.path}: probe.parquet of {', '.join(TRIO)}", finished.error
+    assert not (run.path / "resnet34" / "probe.parquet").exists()
 
 
 @torch.no_grad()

@@ -326,7 +326,7 @@ def test_people_disagree_where_fusion_errs(monkeypatch):
     assert found.numbers["agreement_wrong"] == pytest.approx(shares[:60].mean())
     assert found.numbers["agreement_correct"] == pytest.approx(shares[60:].mean())
     assert found.numbers["shared_by_someone"] == 0.5
-    assert found.numbers["base_rate"] == pytest.approx(1 / 9)  # each of these images has one wrong class that someone chose
+    assert found.numbers["base_rate"] == pytest.approx(0.5 / 8)  # half of these have, among eight others, one that someone chose
     assert found.numbers["rank_correlation"] == pytest.approx(pd.Series(confidence).corr(pd.Series(shares), method="spearman"))
     opposite = build(~BETTER_ONE, WORSE, EQUAL, logits={"fusion": answer(~BETTER_ONE, confidence)})
     assert people.compare_with_people(opposite, None).verdict == CONTRADICTED
@@ -429,6 +429,46 @@ def test_fewer_than_three_seeds_are_no_test(folder, n):
             assert "2 seeds are too few for a test" in one.details
 
 
+def drop_model(run: Run, model: str) -> Run:
+    shutil.rmtree(run.path / model)
+    results.write_run(run.path / "run.json", run.record | {"models": {one: {} for one in run.models if one != model}})
+    return results.load_run(run.path)
+
+
+def test_a_seed_that_lacks_a_model_is_finished_before_another_is_begun(tmp_path):
+    """Its folder is there: a training that starts anew would be refused."""
+    runs = [results.load_run(make_run(tmp_path, f"seed{seed}", n_test=400, seed=seed, labels=LABELS[:400])) for seed in (0, 1)]
+    part = drop_model(runs[1], "fusion")
+    more = f"seed1 lacks Fusion: run python scripts/train.py --recipe cpu-96 --seed 1 --out {part.path} --resume"
+    for found in findings.find_findings(runs[0], [runs[0], part], ("seeds-better", "seeds-other", "seeds-ensemble")):
+        assert found.details == f"Only seed 0 was trained with all models and the test needs 3: {more}."
+    assert findings.find_findings(runs[0], [runs[0], part], ("twice",))[0].verdict != UNTESTED  # this needs the baselines alone
+    part = drop_model(part, "resnet18")
+    (twice,) = findings.find_findings(runs[0], [runs[0], part], ("twice",))
+    assert "seed1 lacks ResNet18, Fusion: run " in twice.details
+
+
+@pytest.mark.parametrize(
+    ("start", "option"),
+    [
+        ({"name": "torchvision IMAGENET1K_V1", "file": "resnet18-f37072fd.pth"}, ""),
+        ({"name": "state dict resnet18.safetensors", "file": "resnet18.safetensors"}, " --start-weights FOLDER"),
+        ({"name": "random", "file": None}, " --start-weights none"),
+    ],
+)
+def test_advice_to_train_starts_from_the_runs_own_weights(tmp_path, start, option):
+    """From others it would be another measurement, which no test over seeds takes."""
+    run = results.load_run(make_run(tmp_path, "seed0", n_test=400, labels=LABELS[:400]))
+    starts = dict.fromkeys(BASELINES, start | {"sha256": "0" * 64})
+    results.write_run(run.path / "run.json", run.record | {"start_weights": starts})
+    run = results.load_run(run.path)
+    ids = ("seeds-better", "twice", "branch-losses")
+    for found in findings.find_findings(run, [run], ids):
+        assert found.details.endswith(f"--seed {int(found.id != 'branch-losses')}{option}."), found.details
+    (matched,) = findings.find_findings(run, [run], ("matched",))
+    assert matched.details.endswith(f"--resume{option}{', FOLDER holding resnet34.safetensors' if 'FOLDER' in option else ''}.")
+
+
 def test_seeds_are_tested_from_three_on(folder, monkeypatch):
     table = pd.DataFrame({"fusion": [0.95, 0.952, 0.951, 0.95], "resnet18": [0.93, 0.931, 0.93, 0.928]})
     table["mobilenet_v2"], table["ensemble"] = [0.96, 0.961, 0.963, 0.96], [0.951, 0.95, 0.952, 0.95]
@@ -501,6 +541,8 @@ def test_branch_losses_are_compared_with_the_same_run_without(tmp_path):
     assert found.p == pytest.approx(mcnemar([[0, int(mended)], [0, 0]], exact=True).pvalue)
     headline = findings.write_headline(with_losses, findings.find_findings(with_losses, runs, findings.HEADLINE))
     assert "with branch losses" in headline.sentence and "minus fusion without branch losses" in headline.numbers
+    (control,) = findings.find_findings(plain[0], runs, ("branch-losses",))
+    assert control.details == "This run has no branch losses: it is the control of branch0, of which the claim is tested."
     without = findings.write_headline(plain[0], findings.find_findings(plain[0], runs, findings.HEADLINE))
     assert "branch losses" not in without.sentence + without.numbers
     with pytest.raises(UserError, match="has no branch losses"):
@@ -573,7 +615,7 @@ def test_two_architectures_disagree_more_than_two_trainings(folder):
 def test_a_single_network_of_the_fusions_cost(tmp_path):
     folder = tmp_path
     run = results.load_run(make_run(folder, "seed0", n_test=400, labels=LABELS[:400]))
-    with pytest.raises(UserError, match=r"holds no ResNet34.*--model resnet34 --seed 0 --out \S+ --resume, which starts"):
+    with pytest.raises(UserError, match=r"holds no ResNet34.*--seed 0 --model resnet34 --out \S+ --resume$"):
         controls.compare_matched(Evidence.load(run), "resnet34")
     with_control = copy_run(
         folder, "seed0", "with-resnet34", lambda record: record["models"].update(resnet34={"macs": 2 * record["models"]["fusion"]["macs"]})
@@ -693,11 +735,26 @@ def test_of_two_alike_verdicts_the_smaller_lead_decides_the_headline(folder):
 def test_the_headline_and_the_scope_speak_of_seeds_where_these_were_tested(folder):
     runs = open_seeds(folder, 3)
     found = findings.find_findings(runs[0], runs)
-    headline = findings.write_headline(runs[0], found)
+    tested = [replace(one, effect=0.01, interval=(0.0, 0.02)) if one.id == "branch-losses" else one for one in found]
+    headline = findings.write_headline(runs[0], tested)
+    assert "without branch losses" not in headline.numbers  # that interval is over images
     assert "95 % intervals over 3 seeds" in headline.numbers and (headline.decisive.kind, headline.decisive.n) == ("seeds", 3)
     assert findings.describe_scope(runs[0], found).endswith("Tests over the 3 seeds speak of the method.")
     alone = findings.find_findings(runs[0])
-    assert findings.describe_scope(runs[0], alone).endswith("Only a test over 3 or more seeds speaks of the method; one was trained.")
+    assert findings.describe_scope(runs[0], alone).endswith(
+        "Only a test over 3 or more seeds speaks of the method; one was trained with all models."
+    )
+
+
+def test_of_an_imported_run_nothing_is_asked_that_takes_weights(tmp_path):
+    run = results.load_run(make_run(tmp_path, "run", n_test=400, labels=LABELS[:400]))
+    for name in ("probe", "train_sample", "branch_resnet18", "branch_mobilenet_v2"):
+        for path in run.path.rglob(f"{name}.parquet"):
+            path.unlink()
+    run.record["recipe"]["name"] = results.run.IMPORTED
+    results.write_run(run.path / "run.json", run.record)
+    for found in findings.find_findings(results.load_run(run.path), ids=("probe", "gap", "branches", "branch-heads", "branch-losses")):
+        assert found.verdict == UNTESTED and "scripts/" not in found.details, found.details
 
 
 def test_an_incomplete_run_is_not_compared(tmp_path):

@@ -59,8 +59,12 @@ def test_arrays_and_tables_give_the_same_run(folder, given, tmp_path, script):
     assert summary.loc["fusion", "accuracy"] == expected and summary.loc["fusion", ["macs", "training_minutes"]].isna().all()
     assert summary.loc["fusion", "val_accuracy"] == (given["val"].argmax(axis=1) == given["val_label"]).mean()
 
-    finished = script("import.py", run, "--logits", files[2], "--seed", 3)  # once more: nothing of the others is lost
+    finished = script("import.py", run, "--logits", files[2])  # once more: nothing of the others is lost, and the seed is the run's
     assert finished.code == 0 and results.load_run(run).models == ["resnet18", "mobilenet_v2", "fusion"]
+
+    finished = script("import.py", run, "--logits", files[2], "--seed", 4)
+    assert finished.code == 2 and "run.json is of another seed: give it the same, or another run folder" in finished.error
+    assert not list(folder.glob(".*"))  # nothing half-written is left
 
     (run / "fusion" / "predictions.parquet").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"run python scripts/import\.py .*mine --logits MODEL=FILE$"):

@@ -212,7 +212,7 @@ def test_a_model_added_on_another_machine_leaves_to_the_others_what_trained_them
         results.write_run(added / "run.json", load_run(added).record | {"device": device, "processes": 4})
         publish(added, run)
     found = load_run(run)
-    assert found.device == "a second GPU; ResNet18 on made up; Fusion on a GPU" and found.record["processes"] == 4
+    assert found.device == "a second GPU; ResNet18: made up; Fusion: a GPU" and found.record["processes"] == 4
     assert found.record["models"]["resnet18"] == first["models"]["resnet18"] | {"device": "made up", "processes": 1}
     assert "processes" not in found.record["models"]["fusion"]
 

@@ -193,7 +193,7 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_checkpoint(data, run, world,
 def test_a_checkpoint_of_another_run_is_refused(change, message, trained, data, run, world):
     path = checkpoint_of(trained, "resnet18")
     before = path.read_bytes()
-    with pytest.raises(UserError, match=rf"resnet18\.pt is of {message}: give it the same, or another --out"):
+    with pytest.raises(UserError, match=rf"resnet18\.pt is of {message}: give it the same, or another run folder"):
         fit("resnet18", RECIPE, "none", data, run | change, world, path)
     assert path.read_bytes() == before
 

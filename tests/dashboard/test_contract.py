@@ -230,7 +230,7 @@ def test_of_an_imported_run_no_training_is_told(tmp_path, monkeypatch):
     assert len(made) == 1 and "Trained elsewhere" in made[0] and "learning rates" not in made[0]
     claims = "".join(one.text for one in findings.find_findings(results.load_run(run)))
     assert "mirrors the label smoothing" not in claims and "Mean confidence is" in claims
-    assert "--recipe imported" not in claims and "run python scripts/import.py RUN --seed 1 --logits MODEL=FILE" in claims
+    assert "--recipe imported" not in claims and "scripts/import.py RUN --seed 1 --image-size 96 --logits MODEL=FILE" in claims
     slides = {one["id"]: one for one in component(open_page("present"), "deck")["slides"]}
     assert "trained elsewhere" in slides["models"]["said"] and "budget" not in slides["models"]["title"]
 

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from core import findings, results, summaries
@@ -25,13 +26,14 @@ def runs(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def reads(monkeypatch) -> Counter:
     """How often each run's predictions are read."""
-    counted, read = Counter(), results.load_predictions
+    counted, read = Counter(), results.tables.load_predictions
 
     def count(run: results.Run, *args, **options) -> results.Predictions:
         counted[run.name] += 1
         return read(run, *args, **options)
 
-    monkeypatch.setattr(results, "load_predictions", count)
+    for module in (results, results.tables):
+        monkeypatch.setattr(module, "load_predictions", count)
     return counted
 
 
@@ -68,6 +70,31 @@ def test_a_damaged_table_of_people_leaves_the_answers_and_is_named(runs):
     assert "human_votes.parquet cannot be read" in data.check_shared()[0]
     with pytest.raises(UserError, match=r"human_votes\.parquet cannot be read"):
         data.rank_votes(0)
+
+
+def test_ways_of_every_seed_are_compared_with_the_baseline_of_the_run_that_is_shown(runs):
+    """Another seed's validation may favour the other one."""
+    run = data.open_run("run0")
+    better = max(("resnet18", "mobilenet_v2"), key=lambda one: summaries.per_model(run).set_index("model")["val_accuracy"][one])
+    path = runs / "run1" / better / "predictions.parquet"
+    frame = pd.read_parquet(path)
+    frame.loc[frame["split"] == "val", list(results.LOGITS)] *= -1
+    frame.to_parquet(path)
+    table = data.list_ways(run)[0].set_index("name")
+    accuracy = [summaries.per_model(data.open_run(name)).set_index("model")["accuracy"] for name in ("run0", "run1")]
+    for way in ("ensemble", "fusion"):
+        assert table["seeds"][way] == pytest.approx([of[way] - of[better] for of in accuracy])
+    assert table["seeds"][better] == [0, 0]
+
+
+def test_models_of_different_images_are_a_fault_of_the_run(runs):
+    """Each table is whole alone."""
+    path = runs / "run0" / "fusion" / "predictions.parquet"
+    frame = pd.read_parquet(path)
+    val = frame["split"] == "val"
+    frame.loc[val, "index"] = (frame.loc[val, "index"] + 1).to_numpy()
+    frame.to_parquet(path)
+    assert "the models' val rows are not of the same images" in data.find_fault(data.open_run("run0"))
 
 
 def test_thumbnails_follow_the_images(runs):

@@ -140,8 +140,8 @@ def test_a_run_without_all_models_still_has_a_report(tmp_path, made_results, mod
 
 def test_limits_name_the_seeds_and_start_weights(run, findings):
     alone = " ".join(report.list_limits(run, find_findings(run), 10_000))
-    assert "One seed (0) was trained" in alone and "ResNet18, made up" in alone and "96×96" in alone
-    assert "2 seeds were trained" in " ".join(report.list_limits(run, findings, 10_000))
+    assert "one was trained with all models" in alone and "ResNet18, made up" in alone and "96×96" in alone
+    assert "2 were trained with all models" in " ".join(report.list_limits(run, findings, 10_000))
 
 
 def test_limits_name_the_fusions_that_were_compared(run, findings):

@@ -39,8 +39,12 @@ def test_another_seed_may_lack_a_model(own_results, view):
     del record["models"]["fusion"]
     results.write_run(path, record)
     shutil.rmtree(path.with_name("fusion"))
-    app = open_page(view, run="imagenet-96-seed0", seeds="true")
+    app = open_page(view, run="imagenet-96-seed0", **({} if view == "errors" else {"seeds": "true"}))
     assert not any("fusion" in info.value for info in app.info)
+    if view == "errors":
+        for model, seeds in (("fusion", 1), ("resnet18", 2)):
+            menus = {box.label: box.options for box in open_page(view, run="imagenet-96-seed0", model=model).selectbox}
+            assert ("wrong in most seeds first" in menus["Order"]) == ("Over 2 seeds" in menus) == (seeds > 1)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,10 @@ def test_pages_show_a_control_too(tmp_path, monkeypatch, models, shown):
     results.write_run(run / "run.json", record | {"models": {model: {} for model in (*models, "resnet34")}})
     for view in ("overview", "errors", "confusion"):
         open_page(view, run="run")
+    if models:  # not every script was run again since
+        (run / "resnet34" / "robustness.csv").unlink()
+        said = [caption.value for caption in open_page("robustness", run="run").caption]
+        assert any("Not measured of ResNet34. " in one for one in said)
     app = open_page("runs", run="run")
     table = app.dataframe[0].value.set_index("run")
     assert app.segmented_control(key="of").value == shown and table["difference"].dropna().tolist() == [0]

@@ -13,7 +13,6 @@ from core.config import CLASSES, UserError
 from core.images import pixels_uri
 from dashboard import address, data, diagram, filters, inference, selection, theme, thumbnails, traits
 from dashboard.components.share import KEEP_JS
-from dashboard.components.weights import NOT_INSTALLED as NOT_INSTALLED
 from dashboard.components.weights import can_compute
 from dashboard.data import Run
 
