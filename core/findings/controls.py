@@ -143,7 +143,6 @@ def compare_matched(evidence: Evidence, other: str) -> Result:
         raise UserError(f"This run holds no {label(other)}, a single network of at least the fusion's cost: run {more}")
     if other not in run.models:
         more = say_training(run, run.record["seed"], options=f" --model {other} --out {results.quote(run.path)} --resume")
-        more += f", FOLDER holding {other}.safetensors" if more.endswith("FOLDER") else ""
         raise UserError(f"This run holds no {label(other)}, a single network of at least the fusion's cost: {more}")
     costs = {model: run.record["models"][model].get("macs") for model in ("fusion", other)}
     remark = f"Multiply-accumulates: {costs['fusion'] / 1e6:.0f} M against {costs[other] / 1e6:.0f} M." if all(costs.values()) else ""

@@ -124,7 +124,8 @@ def say_training(run: Run, seed: int, recipe: str = "", options: str = "") -> st
     if recipe not in RECIPES:
         return f"train its recipe with seed {seed}"
     options += results.start_option(run.record)
-    return f"run python scripts/train.py --recipe {recipe} --seed {seed}{options}"
+    where = " (FOLDER: where the start weights lie)" * options.endswith("FOLDER")
+    return f"run python scripts/train.py --recipe {recipe} --seed {seed}{options}" + where
 
 
 def say_next_training(evidence: "Evidence") -> str:
