@@ -232,7 +232,7 @@ def show_claims(run: Run, findings: list[Finding], surface: Surface) -> list[Sli
     for first in range(0, len(untested), UNTESTED_LINES):
         lines = report.list_html(f"{one.claim}: {one.details}" for one in untested[first : first + UNTESTED_LINES])
         name = "untested" if first == 0 else f"untested-{first // UNTESTED_LINES + 1}"
-        slides.append(Slide(name, "Not tested yet", lines, "text", notes="Each line names the command that makes what is missing."))
+        slides.append(Slide(name, "Not tested yet", lines, "text", notes="Where a command makes what is missing, the line names it."))
     return slides
 
 
@@ -244,7 +244,8 @@ def make_slides(run: Run, surface: Surface) -> list[Slide]:
     if whole:
         main += [help_and_hurt(run, findings, surface), fixed_and_broken(run, predictions), look(run, predictions, findings)]
     main.append(limit(run, findings, len(predictions)))
-    costs = Slide("costs", "What does each model cost?", "", "below", shown=diagram.costs_html(data.load_summary(run)), notes=GRADES)
+    said = f"<p><small>{escape(run.record.get('note', ''))}</small></p>"  # say what the minutes are worth
+    costs = Slide("costs", "What does each model cost?", said, "below", shown=diagram.costs_html(data.load_summary(run)), notes=GRADES)
     hardest = selection.pick_images(predictions, run.models, 3 * CARDS)
     title, rows = next((title, rows) for title, rows in hardest.items() if title.startswith("Hardest"))
     worst = Slide("hardest", title, "", "below", shown=cards_html(rows, run), notes="Some of these labels are doubted.")

@@ -123,11 +123,6 @@ def describe_cards(rows: pd.DataFrame, models: list[str], images: TestImages) ->
     return cards
 
 
-def cards_html(rows: pd.DataFrame, models: list[str], images: TestImages, size: int) -> Markup:
-    """Test images, `size` pixels a side, with what each is and what the models made of it."""
-    return STYLE + BLOCKS.cards(describe_cards(rows, models, images), size)
-
-
 def overlay_map(image: np.ndarray, attribution: np.ndarray, scale: float, opacity: float) -> np.ndarray:
     """An attribution (32, 32) over its greyed image (32, 32, 3): FOR where positive, AGAINST where negative; uint8 (32, 32, 3)."""
     channels = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (AGAINST, FOR)]

@@ -59,7 +59,7 @@ class Charts:
         self.pairs.append(f"[{','.join(figure.to_json() for figure in drawn)}]")  # plotly escapes <, > and / in it
         title = drawn[0].layout.title.text
         place = {"id": f"chart{len(self.pairs) - 1}", "height": drawn[0].layout.height, "caption": caption}
-        return place | {"label": f"{title} {caption}"}
+        return place | {"label": f"{title.replace('<br>', ' ')} {caption}"}
 
 
 @dataclass
@@ -119,7 +119,9 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
         f"Start weights: {starts}. From others, fusion may gain more or less.",
         f"The images have 32×32 pixels, enlarged to {size}×{size}: photographs in full detail may behave differently.",
         "One data set, two backbones: other pairs were not tried.",
-        "Trained together, the two share a head on their concatenated features: other ways to join them in training were not tried.",
+        "Trained together, the two share a head on their concatenated features: other ways to join them in training were not tried."
+        if not run.imported
+        else "How the models were trained and joined is not known here.",
     ]
     if ways := next((finding.numbers.get("ways") for finding in findings if finding.id == "late"), None):
         limits[-1] += f" Trained apart, they were combined in {ways} ways."
@@ -197,6 +199,8 @@ def _claim(report: Report) -> list[Part]:
 
 def _training(report: Report) -> list[Part]:
     run = report.run
+    if run.imported:
+        return [Part(lines=["Trained elsewhere: no epochs are known."])]
     histories = {model: [results.load_history(run, model)] for model in run.models}
     captions = figures.training_captions(run.recipe, results.split_size(run, "val"))
 
@@ -221,7 +225,7 @@ def _confuse(report: Report) -> list[Part]:
 
     drawn = [report.charts.add(partial(matrix, model), "Colour grades the errors.") for model in models]
     if "fusion" in counts and better:
-        caption = f"Fusion minus {theme.label(better)}, the better baseline. Green: fusion does better. Red: worse."
+        caption = f"Fusion minus {theme.label(better)}, the baseline better on validation. Green: fusion does better. Red: worse."
         drawn.append(report.charts.add(difference, caption))
     return [Part(charts=drawn)]
 
@@ -239,7 +243,9 @@ def _classes(report: Report) -> list[Part]:
     for i, row in enumerate(rows):
         difference, low, high = (100 * table[name][i] for name in ("difference", "low", "high"))
         row += [f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]", f"{table['p_holm'][i]:.3f}"]
-    note = f"Difference: fusion minus {theme.label(better)}, the better baseline, in points, with its paired bootstrap interval."
+    note = (
+        f"Difference: fusion minus {theme.label(better)}, the baseline better on validation, in points, with its paired bootstrap interval."
+    )
     return [Part(head=[*head, "difference [95 %]", "p (exact McNemar, Holm)"], rows=rows, note=note)]
 
 
@@ -375,7 +381,7 @@ CONTENTS: dict[str, tuple[str, Callable[[Report], list[Part]]]] = {
     ),
     "Findings": ("every claim with its verdict, its numbers and its test", _claim),
     "Training curves": ("loss, accuracy, learning rates and speed in every epoch", _training),
-    "Confusion": ("each model's matrix, and fusion's minus the better baseline's", _confuse),
+    "Confusion": ("each model's matrix, and fusion's minus that of the baseline better on validation", _confuse),
     "Class by class": ("recall of each model, and fusion's difference with its interval and test", _classes),
     "Calibration": ("is a model as often correct as it is confident, and does it know which predictions to doubt", _calibrate),
     "Robustness": ("accuracy on corrupted images, by severity and by kind", _corrupt),

@@ -63,7 +63,8 @@ __all__ = [
 
 # id, kind, what is claimed, how it is tested, against whom, what it needs
 CLAIMS = (
-    Claim("accuracy-better", "accuracy", "Fusion is more accurate than the better baseline, {other}", accuracy.compare_accuracy, BETTER),
+    Claim("accuracy-better", "accuracy", "Fusion is more accurate than the baseline better on validation, {other}",
+          accuracy.compare_accuracy, BETTER),
     Claim("accuracy-ensemble", "accuracy", "Fusion is more accurate than {other}", accuracy.compare_accuracy, ENSEMBLE),
     Claim("accuracy-other", "accuracy", "Fusion is more accurate than {other}", accuracy.compare_accuracy, OTHER),
     Claim("comparable", "accuracy", "Fusion's accuracy is comparable or improved", accuracy.compare_within_margin),

@@ -3,7 +3,7 @@
 What is chosen is read before the menus are drawn, since each menu counts what the other choices leave.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 
 import numpy as np
@@ -49,15 +49,28 @@ def current_filter(run: Run, predictions: pd.DataFrame) -> Filter:
             return False
         return True
 
+    def offers(one: str, offered: Collection[str], known: Collection[str]) -> bool:
+        if one in known and one not in offered:
+            unknown.add(f"“{one}” cannot be told of {theme.label(st.session_state['model'])} in this run, and is left out.")
+        return one in offered
+
+    def offered_seeds() -> Collection[str]:
+        return filters.SEEDS if traits.count_seeds(run, st.session_state["model"]) > 1 else [default.seeds]
+
+    def can_sort(one: str) -> bool:
+        offered = offers(one, known_sorts(run, st.session_state["model"]), {*selection.SORTS, *filters.TRAIT_SORTS})
+        return offered and (one not in filters.TRAIT_SORTS or knows(filters.TRAIT_SORTS[one][0]))
+
+    def can_forget(times: int) -> bool:
+        return knows("forgotten") and times <= traits.load_trait(run, st.session_state["model"], "forgotten").max()
+
     allowed = {
         "model": lambda one: one in models,
-        "outcome": lambda one: one in outcomes,
-        "seeds": lambda one: one == default.seeds or traits.count_seeds(run, st.session_state["model"]) > 1,
-        "sort": lambda one: (
-            one in known_sorts(run, st.session_state["model"]) and (one not in filters.TRAIT_SORTS or knows(filters.TRAIT_SORTS[one][0]))
-        ),
-        "learned": lambda pair: not pair or (1 <= pair[0] <= pair[-1] <= epochs + 1 and knows("learned")),
-        "forgotten": lambda times: not times or knows("forgotten"),
+        "outcome": lambda one: offers(one, outcomes, selection.OUTCOMES),
+        "seeds": lambda one: offers(one, offered_seeds(), filters.SEEDS),
+        "sort": can_sort,
+        "learned": lambda pair: not pair or (len(pair) == 2 and 1 <= pair[0] <= pair[1] <= epochs + 1 and knows("learned")),
+        "forgotten": lambda times: not times or can_forget(times),
         "slice": lambda parts: knows(*(part.rsplit(":", 1)[0] for part in parts)),
     }
 
@@ -172,7 +185,7 @@ def choose_more(
         st.caption("When an image was learned is not known: this run kept no correctness of each epoch.")
     except UserError as error:
         st.caption(str(error))
-    if names := sorted({tag for one in tagged.values() for tag in one["tags"]}):
+    if names := sorted({*chosen.tags, *(tag for one in tagged.values() for tag in one["tags"])}):
         st.multiselect("Your tags", names, key="tags")
 
 

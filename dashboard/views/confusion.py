@@ -46,12 +46,12 @@ def copy_click(key: str, name: str) -> None:
         st.session_state["of"] = name
 
 
-def show_matrix(figure: go.Figure, key: str, name: str, counts: np.ndarray, colour: str) -> None:
+def show_matrix(figure: go.Figure, key: str, name: str, shown: np.ndarray, colour: str) -> None:
     """A matrix whose cells choose images; the chosen one has a frame."""
     if true and predicted:
         x, y = (order.index(CLASSES.index(one)) for one in (predicted, true))
         figure.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"width": 3, "color": surface.text})
-    table = pd.DataFrame(counts, columns=CLASSES).assign(true=CLASSES)[["true", *CLASSES]]
+    table = pd.DataFrame(shown, columns=CLASSES).assign(true=CLASSES)[["true", *CLASSES]]
     components.show_figure(
         figure, key, colour, table, hint="Click a cell to see its images.",
         on_select=lambda: copy_click(key, name), selection_mode="points",
@@ -68,7 +68,7 @@ def show_confusion(name: str, title: str) -> None:
     own_counts, own_shown = matrices(name)
     color = theme.STYLES[name.rpartition("/")[2]].color
     figure = figures.confusion_figure(own_counts, own_shown, title, color, order, percent, surface)
-    show_matrix(figure, f"confusion_{name}".replace("/", "_"), name, own_counts, "Colour grades the errors.")
+    show_matrix(figure, f"confusion_{name}".replace("/", "_"), name, own_shown, "Colour grades the errors.")
 
 
 if compare == "side by side":
@@ -88,11 +88,11 @@ else:
         if compare == "one model":
             show_confusion(model, f"What does {theme.label(model)} take for what? ({unit})")
         else:
-            other_counts, other_shown = matrices(other)
+            _, other_shown = matrices(other)
             title = f"Where does {theme.label(model)} differ from {theme.label(other)}? ({unit})"
             figure = figures.confusion_difference_figure(counts, shown - other_shown, title, order, percent, surface)
             colour = f"Green: {theme.label(model)} does better than {theme.label(other)}. Red: worse."
-            show_matrix(figure, "confusion_difference", model, counts - other_counts, colour)
+            show_matrix(figure, "confusion_difference", model, shown - other_shown, colour)
 
 with images:
     whose = components.pick_one("Images of", [model, other], "of", theme.label) if compare != "one model" else model
@@ -112,7 +112,9 @@ with images:
 
 st.subheader("Class by class")
 scores = metrics.per_class(labels, predictions[f"{model}_predicted"].to_numpy())
-baselines = [metrics.per_class(labels, predictions[f"{b}_predicted"].to_numpy()) for b in BASELINES if f"{b}_predicted" in predictions]
+held = [one for one in BASELINES if f"{one}_predicted" in predictions and one != model]
+baselines = [metrics.per_class(labels, predictions[f"{one}_predicted"].to_numpy()) for one in held]
+beside = "the better baseline" if len(held) > 1 else theme.label(held[0]) if held else ""
 table = pd.DataFrame({"class": CLASSES, **{name: 100 * scores[name] for name in ("precision", "recall", "f1")}})
 for name in ("precision", "recall", "f1"):
     if baselines:
@@ -129,11 +131,12 @@ components.show_table(
         "TN": st.column_config.NumberColumn("TN", help="True negatives: images of other classes, predicted otherwise"),
         **{name: st.column_config.NumberColumn(f"{name} (%)", format="%.1f") for name in ("precision", "recall", "f1")},
         **{
-            f"{name} Δ": st.column_config.NumberColumn(f"Δ {name}", format="%+.1f", help="points above the better baseline")
+            f"{name} Δ": st.column_config.NumberColumn(f"Δ {name}", format="%+.1f", help=f"points above {beside}")
             for name in ("precision", "recall", "f1")
         },
     },
 )
 st.caption(
-    f"{theme.label(model)}, one class against the rest. Δ: percentage points above (+) or below (−) the better baseline in that class."
+    f"{theme.label(model)}, one class against the rest."
+    + f" Δ: percentage points above (+) or below (−) {beside} in that class." * bool(baselines)
 )

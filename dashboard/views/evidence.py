@@ -28,9 +28,10 @@ def show_ways(ways: pd.DataFrame, baseline: str) -> None:
         f"Against {baseline} alone, the better network on validation. Paired bootstrap of the test images: an interval that leaves zero "
         "out is a difference. What is weighted or stacked is fitted on validation; all are reported on test."
     )
-    components.show_figure(claims.draw_ways(ways, baseline), "ways", caption, ways.drop(columns="seeds"))
-    shown = ways.assign(**{column: 100 * ways[column] for column in ("accuracy", "val_accuracy", "difference")})
-    shown[["parameters", "macs"]] /= 1e6
+    shares = ["accuracy", "val_accuracy", "difference", "low", "high"]
+    shown = ways.drop(columns="seeds").assign(**100 * ways[shares])
+    components.show_figure(claims.draw_ways(ways, baseline), "ways", caption, shown)
+    shown = shown.assign(**ways[["parameters", "macs"]] / 1e6)
     components.show_table(
         shown,
         column_order=["label", "accuracy", "difference", "p_holm", "val_accuracy", "networks", "parameters", "macs"],

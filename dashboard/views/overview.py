@@ -30,13 +30,17 @@ for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
             help=f"95 % interval {row.low:.2%} to {row.high:.2%}, {len(predictions):,} test images",
         )
 
-above = "" if better is None else f"; points above {theme.label(better['model'])}, the better of the two on the validation images"
+has = set(shown["model"]).__contains__
+against = better is not None and not set(shown["model"]) <= {*BASELINES}
+above = f"; points above {theme.label(better['model'])}, the better baseline on the validation images" if against else ""
 st.caption(f"Share of the {len(predictions):,} test images predicted correctly{above}.")
 st.subheader("How often is each model correct, and what does it cost?")
 st.html(diagram.costs_html(shown))
 st.caption(
-    "Wilson intervals. Ensemble: mean of the baselines' probabilities; it costs their sum and no training of its own. Oracle: either "
-    f"network correct. MACs: multiply-accumulates of one image. {note}"
+    "Wilson intervals."
+    + " Ensemble: mean of the baselines' probabilities; it costs their sum and no training of its own." * has("ensemble")
+    + " Oracle: either network correct." * has("oracle")
+    + f" MACs: multiply-accumulates of one image. {note}"
 )
 with st.container(horizontal=True, vertical_alignment="center"):
     address.link("training", "How they learned")

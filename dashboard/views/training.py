@@ -13,6 +13,9 @@ run, models = st.session_state["current"]
 models = [m for m in models if m in run.models] or run.models
 
 st.title("Training curves")
+if run.imported:
+    st.info("This run was trained elsewhere: no epochs are known.")
+    st.stop()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     seeds = address.switch("All seeds of this recipe", key="seeds")
     log = address.switch("Logarithmic", key="log")

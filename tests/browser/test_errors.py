@@ -163,15 +163,18 @@ def test_a_cell_of_the_matrix_filters_and_chips_take_it_back(page, predictions):
     open_view(page, "errors?per_page=200")
     wrong = predictions[~predictions["fusion_correct"]]
     cell = wrong[(wrong["label"] == 3) & (wrong["fusion_predicted"] == 5)]
-    page.get_by_role("button", name="true cat, predicted dog:").click()
+    button = page.get_by_role("button", name="true cat, predicted dog:")
+    button.press("Enter")
     expect(total(page)).to_contain_text(f"{len(cell):,} of")
+    expect(button).to_be_focused()  # the matrix was drawn anew
     expect(chip(page, "true class cat")).to_be_visible()
     expect(thumbnails(page)).to_have_count(len(cell))
     assert shown_images(page) == set(cell["index"])
     settle(page)
     assert "true=cat" in page.url and "predicted=dog" in page.url
-    chip(page, "predicted dog").click()
+    chip(page, "predicted dog").press("Enter")
     expect(total(page)).to_contain_text(f"{(wrong['label'] == 3).sum():,} of")
+    expect(page.get_by_role("button", name="reset all filters")).to_be_focused()  # it stands where the chip was
     page.get_by_role("button", name="reset all filters").click()
     expect(total(page)).to_contain_text(f"{len(wrong):,} of")
     settle(page)

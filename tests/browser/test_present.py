@@ -187,7 +187,7 @@ def test_notes_black_screen_and_full_screen_by_key(page):
     measured = page.evaluate(MEASURE)
     assert measured["hanging"] == measured["outside"] == []
     with page.expect_popup() as popup:
-        page.get_by_role("button", name="Speaker notes in a window").click()
+        page.get_by_role("button", name="Speaker notes in a window").press("Enter")
     expect(popup.value.locator("aside")).to_contain_text("baselines")
     expect(notes).to_have_count(0)
     popup.value.keyboard.press("ArrowRight")
@@ -313,6 +313,15 @@ def test_a_chart_downloads_as_16_to_9_with_title_caption_and_run(page):
     words = re.sub(r"<[^>]+>", " ", svg)
     assert "Does the loss keep falling" in words and "images are augmented" in words and "imagenet-96-seed0" in words
     assert re.search(r'width="960" height="540"', svg)
+
+
+def test_a_chart_whose_key_holds_a_dash_downloads_too(page):
+    """Streamlit writes other characters than letters and digits otherwise into a page than into a key."""
+    open_charts(page, "errors?show=curves+of+a+class")
+    for button in page.get_by_role("button", name="SVG").all():
+        with page.expect_download() as download:
+            button.click()
+        assert "<svg" in download.value.path().read_text(encoding="utf-8")
 
 
 def test_charts_and_images_of_other_pages_join_the_deck_and_can_be_taken_out(page):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from core import findings, results, summaries
 from core.config import BASELINES, TRIO, UserError
 from core.results import schema
+from dashboard import data, diagram, report
 from tests.dashboard.conftest import VIEWS, component, open_page
 from tests.fake_run import make_run, make_test_images
 
@@ -203,6 +204,21 @@ def keep_logits(run: Path) -> None:
     for model in results.load_run(run).models:
         results.write_history(run / model / "history.csv", [])
     (run.parent / "near_duplicates.parquet").unlink()
+
+
+def test_pages_tell_nothing_of_a_training_that_nobody_here_knows(tmp_path, monkeypatch):
+    run = make_results(tmp_path / "results", 60)
+    keep_logits(run)
+    monkeypatch.setattr(results, "RESULTS", run.parent)
+    said = {view: " ".join(block.value for kind in ("caption", "info", "markdown") for block in open_page(view).get(kind))
+            for view in ("training", "calibration")}  # fmt: skip
+    assert "trained elsewhere" in said["training"] and "abel smoothing" not in "".join(said.values())
+    loaded = results.load_run(run)
+    limits = " ".join(report.list_limits(loaded, [], 60))
+    assert "share a head" not in limits and "not known here" in limits
+    assert "linear" not in diagram.architecture_html(loaded)
+    text = report.build_report(loaded, data.load_images(), findings.Headline("", ""), [])
+    assert "Trained elsewhere: no epochs are known." in text
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,40 @@ def test_seeds_are_offered_where_a_run_has_siblings(visit, fake_results):
     assert "wrong in most seeds first" in menu(app, "Order")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("seeds", "wrong in every seed"), ("sort", "wrong in most seeds first"), ("outcome", "only fusion wrong")]
+)
+def test_what_a_link_asks_and_a_run_cannot_tell_is_said(own_results, name, value):
+    """A run of one seed, or without the fusion, opened from a link to another."""
+    shutil.rmtree(own_results / "imagenet-96-seed1")
+    run = data.open_run("imagenet-96-seed0")
+    if name == "outcome":
+        results.write_run(run.path / "run.json", run.record | {"models": {"resnet18": {}, "mobilenet_v2": {}}})
+    app = open_page("errors", model="resnet18", **{name: value})
+    assert any(f"“{value}” cannot be told of ResNet18 in this run" in info.value for info in app.info)
+    assert component(app, "image_gallery")["total"] == (~data.load_predictions(run)["resnet18_correct"]).sum()
+
+
+@pytest.mark.parametrize("asked", [("forgotten", "99"), ("learned", "3"), ("tags", "blurred")])
+def test_what_a_menu_cannot_hold_filters_neither_at_once_nor_later(visit, asked):
+    app = visit("errors", **dict([asked]))
+
+    def total() -> str:
+        return next(block.value for block in app.markdown if "test images (" in block.value)
+
+    first = total()
+    app.run()
+    assert total() == first and first.startswith("**0** of") == (asked[0] == "tags")
+
+
+def test_the_slide_of_a_selection_names_all_that_is_filtered(visit):
+    app = visit("errors", confidence=["0.5", "1"], true="cat", people=["0", "1"], agreement="models disagree")
+    shared = component(app, "share")
+    assert shared["title"] == "Fusion wrong, true class cat, models disagree, confidence 0.5 to 1"
+    total = component(app, "image_gallery")["total"]
+    assert shared["caption"] == f"{total} test images." + " The first 21 are shown." * (total > 21)
+
+
 def test_without_the_epochs_file_learning_is_said_to_be_unknown(own_results):
     for path in own_results.glob("*/*/epoch_correct.csv"):
         path.unlink()

@@ -193,6 +193,18 @@ def test_the_answer_is_one_big_number_the_one_that_decides_the_headline(visit, r
     assert "big" not in deck.answer(run, Headline("", "")).said
 
 
+def test_the_slide_of_costs_says_what_the_runs_note_says(own_results):
+    run = results.load_run(own_results / "imagenet-96-seed0")
+    results.write_run(run.path / "run.json", run.record | {"note": "Minutes beside other work <are> no measure."})
+    slides = read_deck(open_page("present"))
+    assert "Minutes beside other work &lt;are&gt; no measure." in slides["costs"]["said"]
+
+
+def test_a_chart_is_read_aloud_without_its_line_breaks(run, page):
+    labels = [unescape(label) for label in re.findall(r'aria-label="([^"]+)"', page)]
+    assert any("on images not trained on?" in label for label in labels) and not any("<br>" in label for label in labels)
+
+
 def test_the_slide_of_classes_counts_what_fusion_rescued_and_broke(visit, run, findings):
     predictions, against = summaries.per_image(run), next(one.against for one in findings if one.id == "accuracy-better")
     rescued = (predictions["fusion_correct"] & ~predictions[f"{against}_correct"]).sum()

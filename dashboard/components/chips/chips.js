@@ -22,11 +22,16 @@ async function copyLink(event) {
 }
 
 export default function({ data, parentElement, setTriggerValue }) {
-  parentElement.querySelector('.chips').replaceChildren(
+  const chips = parentElement.querySelector('.chips')
+  const before = [...chips.children].indexOf(parentElement.activeElement)
+  const focused = chips.children[before]?.textContent
+  chips.replaceChildren(
     ...data.parts.map(([name, value, text]) =>
       button(`${text} ✕`, `remove the filter ${text}`, () => setTriggerValue('removed', [name, value]), 'chip')),
     button('Reset', 'reset all filters', () => setTriggerValue('reset', true)),
     button('Copy link', null, copyLink),
     button('Filters', 'show or hide the filters', () => document.documentElement.classList.toggle('filters-open'), 'fold'),
   )
+  const made = [...chips.children]
+  if (focused) (made.find((one) => one.textContent === focused) ?? made[Math.min(before, data.parts.length)]).focus() // or what took its place
 }

@@ -169,7 +169,7 @@ class Deck {
     if (slide.text) said.append(make('p', { textContent: slide.text }))
     else said.innerHTML = slide.said ?? '' // escaped where it was written
     const shown = make('div', { className: 'shown' })
-    if (slide.chart) shown.append(make('div', { className: 'chart', ariaLabel: slide.chart.layout.title?.text ?? slide.title, role: 'img' }, make('div')))
+    if (slide.chart) shown.append(make('div', { className: 'chart', ariaLabel: slide.title, role: 'img' }, make('div')))
     else if (slide.images) shown.append(this.buildCards(slide.images))
     else shown.innerHTML = slide.shown ?? ''
     const foot = make('footer', {}, make('span', { textContent: slide.foot ?? this.data.foot }), make('span', { className: 'number' }))
@@ -390,7 +390,7 @@ class Deck {
   press(event) {
     const { key, target } = event
     if (this.root.dataset.mode === 'overview' || event.ctrlKey || event.metaKey || event.altKey) return
-    if (target.closest?.('.remote') && (key === ' ' || key === 'Enter')) return // a button chosen with the Tab key
+    if (target.closest?.('.remote, .notes button') && (key === ' ' || key === 'Enter')) return // a button chosen with the Tab key
     const keys = this.showing ? this.showKeys : this.gridKeys
     const name = key === ' ' && event.shiftKey ? 'Backspace' : key
     const act = keys[name] ?? keys[name.toLowerCase()]

@@ -60,5 +60,7 @@ export default function({ data, parentElement, setTriggerValue }) {
   const top = row(head('true ↓ predicted →', 'col'), ...classes.map((name) => head(name, 'col')), head('recall %', 'col'))
   top.className = 'top'
   foot.className = 'foot'
+  const focused = parentElement.activeElement?.ariaLabel?.split(':')[0] // without its count, which may be another now
   table.replaceChildren(caption, top, ...rows, foot)
+  if (focused) [...table.querySelectorAll('button')].find((made) => made.ariaLabel.split(':')[0] === focused)?.focus()
 }

@@ -30,6 +30,7 @@ def share_chart(key: str, title: str, caption: str) -> None:
 
 def share_images(key: str, title: str, caption: str, rows: pd.DataFrame, model: str) -> None:
     """A button that adds the first of these predictions of `model` to the deck."""
+    caption += f" The first {IMAGES} are shown." if len(rows) > IMAGES else ""
     images = [
         {
             "uri": thumbnails.image_uri(row["index"]),

@@ -19,7 +19,8 @@ export default function ({ data, parentElement }) {
 }
 
 function findChart(key) {
-  const { data, layout } = document.querySelector(`.st-key-${CSS.escape(key)} .js-plotly-plot`)
+  const marked = key.replaceAll(/[^a-zA-Z0-9_-]/g, '-') // as Streamlit writes a key into a class
+  const { data, layout } = document.querySelector(`.st-key-${marked} .js-plotly-plot`)
   return { data, layout: { ...layout, updatemenus: undefined } } // a button to press is nothing to print
 }
 
