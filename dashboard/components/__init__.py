@@ -4,7 +4,7 @@ from dashboard.components.charts import color_links, offer_csv, show_figure, sho
 from dashboard.components.choices import available_models, other_models, pick_classes, pick_model, pick_models, pick_one, pick_run
 from dashboard.components.class_curves import show_class_curves, show_threshold
 from dashboard.components.deck import show_deck
-from dashboard.components.filter_bar import change_filter, choose_images, filter_images
+from dashboard.components.filter_bar import change_filter, choose_images, filter_images, name_selection
 from dashboard.components.gallery import image_gallery, paged_gallery
 from dashboard.components.glossary import explain_words
 from dashboard.components.lightbox import image_detail
@@ -31,6 +31,7 @@ __all__ = [
     "filter_images",
     "image_detail",
     "image_gallery",
+    "name_selection",
     "offer_csv",
     "other_models",
     "paged_gallery",

@@ -189,6 +189,12 @@ def choose_more(
         st.multiselect("Your tags", names, key="tags")
 
 
+def name_selection(chosen: Filter) -> str:
+    """All that is filtered, in words."""
+    whose = [] if chosen.outcome == "model wrong" else [theme.label(chosen.model)]  # that outcome's words name it
+    return ", ".join([*whose, *(text for _, _, text in chosen.name_parts(name_slice))])
+
+
 def known_sorts(run: Run, model: str) -> list[str]:
     """The orders a run can tell of a model."""
     known = list(selection.SORTS)

@@ -10,7 +10,6 @@ import pandas as pd
 import streamlit as st
 
 from core.config import UserError
-from core.slices import name_slice
 from dashboard import address, components, data, filters, theme, traits
 from dashboard.filters import Filter
 
@@ -86,9 +85,9 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
             lambda: pd.concat(tables()).to_csv(index=False),
             f"{run.name}_{chosen.file_name}.csv", "text/csv", on_click="ignore",
         )  # fmt: skip
-        whose = [] if chosen.outcome == "model wrong" else [theme.label(chosen.model)]  # that is the first part's own word
-        of = ", ".join([*whose, *(text for _, _, text in chosen.name_parts(name_slice))])
-        components.share_images("selection", of, f"{len(rows[0]):,} test images.", predictions.loc[rows[0]], chosen.model)
+        components.share_images(
+            "selection", components.name_selection(chosen), f"{len(rows[0]):,} test images.", predictions.loc[rows[0]], chosen.model
+        )
     total.markdown(f"**{len(rows[0]):,}** of {len(predictions):,} test images ({len(rows[0]) / len(predictions):.2%})", width="stretch")
     if beside:
         for column, (one, kept), own in zip(st.columns(2), sides, rows, strict=True):
