@@ -244,7 +244,8 @@ def make_slides(run: Run, surface: Surface) -> list[Slide]:
     if whole:
         main += [help_and_hurt(run, findings, surface), fixed_and_broken(run, predictions), look(run, predictions, findings)]
     main.append(limit(run, findings, len(predictions)))
-    said = f"<p><small>{escape(run.record.get('note', ''))}</small></p>"  # say what the minutes are worth
+    note = run.record.get("note")  # it may say what the minutes are worth
+    said = f"<p><small>{escape(note)}</small></p>" if note else ""
     costs = Slide("costs", "What does each model cost?", said, "below", shown=diagram.costs_html(data.load_summary(run)), notes=GRADES)
     hardest = selection.pick_images(predictions, run.models, 3 * CARDS)
     title, rows = next((title, rows) for title, rows in hardest.items() if title.startswith("Hardest"))
