@@ -299,8 +299,9 @@ def list_ways(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     controls = {one.name: results.find_control(one, related) for one in seeds}
     table = _list_ways(run, others[run.name], controls[run.name])
     better = table.set_index("name")["val_accuracy"][list(BASELINES)].idxmax()  # of this run: the others' may be the other one
-    tables = {one.name: _list_ways(one, others[one.name], controls[one.name], better) for one in seeds}
-    per_seed = pd.DataFrame({name: of_seed.set_index("name")["difference"] for name, of_seed in tables.items()}).reindex(table["name"])
+    tables = {one.name: _list_ways(one, others[one.name], controls[one.name], better) for one in seeds if one.name != run.name}
+    tables[run.name] = table
+    per_seed = pd.DataFrame({one.name: tables[one.name].set_index("name")["difference"] for one in seeds}).reindex(table["name"])
     table["seeds"] = [row.dropna().tolist() if len(seeds) > 1 else [] for _, row in per_seed.iterrows()]
     return table, _list_pairs(run, others[run.name])
 
