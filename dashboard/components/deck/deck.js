@@ -4,7 +4,7 @@ export default function mount({ data, parentElement }) {
   const root = parentElement.querySelector('.deck')
   root.deck?.stop()
   root.deck = new Deck(root, data)
-  return () => root.deck.stop()
+  return () => { if (!root.isConnected) root.deck.stop() } // Streamlit calls this too for an answer that the next one overtook
 }
 
 const ENLARGED = 2 // charts are drawn at half their size and enlarged: letters, marks and lines grow alike

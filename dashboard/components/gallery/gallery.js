@@ -125,6 +125,7 @@ export default function({ data, parentElement, setTriggerValue }) {
   }
   send(kept.waiting ?? null)
   return () => {
+    if (kept.isConnected) return  // Streamlit calls this too for an answer that the next one overtook
     document.removeEventListener('gallery-call', kept.called)
     kept.skip?.remove()
     kept.called = null

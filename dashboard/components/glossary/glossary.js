@@ -50,6 +50,7 @@ export default function ({ data, parentElement }) {
   for (const event of ['pointermove', 'pointerdown']) document.addEventListener(event, point, { passive: true, signal: leaving.signal })
   scan()
   return () => {
+    if (parentElement.isConnected) return // Streamlit calls this too for an answer that the next one overtook
     watch.disconnect()
     leaving.abort()
     clearTimeout(waiting)

@@ -266,6 +266,7 @@ export default function({ data, parentElement, setTriggerValue }) {
   kept.lightbox.dialog.dataset.ready = 'true'
   if (first) for (const call of ['gallery-call', 'tags-call']) document.dispatchEvent(new CustomEvent(call))
   return () => {
+    if (kept.isConnected) return  // Streamlit calls this too for an answer that the next one overtook
     kept.lightbox.leaving.abort()
     clearTimeout(kept.lightbox.waiting)
     kept.lightbox.turned = null

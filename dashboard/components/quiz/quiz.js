@@ -3,10 +3,11 @@ const ROUND = 10 // images
 
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector('.quiz')
-  if (root.quiz?.name === data.name) return root.quiz.stop
-  root.quiz?.stop()
-  root.quiz = new Quiz(root, data)
-  return root.quiz.stop
+  if (root.quiz?.name !== data.name) {
+    root.quiz?.stop()
+    root.quiz = new Quiz(root, data)
+  }
+  return () => { if (!root.isConnected) root.quiz?.stop() } // Streamlit calls this too for an answer that the next one overtook
 }
 
 function make(tag, properties = {}, ...children) {

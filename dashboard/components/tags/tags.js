@@ -67,5 +67,5 @@ export default function({ data, parentElement, setStateValue }) {
   }
   parentElement.querySelector('.import').onclick = () => parentElement.querySelector('input').click()
   tell(read())
-  return () => kept.leaving.abort()
+  return () => { if (!kept.isConnected) kept.leaving.abort() }  // Streamlit calls this too for an answer that the next one overtook
 }
