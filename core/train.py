@@ -182,6 +182,9 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
     if path.exists():
         checkpoint = load_checkpoint(path)
         results.check_same_run(path, checkpoint["run"], run)
+        if len(checkpoint["history"]) < recipe.epochs and checkpoint["run"]["precision"] != run["precision"]:
+            began, here = checkpoint["run"]["precision"], run["precision"]
+            raise UserError(f"{path} was begun in {began}, and this device trains in {here}: finish it where it was begun, or delete it")
         history, epoch_correct, run = checkpoint["history"], checkpoint["epoch_correct"], checkpoint["run"]
         done = Progress(**checkpoint["progress"])
         model.load_state_dict(checkpoint["model"])

@@ -358,7 +358,7 @@ def _provenance(report: Report) -> list[Part]:
     made = {
         **{"run": report.run.name, "seed": record["seed"]},
         **starts,
-        **{"precision": record["precision"], "device": report.run.device, "processes": record["processes"], "code": report.run.code},
+        **{"precision": report.run.precision, "device": report.run.device, "processes": record["processes"], "code": report.run.code},
         "libraries": ", ".join(f"{name} {version}" for name, version in record["libraries"].items()),
         "data (md5)": ", ".join(f"{name} {md5}" for name, md5 in record["data_md5"].items()) or "not recorded",
     }

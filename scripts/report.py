@@ -63,7 +63,7 @@ def describe(run: Run) -> str:
     starts = "; ".join(f"{label(name)} from {record['start_weights'][name]['name']}" for name in BASELINES)
     return (
         f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.size_in_words}, {recipe.frozen_epochs} + {recipe.finetune_epochs} epochs "
-        f"(head alone + {recipe.tuned_in_words}), seed {record['seed']}, {starts}; trained in {record['precision']} "
+        f"(head alone + {recipe.tuned_in_words}), seed {record['seed']}, {starts}; trained in {run.precision} "
         f"on {run.device}. {record.get('note', '')}".rstrip()
     )
 

@@ -13,7 +13,7 @@ from core.config import BASELINES, FUSION, MODELS, TRIO, Recipe, UserError, labe
 from core.results.files import LARGEST, RESULTS, MissingFile, command, read_text, stamp_file, write_text
 from core.results.schema import UNKNOWN, read_record
 
-IDENTITY = ("recipe", "seed", "start_weights", "precision", "data_md5")  # what two models of one run must share
+IDENTITY = ("recipe", "seed", "start_weights", "data_md5")  # what two models of one run must share
 IMPORTED = "imported"  # the recipe's name in a run that was trained elsewhere
 SPLIT_SIZES = {"val": 5_000, "test": 10_000}
 
@@ -51,6 +51,11 @@ class Run:
     def code(self) -> str:
         """The commit that trained; of a model that another commit trained, that one too."""
         return self._tell("code_commit")
+
+    @property
+    def precision(self) -> str:
+        """What it was trained in: bfloat16 or float32; of a model that a device of another kind trained, that one too."""
+        return self._tell("precision")
 
     def _tell(self, key: str) -> str:
         last, models = self.record[key], self.record["models"]

@@ -171,7 +171,7 @@ COSTS = {
     "description": "an object with parameters, macs and latency_ms, where they are known",
     "properties": {
         **{"parameters": WHOLE, "macs": WHOLE},
-        **{"code_commit": SOME_TEXT, "libraries": LIBRARIES, "device": SOME_TEXT, "processes": POSITIVE},
+        **{"precision": SOME_TEXT, "code_commit": SOME_TEXT, "libraries": LIBRARIES, "device": SOME_TEXT, "processes": POSITIVE},
         "latency_ms": {"type": "number", "minimum": 0, "maximum": 10**9, "description": "a number, 0 to 1e9"},
     },
 }

@@ -15,7 +15,7 @@ from core.results.files import command, replace
 from core.results.run import check_same_run, load_run, rebuild_command, tell_starts, write_run
 from core.results.schema import LOGITS, read_record, read_table
 
-PROVENANCE = ("code_commit", "libraries", "device", "processes")  # what may be another where a model is added later
+PROVENANCE = ("precision", "code_commit", "libraries", "device", "processes")  # what may be another where a model is added later
 TOLERANCE = 0.01  # of a logit: the same weights on another machine differ by less
 
 

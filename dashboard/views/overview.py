@@ -69,7 +69,7 @@ trained = (
     f"- **Recipe** `{recipe.name}`: {recipe.size_in_words}, {recipe.frozen_epochs} epoch(s) on frozen backbones, "
     f"then {recipe.finetune_epochs} fine-tuning {recipe.tuned_in_words}; AdamW, batch {recipe.batch_size}, "
     f"learning rates {recipe.rates_in_words}, cosine schedule, "
-    f"label smoothing {recipe.label_smoothing}, {run.record['precision']}\n"
+    f"label smoothing {recipe.label_smoothing}, {run.precision}\n"
 )
 imported = f"- **Trained elsewhere**, at {recipe.size_in_words}: how is not known here\n"
 weights = {name: start["name"] for name, start in run.record["start_weights"].items()}

@@ -128,17 +128,19 @@ def test_the_record_tells_the_start_weights_of_models_trained_one_by_one(trained
     assert {name: start["name"] for name, start in starts.items()} == {name: f"{name}, made up" for name in BASELINES}
 
 
-def test_the_record_tells_which_commit_and_machine_trained_each_model(trained, data, world, tmp_path, monkeypatch):
+def test_the_record_tells_which_commit_and_machine_trained_each_model_and_in_which_precision(trained, data, world, tmp_path, monkeypatch):
     monkeypatch.setattr(core_evaluate, "write_model", lambda *_: {"macs": 1})
     checkpoints = [checkpoint_of(trained, name) for name in TRIO]
     for checkpoint, device in zip(checkpoints, ("one", "another", "one"), strict=True):
-        checkpoint["run"] |= {"device": device, "code_commit": f"commit of {device}"}
+        precision = {"one": "bfloat16", "another": "float32"}[device]
+        checkpoint["run"] |= {"device": device, "code_commit": f"commit of {device}", "precision": precision}
     write_results(tmp_path / "run", checkpoints, data, world)
     run = results.load_run(tmp_path / "run")
     assert run.device == "one; MobileNetV2: another" and run.code == "commit of one; MobileNetV2: commit of another"
+    assert run.precision == "bfloat16; MobileNetV2: float32"
     assert run.record["models"] == {
         **{name: {"macs": 1} for name in ("resnet18", "fusion")},
-        "mobilenet_v2": {"macs": 1, "device": "another", "code_commit": "commit of another"},
+        "mobilenet_v2": {"macs": 1, "device": "another", "code_commit": "commit of another", "precision": "float32"},
     }
 
 

@@ -198,6 +198,18 @@ def test_a_checkpoint_of_another_run_is_refused(change, message, trained, data, 
     assert path.read_bytes() == before
 
 
+def test_a_training_is_not_finished_in_another_precision_but_a_whole_one_counts(trained, data, run, world, tmp_path):
+    path = tmp_path / "resnet18.pt"
+    whole, elsewhere = load_checkpoint(checkpoint_of(trained, "resnet18")), run | {"precision": "bfloat16"}
+    torch.save(whole, path)
+    fit("resnet18", RECIPE, "none", data, elsewhere, world, path)
+    torch.save(whole | {"history": whole["history"][:1]}, path)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"resnet18\.pt was begun in float32, and this device trains in bfloat16: finish it where"):
+        fit("resnet18", RECIPE, "none", data, elsewhere, world, path)
+    assert path.read_bytes() == before
+
+
 def test_checkpoints_that_cannot_be_read_are_named(trained, tmp_path):
     with pytest.raises(UserError, match=r"none\.pt does not exist: train it with python scripts/train\.py"):
         load_checkpoint(tmp_path / "none.pt")
