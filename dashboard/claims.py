@@ -20,6 +20,7 @@ CONTROLS = {  # what a control compares, in a chart's row
     "branch-losses": "branch losses − none",
     "matched": f"fusion − {theme.label(MATCHED)}",
     "late": "fusion − combined after training",
+    "head-mean": "fusion − the mean of its heads",
     "twice": "fusion − one network twice",
     "architectures": "two architectures − one twice",
 }
@@ -127,8 +128,8 @@ def draw_probe(asked: Asked) -> go.Figure:
 
 def draw_calibration(asked: Asked) -> go.Figure:
     predictions, diagrams = data.load_predictions(asked.run), {}
-    better = next(one.against for one in asked.findings if one.id == "accuracy-better")
-    for one in (better, "fusion"):
+    baseline = asked.finding.against or next(one.against for one in asked.findings if one.id == "calibration")
+    for one in (baseline, "fusion"):
         scale = asked.finding.numbers.get(f"temperature_{one}", 1.0)
         probabilities = metrics.softmax(data.load_logits(asked.run, one) / scale)
         diagrams[one] = metrics.reliability(probabilities.max(axis=1), predictions[f"{one}_correct"].to_numpy())
@@ -151,10 +152,9 @@ def draw_people(asked: Asked) -> go.Figure:
 
 
 def draw_doubtful(asked: Asked) -> go.Figure:
-    without = {
-        one.claim.partition(" fusion ")[0].lower(): one for one in asked.findings if one.kind == "doubtful" and one.effect is not None
-    }
-    rows = {"all test images": next(one for one in asked.findings if one.id == "accuracy-better"), **without}
+    alike = [one for one in asked.findings if one.against == asked.finding.against and one.effect is not None]
+    without = {one.claim.partition(" fusion ")[0].lower(): one for one in alike if one.kind == "doubtful"}
+    rows = {"all test images": next(one for one in alike if one.kind == "accuracy" and one.id != "comparable"), **without}
     return forest(rows, f"Do doubtful images change the difference to {theme.label(asked.finding.against)}?")
 
 

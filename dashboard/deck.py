@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from core import results
+from core import metrics, results
 from core.config import BACKBONES, BASELINES, CLASSES, FUSION, UserError, label
-from core.findings import UNTESTED, Finding, Headline
+from core.findings import ALPHA, UNTESTED, Finding, Headline
 from core.images import pixels_uri
 from core.results import Run
 from dashboard import claims, data, diagram, figures, report, selection, theme, thumbnails
@@ -69,8 +69,8 @@ def ask(predictions: pd.DataFrame) -> Slide:
         f"Tried on CIFAR-10: ten classes, 32×32 pixels, {len(predictions):,} pictures to test on.</p>"
     )
     notes = (
-        "Ask first: who expects that two networks know more than one? CIFAR-10 has 45,000 pictures to train, 5,000 to choose and 10,000 "
-        "to test; all models saw the same. The quiz lets the class guess before the numbers come."
+        "Ask first: who expects that two networks know more than one? CIFAR-10 is split into 45,000 pictures to train on, 5,000 to choose "
+        "by and 10,000 to test on. The quiz lets the class guess before the numbers come."
     )
     shown = diagram.sample_html(selection.sample_classes(predictions, 20))
     return Slide("question", report.QUESTION, said, "below", shown=shown, notes=notes, main=True)
@@ -81,7 +81,7 @@ def compare_recipes(run: Run) -> Slide:
     title = "Three models" if whole else "The models"
     said = "<p>They were trained elsewhere: how is not known here.</p>"
     if not run.imported:
-        title += ", one budget"
+        title += ", one recipe"
         said = (
             f"<p>The same for all: {recipe.epochs} epochs, of which {recipe.frozen_epochs} with the head alone; images "
             f"enlarged to {recipe.size_in_words}; the same augmentation, optimizer and seed ({run.record['seed']}); "
@@ -89,7 +89,7 @@ def compare_recipes(run: Run) -> Slide:
         )
     notes = (
         f"{' and '.join(label(one) for one in BASELINES)} are the baselines. The fusion puts their features side by side and trains a "
-        "small network on them. A control costs no training: the ensemble, the mean of the two baselines' probabilities."
+        "head on them. A control costs no training: the ensemble, the mean of the two baselines' probabilities."
     )
     return Slide("models", title, said, "below", shown=diagram.architecture_html(run), notes=notes, main=True)
 
@@ -108,22 +108,23 @@ def answer(run: Run, headline: Headline) -> Slide:
     return Slide("answer", "How often is each model correct?", said, chart=chart, notes=notes, main=True)
 
 
-def help_and_hurt(run: Run, findings: list[Finding], surface: Surface) -> Slide:
-    """Images fixed and broken a class, against the better baseline."""
-    against = next(one.against for one in findings if one.id == "accuracy-better")
+def help_and_hurt(run: Run, against: str, findings: list[Finding], surface: Surface) -> Slide:
+    """Images fixed and broken a class, against the baseline `against`."""
     rows = data.load_transitions(run, [against])
     table = data.count_transitions(rows["label"].to_numpy(), rows["gain"].to_numpy())
     sums = table[["rescued", "broken", "net"]].sum()
     chart = figures.class_transitions_figure(table, set(), f"Which classes gain over {label(against)}?", surface)
     chart.update_layout(height=560)
-    ends = table["net"].max(), table["net"].min()
-    most, least = (table.loc[table["net"] == end, "class"].tolist() for end in ends)
-    gains = [f"{end:+.0f}".replace("-", "−") for end in ends]
+    correct = [data.load_predictions(run)[f"{one}_correct"].to_numpy() for one in (FUSION.name, against)]
+    tests = metrics.class_differences(rows["label"].to_numpy(), *correct)
+    certain = tests["p_holm"] < ALPHA
+    kinds = {"gained": certain & (tests["difference"] > 0), "lost": certain & (tests["difference"] < 0)}
+    beyond = "; ".join(f"{word}: {', '.join(np.array(CLASSES)[which])}" for word, which in kinds.items() if which.any())
     classes = next(one for one in findings if one.id == "classes")
     said = (
         f"<p>Of {label(against)}'s errors fusion corrects <b>{sums['rescued']:,.0f}</b>; of its correct predictions it breaks "
         f"<b>{sums['broken']:,.0f}</b>. On balance: <b>{sums['net']:+,.0f} images</b>.</p>"
-        f"<p>Most gained: {', '.join(most)} ({gains[0]}). Least: {', '.join(least)} ({gains[1]}).</p>"
+        f"<p>{f'Beyond chance, {beyond}.' if beyond else 'In no single class is that more than chance could give.'}</p>"
         f"<p>{verdict_html(classes)}</p>"
     )
     notes = f"{classes.statement}. {classes.details} Bars to the right were fixed, to the left broken; the diamond is the balance."
@@ -242,7 +243,11 @@ def make_slides(run: Run, surface: Surface) -> list[Slide]:
     whole = set(report.TRIO) <= set(run.models)
     main = [ask(predictions), compare_recipes(run), answer(run, headline)]
     if whole:
-        main += [help_and_hurt(run, findings, surface), fixed_and_broken(run, predictions), look(run, predictions, findings)]
+        main += [
+            help_and_hurt(run, headline.decisive.against, findings, surface),
+            fixed_and_broken(run, predictions),
+            look(run, predictions, findings),
+        ]
     main.append(limit(run, findings, len(predictions)))
     note = run.record.get("note")  # it may say what the minutes are worth
     said = f"<p><small>{escape(note)}</small></p>" if note else ""

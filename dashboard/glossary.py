@@ -22,8 +22,8 @@ WORDS = (
          ("Wilson intervals",)),
     Word("bootstrap", "An interval from drawing the test images anew, with replacement, many times and looking how far the result moves "
          "(Efron 1979). Paired: both models see the same draw."),
-    Word("95 % interval", "Made so that in 95 of 100 repetitions it holds the true value. An interval of a difference that leaves out zero "
-         "shows a difference.", ("95 % intervals",)),
+    Word("95 % interval", "Made so that in 95 of 100 repetitions it holds the true value. An interval of a single difference that leaves "
+         "out zero shows a difference; among many, some do by chance.", ("95 % intervals",)),
     Word("points", "Percentage points: 94 % against 93 % is one point more."),
     Word("p", "How often a difference this large, or larger, would come about if there were none. Below 0.05 it counts as shown; above, "
          "nothing is shown, not that there is none.", ("p < 0.001", "p (Holm)")),

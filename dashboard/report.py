@@ -116,10 +116,10 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     size = run.recipe.image_size
     limits = [
         *([describe_scope(run, findings)] if findings else []),
-        f"Start weights: {starts}. From others, fusion may gain more or less.",
+        f"Start weights: {starts}. From others, a baseline may be stronger and fusion gain more or less.",
         f"The images have 32×32 pixels, enlarged to {size}×{size}: photographs in full detail may behave differently.",
         "One data set, two backbones: other pairs were not tried.",
-        "Trained together, the two share a head on their concatenated features: other ways to join them in training were not tried."
+        "Trained together, the two share a head on their concatenated features: sums, gates and attention were not tried."
         if not run.imported
         else "How the models were trained and joined is not known here.",
     ]
@@ -134,7 +134,13 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
         )
     twins = next((finding.numbers.get("left_out") for finding in findings if finding.id == "near-duplicates"), None)
     if twins:
-        limits.append(f"{twins} test images have a near-duplicate among the training images (Barz & Denzler 2020): models may know them.")
+        limits.append(f"{twins} test images have a near-duplicate in the training batches: models may know them.")
+    mixed = next((finding.numbers.get("changed") for finding in findings if finding.id == "head-mean" and run.recipe.shortcut), None)
+    if mixed is not None:
+        limits.append(
+            f"What the fusion's MLP makes of both features changes {mixed:,} of {tested:,} predictions of the mean of its two heads: "
+            "what was gained by mixing features is little or nothing."
+        )
     return limits
 
 

@@ -16,9 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pandas as pd
 
 from core import results, summaries
-from core.config import BASELINES, ENSEMBLE, ORACLE, ROOT, UserError, exit_on_user_error, label
+from core.config import BASELINES, ENSEMBLE, ORACLE, ROOT, TRIO, UserError, exit_on_user_error, label
 from core.findings import (
     CONTRADICTED,
+    HEADLINE,
     OPEN,
     SUPPORTED,
     UNTESTED,
@@ -109,12 +110,17 @@ def write_claims(run: Run, findings: list[Finding]) -> str:
     """CLAIMS.md: every claim with its verdict, what came out, and its test."""
     tests = {one.id: f" *({one.test}; n = {one.n:,})*" if one.test else "" for one in findings}
     lines = [f"- {one.claim}: **{one.verdict}**. {one.text}{tests[one.id]}" for one in findings]
-    told = [f"{count_verdicts(findings)}. Each is in fusion's favour and tested two-sided at 5 %. {describe_scope(run, findings)}"]
+    told = write_headline(run, findings).sentence
+    if findings:
+        told = (
+            f"{count_verdicts(findings)}. Each is in fusion's favour and tested two-sided at 5 %, without a correction across claims, some "
+            f"of which rest on the same images. {describe_scope(run, findings)}"
+        )
     return "\n".join(
         [
             f"# What may be claimed of `{run.name}`",
             "",
-            *(told if findings else [write_headline(run, findings).sentence]),
+            told,
             "",
             *lines,
             "",
@@ -141,9 +147,18 @@ def write_block(run: Run, runs: list[Run], findings: list[Finding]) -> str:
             ),
             "",
             *scope,
+            *write_others(run, runs),
             END,
         ]
     )
+
+
+def write_others(run: Run, runs: list[Run]) -> list[str]:
+    """What the other runs that hold all three models say to the question, a line each. Raises UserError."""
+    others = [one for one in runs if one.name != run.name and set(TRIO) <= set(one.models)]
+    headlines = {one.name: write_headline(one, find_findings(one, runs, HEADLINE)) for one in others}
+    lines = [f"- `{name}`: {headline.sentence} {headline.numbers}" for name, headline in headlines.items()]
+    return ["", "The other runs in `results/`:", "", *lines] if lines else []
 
 
 def write_html(path: Path) -> None:

@@ -45,7 +45,9 @@ def readme(place, made, monkeypatch, script):
 
 def test_the_table_holds_the_numbers_of_the_predictions(readme, made):
     text = readme.read_text()
-    assert text.startswith(f"{BEFORE}<!-- results:begin -->\n**Yes, fusing beats") and text.endswith(f"<!-- results:end -->{AFTER}")
+    assert text.startswith(f"{BEFORE}<!-- results:begin -->\n**In one training, fusing beat") and text.endswith(
+        f"<!-- results:end -->{AFTER}"
+    )
     rows = {cells[1].strip(): [c.strip() for c in cells[2:-1]] for line in text.splitlines() if len(cells := line.split("|")) > 9}
     assert len(rows) == 7  # heads, rule, three models, two controls
     for model, name in (("resnet18", "ResNet18"), ("mobilenet_v2", "MobileNetV2"), ("fusion", "Fusion")):
@@ -140,6 +142,8 @@ def test_several_seeds_get_a_column(place, other_seeds, script):
     fusion = [summaries.per_image(run)["fusion_correct"].mean() for run in other_seeds]
     assert "mean ± std of 2 seeds" in text
     assert f"| {100 * np.mean(fusion):.2f} % ± {100 * np.std(fusion, ddof=1):.2f} |" in text
+    named = re.findall(r"^- `(.+)`: (?:In one training|No).+95 % intervals over", text, re.M)
+    assert len(named) == len(other_seeds) - 1 and set(named) < {run.name for run in other_seeds}  # the run of the table has no line
 
 
 def test_a_seed_that_lacks_a_model_is_left_out_of_its_spread(place, other_seeds, script):

@@ -32,16 +32,17 @@ SEEDS_TESTED = 3
 
 
 def compare_pairs(evidence: Evidence) -> dict[str, dict[str, Any]]:
-    """Fusion against each of PAIRS: difference, interval, p (Holm), and the images that only one predicts correctly."""
+    """Fusion against each of PAIRS: difference, interval, p (Holm), the images that only one predicts correctly, and what Holm's
+    correction asks of the p without it (`alpha`)."""
     fusion = evidence.correct("fusion")
-    p = metrics.holm(np.array([metrics.mcnemar(fusion, evidence.correct(other)) for other in PAIRS]))
+    bare = np.array([metrics.mcnemar(fusion, evidence.correct(other)) for other in PAIRS])
     pairs = {}
-    for other, one in zip(PAIRS, p, strict=True):
+    for other, alone, one in zip(PAIRS, bare, metrics.holm(bare), strict=True):
         difference, interval = metrics.accuracy_difference(fusion, evidence.correct(other))
         counts = metrics.count_outcomes(fusion, evidence.correct(other))
         pairs[other] = {
             **{"difference": difference, "interval": interval, "p": float(one)},
-            **{"only_fusion": int(counts[1, 0]), "only_other": int(counts[0, 1])},
+            **{"only_fusion": int(counts[1, 0]), "only_other": int(counts[0, 1]), "alpha": ALPHA / (bare >= alone).sum()},
         }
     return pairs
 
@@ -57,7 +58,7 @@ def compare_accuracy(evidence: Evidence, other: str) -> Result:
         f"Fusion and {name(other)} are not distinguishable in accuracy",
         f"Fusion is less accurate than {name(other)}",
     )
-    smallest = metrics.smallest_difference(pair["only_fusion"] + pair["only_other"], ALPHA) / len(evidence.labels)
+    smallest = metrics.smallest_difference(pair["only_fusion"] + pair["only_other"], pair["alpha"]) / len(evidence.labels)
     return Result(
         statement=statement,
         details=f"Correct on {percent(share['fusion'])} of the test images against {percent(share[other])}: {points(pair['difference'])} "

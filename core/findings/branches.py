@@ -35,7 +35,7 @@ def load_ablated(evidence: Evidence) -> dict[str, np.ndarray]:
 
 
 def ablate_branches(evidence: Evidence, _: str | None) -> Result:
-    """Dependence, not need: the shared normalisation and head were never trained for a missing branch."""
+    """Dependence, not need: the shared normalisation was never trained for a missing branch."""
     whole, without = evidence.correct("fusion"), load_ablated(evidence)
     return _compare_with_parts(
         whole,
@@ -46,26 +46,30 @@ def ablate_branches(evidence: Evidence, _: str | None) -> Result:
             "Fusion is better off without one of its branches",
         ),
         lambda branch: f"without {name(branch)}",
-        "A branch's features are replaced by their training mean. This shows dependence, not need: the head never learned to do without.",
+        "A branch's features are replaced by their training mean. This shows dependence, not need: another training could do without.",
     )
 
 
 def load_heads(evidence: Evidence) -> dict[str, np.ndarray]:
-    """Correctness (N,) of each branch's own head. Raises UserError."""
+    """Logits (N, 10) of each branch's own head. Raises UserError."""
     try:
-        heads = {branch: evidence.predict("fusion", "test", f"branch_{branch}") for branch in BASELINES}
+        return {branch: evidence.predict("fusion", "test", f"branch_{branch}").logits for branch in BASELINES}
     except results.MissingFile:
         if evidence.run.recipe.branch_loss:
             raise
         raise UserError("This run's branches have no heads of their own, which only branch losses train") from None
-    return {branch: one.logits.argmax(axis=1) == one.labels for branch, one in heads.items()}
+
+
+def correct_heads(evidence: Evidence) -> dict[str, np.ndarray]:
+    """Correctness (N,) of each branch's own head. Raises UserError."""
+    return {branch: logits.argmax(axis=1) == evidence.labels for branch, logits in evidence.once(load_heads).items()}
 
 
 def compare_with_heads(evidence: Evidence, _: str | None) -> Result:
     """Need: is the fused head better than each branch's own head, trained beside it?"""
     return _compare_with_parts(
         evidence.correct("fusion"),
-        evidence.once(load_heads),
+        correct_heads(evidence),
         (
             "Fusion needs both branches: neither branch's own head is as accurate",
             "Fusion and the better of its branches' own heads are not distinguishable in accuracy",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core import metrics
-from core.config import CLASSES
+from core.config import BASELINES, CLASSES
 from core.findings.evidence import Evidence
 from core.findings.finding import Result, bracket, choose, judge_interval, name, signed
 
@@ -24,9 +24,9 @@ class Confidence:
 
 
 def measure_confidence(evidence: Evidence) -> dict[str, Confidence]:
-    """Of fusion and the better baseline."""
+    """Of fusion and both baselines."""
     measured = {}
-    for model in ("fusion", evidence.better):
+    for model in ("fusion", *BASELINES):
         temperature = metrics.fit_temperature(evidence.val_labels, evidence.val_logits[model])
         as_trained, scaled = evidence.confident(model), evidence.confident(model, temperature)
         measured[model] = Confidence(

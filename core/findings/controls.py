@@ -7,9 +7,11 @@ import numpy as np
 from core import combine, metrics, results
 from core.config import BASELINES, ENSEMBLE, RECIPES, Recipe, UserError, label
 from core.findings.accuracy import MARGIN
-from core.findings.branches import load_heads
+from core.findings.branches import correct_heads, load_heads
 from core.findings.evidence import Evidence
 from core.findings.finding import (
+    ALPHA,
+    OPEN,
     Result,
     bracket,
     choose,
@@ -99,12 +101,27 @@ def compare_losses(evidence: Evidence, _: str | None) -> Result:
     result = result.extend("", {f"seed_{seed}": value for seed, value in differences.items()})
     if tested is run:
         return result
-    return replace(result, of=tested.name, details=f"Tested on {tested.name}, at {tested.recipe.size_in_words}. {result.details}")
+    how = ", whose fusion has no shortcut" if run.recipe.shortcut and not tested.recipe.shortcut else ""
+    return replace(result, of=tested.name, details=f"Tested on {tested.name}, at {tested.recipe.size_in_words}{how}. {result.details}")
+
+
+def compare_with_head_mean(evidence: Evidence, _: str | None) -> Result:
+    """What does the fused head add to the mean of its branches' own heads, which mixes no features?"""
+    fused, mean = evidence.logits["fusion"].argmax(axis=1), np.mean(list(evidence.once(load_heads).values()), axis=0).argmax(axis=1)
+    changed = int((fused != mean).sum())
+    what = "The fusion is that mean plus what its MLP adds: the MLP" if evidence.run.recipe.shortcut else "The fused head"
+    remark = f"{what} changes {changed:,} of {len(fused):,} predictions."
+    names = ("Fusion", "the mean of its two heads' logits")
+    result = compare_pair(fused == evidence.labels, mean == evidence.labels, names, remark).extend("", {"changed": changed})
+    if changed:
+        return result
+    statement = "Fusion predicts what the mean of its two heads predicts, image by image: mixing features adds nothing"
+    return replace(result, statement=statement)
 
 
 def compare_heads_alone(evidence: Evidence, _: str | None) -> Result:
     """Does training together starve the branches? Each branch's head against its network trained alone, within the margin."""
-    heads = evidence.once(load_heads)
+    heads = correct_heads(evidence)
     alone = {branch: evidence.correct(branch) for branch in BASELINES}
     p = dict(zip(BASELINES, metrics.holm(np.array([metrics.mcnemar(heads[one], alone[one]) for one in BASELINES])), strict=True))
     differences = {branch: metrics.accuracy_difference(heads[branch], alone[branch]) for branch in BASELINES}
@@ -116,6 +133,8 @@ def compare_heads_alone(evidence: Evidence, _: str | None) -> Result:
         "Whether each network stays as good within the fusion as alone is not distinguishable",
         f"Training together starves a branch: its own head is more than {100 * MARGIN:g} points below its network alone",
     )
+    if verdict == OPEN and p[worst] < ALPHA and differences[worst][0] < 0:
+        statement = f"{name(worst)} is less accurate as a branch than alone; whether by more than {100 * MARGIN:g} points is open"
     listed = "; ".join(
         f"{name(branch)} {percent(heads[branch].mean())} as a branch, {percent(alone[branch].mean())} alone "
         f"({points(differences[branch][0])} {bracket(differences[branch][1])}, {show_p(p[branch])})"

@@ -60,7 +60,8 @@ def leave_out_relabelled(evidence: Evidence, other: str) -> Result:
 
 
 def leave_out_duplicates(evidence: Evidence, other: str) -> Result:
-    """A model may know the test image from training, so its prediction says little."""
+    """A model may know the test image from training, so its prediction says little (Barz & Denzler 2020, who found others)."""
     pairs = results.load_near_duplicates(evidence.run.path.parent)
     duplicated = np.isin(evidence.index, pairs["index"])
-    return leave_out(evidence, other, duplicated, "near-duplicates", "the training images hold one much like them (Barz & Denzler 2020)")
+    why = "the training batches hold an image much like them (found by scripts/duplicates.py)"
+    return leave_out(evidence, other, duplicated, "near-duplicates", why)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 SUPPORTED, OPEN, CONTRADICTED, UNTESTED = "supported", "not distinguishable", "contradicted", "untested"
 BETTER, OTHER = "better", "other"  # the baseline with the higher accuracy on validation, and the other one
+EITHER = "either"  # each of the two: the less favourable result counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,24 +77,34 @@ class Claim:
     kind: str
     claim: str  # {other} stands for the model it is against
     evaluate: Callable[["Evidence", Any], Result]  # of the model it is against; a UserError says why it cannot be tested
-    against: str | None = None  # a model, BETTER or OTHER
+    against: str | None = None  # a model, BETTER, OTHER or EITHER
     needs: tuple[Need, ...] = ()
 
     def test(self, evidence: "Evidence") -> Finding:
         """Never raises for what a run may lack: the claim is then untested, and says why."""
-        sides: dict[str | None, str | None] = {BETTER: evidence.better, OTHER: evidence.other}
-        against = sides.get(self.against, self.against)
-        claim = self.claim.format(other=name(against) if against else "")
+        sides: dict[str | None, list[str | None]]
+        sides = {BETTER: [evidence.better], OTHER: [evidence.other], EITHER: [evidence.better, evidence.other]}
+        against, *rest = sides.get(self.against, [self.against])
+        claim = self.claim.format(other="either baseline" if rest else name(against) if against else "")
         try:
             for need in self.needs:
                 check_need(need, evidence)
-            result = self.evaluate(evidence, against)
+            found = {model: self.evaluate(evidence, model) for model in (against, *rest)}
+            against = min(found, key=lambda model: rank_result(found[model]))
+            result = found.pop(against)
+            for model, one in found.items():
+                result = result.extend(f" Against {name(model or '')}: {one.verdict}{say_effect(one)}.", {})
         except UserError as error:
             result = Result(details=str(error).replace(f"{ROOT}/", "") + ".", verdict=UNTESTED)
         values = {f.name: getattr(result, f.name) for f in fields(Result)}
         if result.verdict == UNTESTED:
             values["statement"] = f"Not tested: {claim[0].lower()}{claim[1:]}"
         return Finding(id=self.id, kind=self.kind, against=against, claim=claim, **values)
+
+
+def rank_result(result: Result) -> tuple[int, float]:
+    """Sorts results from the least favourable to the most."""
+    return (CONTRADICTED, OPEN, SUPPORTED, UNTESTED).index(result.verdict), result.effect or 0
 
 
 def check_need(need: Need, evidence: "Evidence") -> None:
@@ -154,6 +165,13 @@ def points(difference: float) -> str:
 
 def bracket(interval: tuple[float, float]) -> str:
     return f"[{signed(interval[0])}, {signed(interval[1])}]"
+
+
+def say_effect(result: Result) -> str:
+    """A result's effect, in brackets, where it has an interval."""
+    if result.effect is None or result.interval is None:
+        return ""
+    return f" ({signed(result.effect)} {result.unit} {bracket(result.interval)})"
 
 
 def show_p(p: float) -> str:

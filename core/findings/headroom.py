@@ -3,18 +3,19 @@
 import numpy as np
 
 from core import metrics
-from core.config import UserError
+from core.config import BASELINES, UserError
 from core.findings.evidence import Evidence
 from core.findings.finding import Result, choose, judge_interval, name, percent
 
 
-def measure_headroom(evidence: Evidence, better: str) -> Result:
-    """Fusion's gain over the better baseline, as a share of the oracle's: 1 is all there is, below 0 is a loss. Raises UserError."""
-    outcomes = [evidence.correct(one) for one in ("fusion", better, evidence.other)]
-    counts = metrics.count_outcomes(*outcomes)  # (fusion, better, other)
+def measure_headroom(evidence: Evidence, one: str) -> Result:
+    """Fusion's gain over a baseline, as a share of the oracle's: 1 is all there is, below 0 is a loss. Raises UserError."""
+    (second,) = set(BASELINES) - {one}
+    outcomes = [evidence.correct(model) for model in ("fusion", one, second)]
+    counts = metrics.count_outcomes(*outcomes)  # (fusion, one, second)
 
     def split(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images (R,) that the oracle and fusion predict correctly beyond the better baseline."""
+        """Images (R,) that the oracle and fusion predict correctly beyond that baseline."""
         baseline = tables[:, :, 1].sum(axis=(1, 2))
         return tables[:, :, 0, 1].sum(axis=1), tables[:, 1].sum(axis=(1, 2)) - baseline
 
@@ -24,7 +25,7 @@ def measure_headroom(evidence: Evidence, better: str) -> Result:
     n = len(outcomes[0])
     oracle = (counts.sum() - counts[:, 0, 0].sum()) / n
     if headroom == 0:
-        raise UserError(f"{name(better)} is correct wherever {name(evidence.other)} is: there is nothing to gain, so nothing to test")
+        raise UserError(f"{name(one)} is correct wherever {name(second)} is: there is nothing to gain, so nothing to test")
     share, interval = taken / headroom, metrics.percentile_interval(gain[room > 0] / room[room > 0])
     verdict = judge_interval(interval)
     statement = choose(
@@ -35,10 +36,10 @@ def measure_headroom(evidence: Evidence, better: str) -> Result:
     )
     return Result(
         statement=statement,
-        details=f"{name(better)} alone is correct on {percent(outcomes[1].mean())}, either network on {percent(oracle)}; fusion's "
+        details=f"{name(one)} alone is correct on {percent(outcomes[1].mean())}, either network on {percent(oracle)}; fusion's "
         f"{percent(outcomes[0].mean())} is {round(100 * share)} % of the way [{round(100 * interval[0])}, {round(100 * interval[1])}].",
         verdict=verdict,
-        numbers={"fusion": outcomes[0].mean(), better: outcomes[1].mean(), "oracle": oracle, "share": share},
+        numbers={"fusion": outcomes[0].mean(), one: outcomes[1].mean(), "oracle": oracle, "share": share},
         test="bootstrap of the images",
         effect=share,
         interval=interval,

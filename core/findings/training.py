@@ -37,7 +37,7 @@ def compare_gaps(evidence: Evidence, other: str) -> Result:
         statement=statement,
         details=f"Correct on {percent(train['fusion'].mean())} of {len(pairs[0]):,} training images without augmentation and "
         f"{percent(val['fusion'].mean())} of the validation images, a gap of {points(gap['fusion'])}; {name(other)}'s is "
-        f"{points(gap[other])}. Smaller by {points(smaller)} {bracket(interval)}, {show_p(p)}.",
+        f"{points(gap[other])}. {name(other)}'s minus fusion's: {points(smaller)} {bracket(interval)}, {show_p(p)}.",
         verdict=verdict,
         numbers={
             **{"gap_fusion": gap["fusion"], f"gap_{other}": gap[other], "difference": gap["fusion"] - gap[other]},

@@ -165,7 +165,7 @@ def choose_more(
         text = "Fewer than three of five annotators confirm the label (Northcutt et al. 2021); marked ⚑"
         st.toggle("Doubted labels only", key="doubted", help=text)
     if predictions["duplicated"].any():
-        text = "A training image is nearly the same, so a model may know it (Barz & Denzler 2020); marked ≈"
+        text = "An image of the training batches is nearly the same, so a model may know it; marked ≈"
         kept, has = rest("duplicates"), predictions["duplicated"].to_numpy()
         counts = dict(zip(filters.DUPLICATES, (int((kept & fits).sum()) for fits in (True, has, ~has)), strict=True))
         st.selectbox("Near-duplicates", filters.DUPLICATES, format_func=counted(counts), key="duplicates", help=text)

@@ -114,7 +114,7 @@ st.subheader("Class by class")
 scores = metrics.per_class(labels, predictions[f"{model}_predicted"].to_numpy())
 held = [one for one in BASELINES if f"{one}_predicted" in predictions and one != model]
 baselines = [metrics.per_class(labels, predictions[f"{one}_predicted"].to_numpy()) for one in held]
-beside = "the better baseline" if len(held) > 1 else theme.label(held[0]) if held else ""
+beside = "the higher of the two baselines in that class" if len(held) > 1 else theme.label(held[0]) if held else ""
 table = pd.DataFrame({"class": CLASSES, **{name: 100 * scores[name] for name in ("precision", "recall", "f1")}})
 for name in ("precision", "recall", "f1"):
     if baselines:

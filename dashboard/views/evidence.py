@@ -25,8 +25,8 @@ def show_ways(ways: pd.DataFrame, baseline: str) -> None:
     """Each way's accuracy against the better network alone, and what it costs."""
     st.subheader("Every way to combine the two networks")
     caption = (
-        f"Against {baseline} alone, the better network on validation. Paired bootstrap of the test images: an interval that leaves zero "
-        "out is a difference. What is weighted or stacked is fitted on validation; all are reported on test."
+        f"Against {baseline} alone, the better network on validation. Paired bootstrap of the test images, each interval by itself; the "
+        "verdict is p (Holm). What is weighted or stacked is fitted on validation; all are reported on test."
     )
     shares = ["accuracy", "val_accuracy", "difference", "low", "high"]
     shown = ways.drop(columns="seeds").assign(**100 * ways[shares])
@@ -81,7 +81,8 @@ if ways is not None:
 
 st.subheader("What may be claimed")
 st.caption(
-    "Each claim is in fusion's favour and tested two-sided at 5 %. A click opens its numbers and its test; right of the line is in favour."
+    "Each claim is in fusion's favour and tested two-sided at 5 %, without a correction across claims, some of which rest on the same "
+    "images. A click opens its numbers and its test; right of the line is in favour."
 )
 components.show_findings_by_theme(findings, "evidence")
 
@@ -98,7 +99,9 @@ left, right = st.columns([1, 1.25])
 with left:
     axis = f"recall, fusion minus {theme.label(other)} (points)"
     figure = figures.difference_figure(classes, "In which classes does fusion differ?", axis)
-    components.show_figure(figure, "class_differences", "95 % intervals, paired bootstrap within each class.", classes)
+    components.show_figure(
+        figure, "class_differences", "95 % intervals of single classes, paired bootstrap; the verdict over all ten is p (Holm).", classes
+    )
 with right:
     components.show_table(
         classes,

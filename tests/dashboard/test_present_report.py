@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core import combine, results, summaries
+from core import combine, metrics, results, summaries
 from core.config import BASELINES, CLASSES, ROOT, label
 from core.findings import UNTESTED, Headline, find_findings, write_headline
 from dashboard import deck, figures, report
@@ -310,3 +310,13 @@ def test_only_errors_explained_for_the_prediction_stand_on_the_slide(own_results
     for i, spoken in ((wrong[0], f"; what speaks for {CLASSES[images['label'][wrong[0]]]}"), (wrong[2], "")):
         words = f"test image {i}: {CLASSES[images['label'][i]]}, taken for {CLASSES[images['fusion_predicted'][i]]}{spoken}"
         assert f"{words}<" in text or f'{words}"' in text
+
+
+def test_the_slide_of_classes_is_against_the_harder_baseline_and_names_a_class_only_beyond_chance(visit, run, findings):
+    said = unescape(read_deck(visit("present"))["classes"]["said"])
+    against, predictions = write_headline(run, findings).decisive.against, summaries.per_image(run)
+    fusion, other = (predictions[f"{one}_correct"].to_numpy() for one in ("fusion", against))
+    assert f"Of {label(against)}'s errors" in said and f"{int(fusion.sum()) - int(other.sum()):+,} images" in said
+    certain = metrics.class_differences(predictions["label"].to_numpy(), fusion, other)["p_holm"] < 0.05
+    assert ("In no single class is that more than chance could give." in said) == (not certain.any())
+    assert all((name in said.partition("Beyond chance")[2]) == bool(one) for name, one in zip(CLASSES, certain, strict=True))
