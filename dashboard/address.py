@@ -17,7 +17,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 Query = dict[str, list[str]]
 ON_EVERY_PAGE = ("run", "models")  # what a link to another page takes along
 FORMER = {"true": "true_class", "predicted": "predicted_class"}  # keys that addresses of earlier versions have
-IN_FLIGHT = 3.0  # seconds in which a browser may still send the address that was just replaced
+IN_FLIGHT = 30.0  # seconds in which a browser may still send the address that was just replaced
 
 
 @dataclass
@@ -50,9 +50,13 @@ def theirs(query: Query) -> Query:
 def start(page: str) -> None:
     """To call before any widget: does the address count in this run, or what the widgets say?"""
     now, kept, query = time.monotonic(), memory(), read_address()
+    if theirs(query) == theirs(kept.query):  # the browser has the last one: what it sends from now on is the visitor's
+        kept.replaced.clear()
     moved = page != kept.page or getattr(get_script_run_ctx(suppress_warning=True), "is_history_navigation", False)
-    late = now - kept.replaced.get(urlencode(query, doseq=True), -IN_FLIGHT) < IN_FLIGHT
+    late = now - kept.replaced.get(urlencode(theirs(query), doseq=True), -IN_FLIGHT) < IN_FLIGHT
     kept.followed = moved or (theirs(query) != theirs(kept.query) and not late)
+    if page != kept.page:
+        kept.followed_there.clear()
     kept.page, kept.query, kept.entries, kept.drawing = page, query, {}, True
 
 
@@ -68,12 +72,15 @@ def write() -> None:
     if kept.drawing:
         return
     known = kept.known | {FORMER[key] for key in kept.known & FORMER.keys()}
-    foreign = {key: texts for key, texts in query.items() if key not in known}
-    wanted = dict(sorted((foreign | kept.entries).items()))
-    if wanted != query:
+    foreign = {key: texts for key, texts in theirs(query).items() if key not in known}
+    browsers = {key: [str(value)] for key in kept.followed_there if (value := st.session_state.get(key)) is not None}
+    if kept.followed:
+        browsers = {key: query[key] for key in kept.followed_there & query.keys()} | browsers
+    wanted = dict(sorted((foreign | kept.entries | browsers).items()))
+    if theirs(wanted) != theirs(query):
         now = time.monotonic()
         kept.replaced = {text: when for text, when in kept.replaced.items() if now - when < IN_FLIGHT}
-        kept.replaced[urlencode(query, doseq=True)] = now
+        kept.replaced[urlencode(theirs(query), doseq=True)] = now
         st.query_params.from_dict(wanted)
     kept.query, kept.followed = wanted, False
 
@@ -154,7 +161,10 @@ def pick_number(
 
 
 def leave_to_browser(key: str) -> None:
-    """To call after the widget `key`: a component's script keeps this part of the address, step by step and without a history."""
+    """To call after the widget `key`: a component's script keeps this part of the address, step by step and without a history.
+
+    Of that Streamlit does not hear: it goes on telling what was there when the page was opened. So only a link's counts.
+    """
     kept = memory()
     kept.followed_there.add(key)
     kept.known.discard(key)

@@ -5,6 +5,7 @@ What is chosen is read before the menus are drawn, since each menu counts what t
 
 from collections.abc import Callable, Collection
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +24,23 @@ FOLDED = "<style>@media (max-width: 640px) { :root:not(.filters-open) .st-key-fi
 LISTS = ("true", "predicted", "tags")  # what a menu of several holds as a list
 
 
-def change_filter(chosen: Filter) -> None:
-    """Make the menus say `chosen`. Only before they are drawn, as in a callback."""
+def change_filter(chosen: Filter, before: Filter | None = None) -> None:
+    """Make the menus say `chosen`; given the one `before`, only those that differ: the others may have been changed meanwhile.
+
+    Only before they are drawn, as in a callback.
+    """
+    wanted, had = spell_menus(chosen), spell_menus(before) if before else {}
+    st.session_state.update({key: value for key, value in wanted.items() if key not in had or had[key] != value})
+
+
+def spell_menus(chosen: Filter) -> dict[str, Any]:
+    """A filter as the values of the menus."""
     says = dict(one.split(":") for one in chosen.says)
-    for field in fields(Filter):
-        value = getattr(chosen, field.name)
-        st.session_state[field.name] = list(value) if field.name in LISTS else value
-    for model in theme.SHOWN_MODELS:
-        st.session_state[f"says_{model}"] = says.get(model, "anything")
+    own = {field.name: getattr(chosen, field.name) for field in fields(Filter)}
+    return {
+        **{name: list(value) if name in LISTS else value for name, value in own.items()},
+        **{f"says_{model}": says.get(model, "anything") for model in theme.SHOWN_MODELS},
+    }
 
 
 def current_filter(run: Run, predictions: pd.DataFrame) -> Filter:

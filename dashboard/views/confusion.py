@@ -94,7 +94,7 @@ else:
             colour = f"Green: {theme.label(model)} does better than {theme.label(other)}. Red: worse."
             show_matrix(figure, "confusion_difference", model, shown - other_shown, colour)
 
-with images:
+with images, st.container():  # what comes and goes within it does not move the lightbox, which would be mounted anew
     whose = components.pick_one("Images of", [model, other], "of", theme.label) if compare != "one model" else model
     if true and predicted:
         cell = selection.select_images(predictions, whose, [true], [predicted], sort="most confident first")
@@ -108,6 +108,7 @@ with images:
         address.link("errors", "All of them, with every filter", **chosen, **({"run": of_run} if of_run else {}))
     else:
         st.info("Click a cell of the matrix, or choose a true and a predicted class, to see the images.")
+with images:
     components.image_detail(run, predictions, [*run.models, *([other] if "/" in other else [])])
 
 st.subheader("Class by class")

@@ -40,7 +40,7 @@ if (text := address.keep_text("chosen")) is not None:
         st.warning(str(error))
 
 picture, images = st.columns([1.6, 1])
-with images:
+with images, st.container():  # what comes and goes within it does not move the lightbox, which would be mounted anew
     if len(chosen):
         rows = predictions.iloc[chosen].sort_values(f"{model}_loss", ascending=False, kind="stable")
         wrong = int((~rows[f"{model}_correct"]).sum())
@@ -57,6 +57,7 @@ with images:
         st.caption("Highest loss first." + (" The first 200 are shown." if len(rows) > 200 else ""))
     else:
         st.info("Draw around marks on the map to see their images. They stay chosen on the other models' maps.")
+with images:
     components.image_detail(run, predictions)
 with picture, components.section():
     points = data.load_embedding(run, model)

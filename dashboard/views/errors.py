@@ -23,10 +23,10 @@ def follow_click(chosen: Filter, kind: str, true: str, predicted: str) -> None:
     """A cell, or a class's misses or false positives, becomes the filter."""
     if kind == "cell":
         outcome = "everything" if true == predicted else chosen.outcome
-        components.change_filter(replace(chosen, true=(true,), predicted=(predicted,), outcome=outcome))
+        components.change_filter(replace(chosen, true=(true,), predicted=(predicted,), outcome=outcome), chosen)
     else:
         field = {"misses": "true", "false positives": "predicted"}[kind]
-        components.change_filter(replace(chosen, outcome="model wrong", **{"true": (), "predicted": (), field: (true,)}))
+        components.change_filter(replace(chosen, outcome="model wrong", **{"true": (), "predicted": (), field: (true,)}), chosen)
 
 
 def show_matrix(main: Filter, chosen: Filter, conditions: dict[str, np.ndarray]) -> None:

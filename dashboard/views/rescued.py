@@ -105,9 +105,11 @@ with st.container(horizontal=True, vertical_alignment="center"):
     share = f"{len(shown):,} of {len(predictions):,} test images; the surest are shown."
     components.share_images("rescued", f"{said[0].upper()}{said[1:]}{of_class}", share, predictions.loc[shown], model)
 certain = {"rescued": flows[2], "broken": flows[1]}.get(flow, flow) if len(before) == 1 else flow
+before_lightbox = st.container()  # what comes and goes within it does not move the lightbox, which would be mounted anew
 if certain in flows and "/" not in reference:  # what the filter of Errors can say too
     bits = np.unravel_index(flows.index(certain), (2,) * (len(before) + 1))
     says = {f"says_{one}": ("correct", "wrong")[bit] for one, bit in zip((*before, after), bits, strict=True)}
-    address.link("errors", "The same images, with every filter", model=model, outcome="everything", true=true, **says)
+    with before_lightbox:
+        address.link("errors", "The same images, with every filter", model=model, outcome="everything", true=true, **says)
 components.image_detail(run, predictions, [*run.models, *(one for one in before if "/" in one)])
 components.paged_gallery(predictions, shown, model)

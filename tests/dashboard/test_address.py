@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.config import ROOT
+from dashboard import address
 from tests.dashboard.conftest import VIEWS, component, open_page
 
 
@@ -77,3 +78,18 @@ def test_protection_holds_from_any_folder(tmp_path):
     home = str(ROOT / "dashboard" / "Home.py")
     done = subprocess.run([sys.executable, "-c", code, home], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['localhost', True, 5, False, 'none']"
+
+
+def test_a_slow_browsers_former_address_does_not_undo_a_choice_until_it_has_sent_the_new_one(monkeypatch):
+    old, new, clock = {"true": ["cat"]}, {"true": ["dog"]}, [100.0]
+    kept = address.Memory(page="errors", query=new, replaced={"true=cat": 100.0}, followed=False)
+    monkeypatch.setattr(address, "memory", lambda: kept)
+    monkeypatch.setattr(address.time, "monotonic", lambda: clock[0])
+    followed = []
+    for seconds, sent in ((20, old), (1, new), (1, old)):  # still on its way; arrived; a link back to the former one
+        clock[0] += seconds
+        monkeypatch.setattr(address, "read_address", lambda sent=sent: sent)
+        address.start("errors")
+        followed.append(kept.followed)
+        kept.query = new
+    assert followed == [False, False, True]

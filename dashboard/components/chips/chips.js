@@ -23,11 +23,18 @@ async function copyLink(event) {
 
 export default function({ data, parentElement, setTriggerValue }) {
   const chips = parentElement.querySelector('.chips')
+  const gone = [] // since this answer: a second chip may be clicked before the next
+  const remove = (event, part) => {
+    gone.push(part)
+    event.currentTarget.nextElementSibling.focus()
+    event.currentTarget.remove()
+    setTriggerValue('removed', [...gone])
+  }
   const before = [...chips.children].indexOf(parentElement.activeElement)
   const focused = chips.children[before]?.textContent
   chips.replaceChildren(
     ...data.parts.map(([name, value, text]) =>
-      button(`${text} ✕`, `remove the filter ${text}`, () => setTriggerValue('removed', [name, value]), 'chip')),
+      button(`${text} ✕`, `remove the filter ${text}`, (event) => remove(event, [name, value]), 'chip')),
     button('Reset', 'reset all filters', () => setTriggerValue('reset', true)),
     button('Copy link', null, copyLink),
     button('Filters', 'show or hide the filters', () => document.documentElement.classList.toggle('filters-open'), 'fold'),

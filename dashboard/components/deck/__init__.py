@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import theme
+from dashboard import address, theme
 
 ASSETS = {kind: (Path(__file__).parent / f"deck.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
 FILE_COLORS = (  # the page's own come from Streamlit; the file is light, for projectors and paper
@@ -16,6 +16,8 @@ FILE_COLORS = (  # the page's own come from Streamlit; the file is light, for pr
 
 def show_deck(run_name: str, title: str, slides: list[dict], template: dict, surface: theme.Surface) -> None:
     """`slides`: Slide.to_json of each, in the colours of `surface`; `template`: of their charts. Home.py serves plotly.min.js."""
+    for key in ("step", "slides"):
+        address.leave_to_browser(key)
     deck = st.components.v2.component("deck", html='<div class="deck"></div>', isolate_styles=False, **ASSETS)
     deck(
         key="deck",

@@ -75,7 +75,9 @@ class Deck {
   }
 
   keep() {
-    localStorage[STORE] = JSON.stringify(this.kept)
+    const { added } = { added: [], ...JSON.parse(localStorage[STORE] ?? '{}') } // another tab may have added a slide meanwhile
+    const here = new Set([...this.kept.added, ...(this.forgotten ?? [])].map((slide) => slide.id))
+    localStorage[STORE] = JSON.stringify({ ...this.kept, added: [...this.kept.added, ...added.filter((slide) => !here.has(slide.id))] })
   }
 
   readStep() {
@@ -106,6 +108,7 @@ class Deck {
   }
 
   forget(slide) {
+    this.forgotten = [...(this.forgotten ?? []), slide]
     this.kept.added = this.kept.added.filter((one) => one.id !== slide.id)
     this.slides = this.slides.filter((one) => one !== slide)
     slide.node.remove()
@@ -244,6 +247,7 @@ class Deck {
       : new Promise((done, fail) => {
           document.head.append(make('script', { src: this.data.plotly, onload: () => done(window.Plotly), onerror: () => fail(new Error(`no ${this.data.plotly}`)) }))
         })
+    this.root.plotly.catch(() => { this.root.plotly = null }) // the next chart tries again
     return this.root.plotly
   }
 
@@ -252,9 +256,9 @@ class Deck {
     const box = slide.node.querySelector('.chart')
     const [width, height] = [box.clientWidth / ENLARGED, box.clientHeight / ENLARGED]
     if (slide.drawn === `${width}x${height}` || !width || !height) return
-    slide.drawn = `${width}x${height}`
     const { title, ...layout } = slide.chart.layout
     const plotly = await this.loadPlotly()
+    slide.drawn = `${width}x${height}`
     box.firstChild.style.transform = `scale(${ENLARGED})`
     const settings = { displayModeBar: false, plotGlPixelRatio: 2 * ENLARGED }
     const { color, fontFamily: family } = getComputedStyle(this.root)

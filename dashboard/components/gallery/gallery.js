@@ -80,7 +80,7 @@ export default function({ data, parentElement, setTriggerValue }) {
   const kept = parentElement.host ?? parentElement
   const send = (open) => {
     const told = {
-      key: data.key, items: data.items, sheet: grid.style.getPropertyValue('--sheet'), columns: data.columns, page: data.page,
+      key: data.key, grid, items: data.items, sheet: grid.style.getPropertyValue('--sheet'), columns: data.columns, page: data.page,
       pages: data.pages, first: data.first, total: data.total, open, turn: (page) => setTriggerValue('turned', page),
       focus: (index) => grid.querySelector(`[data-index="${index}"]`)?.focus(),
     }
@@ -127,6 +127,7 @@ export default function({ data, parentElement, setTriggerValue }) {
   return () => {
     if (kept.isConnected) return  // Streamlit calls this too for an answer that the next one overtook
     document.removeEventListener('gallery-call', kept.called)
+    document.dispatchEvent(new CustomEvent('gallery-gone', { detail: { key: data.key, grid } }))
     kept.skip?.remove()
     kept.called = null
     kept.shown = null

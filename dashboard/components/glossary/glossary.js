@@ -45,15 +45,19 @@ export default function ({ data, parentElement }) {
     clearTimeout(waiting)
     waiting = setTimeout(scan, 250)
   })
+  parentElement.leaving?.abort() // each answer of the server brings this script anew
   const leaving = new AbortController()
+  parentElement.leaving = leaving
+  leaving.signal.addEventListener('abort', () => {
+    watch.disconnect()
+    clearTimeout(waiting)
+  })
   watch.observe(main, { childList: true, subtree: true, characterData: true })
   for (const event of ['pointermove', 'pointerdown']) document.addEventListener(event, point, { passive: true, signal: leaving.signal })
   scan()
   return () => {
     if (parentElement.isConnected) return // Streamlit calls this too for an answer that the next one overtook
-    watch.disconnect()
     leaving.abort()
-    clearTimeout(waiting)
     CSS.highlights.delete('glossary')
   }
 }

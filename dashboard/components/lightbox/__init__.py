@@ -28,8 +28,11 @@ def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None =
     asked = st.session_state.setdefault("lightbox_asked", {"number": 0, "ahead": [], "look": False})
 
     def ask() -> None:
-        st.session_state["lightbox_asked"] = st.session_state["lightbox"].asked
-        st.session_state["image"] = st.session_state["lightbox"].asked["index"]
+        told, before = st.session_state["lightbox"].asked, st.session_state["lightbox_asked"].get("index")
+        st.session_state["lightbox_asked"] = told
+        if told.get("again") and told["index"] is None and st.session_state["image"] not in (before, told["was"]):
+            return  # its closing was not heard the first time, and another image was chosen since
+        st.session_state["image"] = told["index"]
 
     last = len(predictions) - 1
     above = st.container()  # whatever comes and goes in it: an element that changes its place is hidden for a moment

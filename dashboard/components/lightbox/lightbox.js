@@ -3,7 +3,7 @@
 
 const SETTLED = 250  // milliseconds on one image before the models are asked where they look
 const AGAIN = 700  // milliseconds until they are asked again for what was not computed yet
-const TURN = 2000  // milliseconds until the next page is asked for again
+const INSIST = 2000  // milliseconds until the server is told again what it has not answered
 
 function element(tag, className, text, ...children) {
   const made = document.createElement(tag)
@@ -25,7 +25,7 @@ function writeAddress(index, entry = false) {  // the server leaves this to us: 
   if (index === null) url.searchParams.delete('image')
   else url.searchParams.set('image', index)
   url.searchParams.sort()  // as the server would write it
-  if (entry) history.pushState(history.state, '', url)
+  if (entry) history.pushState({ ...history.state, lightbox: true }, '', url)
   else if (url.href !== location.href) history.replaceState(history.state, '', url)
 }
 
@@ -39,6 +39,9 @@ class Lightbox {
     this.current = null  // the index shown; null: closed
     this.entry = false  // has the open dialog an entry in the history, so that Back closes it?
     this.sent = null  // number of the last image opened or closed here; what the server says of an earlier one is no order
+    this.asked = null  // what the server was told last, until it answers
+    this.turned = null  // the page that was left and the way, until the next one is there
+    this.shut = null  // the index closed last, until the server knows: its number box may still hold it
     const on = (name, action) => { root.querySelector(name).onclick = action }
     on('.before', () => this.step(-1))
     on('.after', () => this.step(1))
@@ -57,10 +60,14 @@ class Lightbox {
     }
     window.addEventListener('keydown', press, { capture: true, signal })
     window.addEventListener('popstate', (event) => {  // Back from the dialog, or our own from its end: nothing for the server to draw
-      if (!this.entry) return
-      this.entry = false
+      if (this.returning) {
+        this.returning = false
+        writeAddress(this.current)  // of the next image, where one was opened meanwhile
+      } else if (this.entry) {
+        this.entry = false
+        if (this.current !== null) this.dialog.close()
+      } else return
       event.stopImmediatePropagation()
-      if (this.current !== null) this.dialog.close()
     }, { capture: true, signal })
     document.addEventListener('gallery', ({ detail }) => {
       detail.heard = true
@@ -71,6 +78,11 @@ class Lightbox {
         this.open(items[this.turned.by > 0 ? 0 : items.length - 1].index, detail.key)
         this.turned = null
       } else if (this.current !== null) this.draw()
+    }, { signal })
+    document.addEventListener('gallery-gone', ({ detail: { key, grid } }) => {
+      if (this.lists.get(key)?.grid !== grid) return  // another took its place
+      this.lists.delete(key)
+      if (this.turned?.key === key) this.turned = null
     }, { signal })
     this.tagged = null  // what the visitor tagged, once the page's store of it has spoken
     document.addEventListener('tags', ({ detail }) => {
@@ -125,13 +137,29 @@ class Lightbox {
       clearTimeout(this.waiting)
       this.turned = { key: list.key, page: list.page, by }
       this.turn()
+      this.insist()
     }
   }
 
-  turn() {  // said again until the page is there: what is said while the server draws may go unheard
-    if (!this.turned) return
+  turn() {
     this.lists.get(this.turned.key)?.turn(this.turned.page + this.turned.by)
-    setTimeout(() => this.turn(), TURN)
+  }
+
+  tell(asked) {
+    this.asked = { ...asked, number: this.sent, time: Date.now() }
+    this.trigger('asked', this.asked)
+    this.insist()
+  }
+
+  insist() {  // what is said while the server draws may go unheard; while it draws, saying it again would only begin the drawing anew
+    clearTimeout(this.insisting)
+    this.insisting = setTimeout(() => {
+      if (!document.querySelector('[data-testid=stApp][data-test-script-state=running]')) {
+        if (this.asked) this.trigger('asked', { ...this.asked, again: true })
+        if (this.turned) this.turn()
+      }
+      if (this.asked || this.turned) this.insist()
+    }, INSIST)
   }
 
   ask() {
@@ -141,7 +169,7 @@ class Lightbox {
     const position = items.findIndex((item) => item.index === index)
     const ahead = [items[position + 1], items[position - 1]].filter((item) => item && position >= 0).map((item) => item.index)
     const request = (look) => {
-      this.trigger('asked', { index, ahead: ahead.filter((other) => !this.details.has(other)), look, number: this.sent, time: Date.now() })
+      this.tell({ index, ahead: ahead.filter((other) => !this.details.has(other)), look })
     }
     this.look = () => {
       const looks = this.details.get(index)?.looks
@@ -155,25 +183,30 @@ class Lightbox {
 
   closed() {
     writeAddress(null)
-    if (this.entry) history.back()
+    this.returning = this.entry && Boolean(history.state?.lightbox)  // the server may have put another entry on top of ours
+    if (this.returning) history.back()
+    this.entry = false
     clearTimeout(this.waiting)
     const list = this.list()
     const index = this.current
     this.current = null
     this.turned = null
+    this.shut = index
     this.sent = (this.sent ?? 0) + 1
-    this.trigger('asked', { index: null, ahead: [], look: false, number: this.sent, time: Date.now() })
+    this.tell({ index: null, ahead: [], look: false, was: index })
     list?.focus(index)
   }
 
   update(data, trigger) {
     this.trigger = trigger
     this.sent ??= data.number
+    if (this.asked?.time === data.time) this.asked = null
+    if (data.open === null) this.shut = null
     if (this.run !== data.run) this.details.clear()
     this.run = data.run
     for (const one of data.details) this.details.set(one.index, { ...this.details.get(one.index), ...one })
     if (data.details.some((one) => one.index === this.current && one.looks?.again)) this.waiting = setTimeout(this.look, AGAIN)
-    if (data.number >= this.sent && data.open !== this.current) {
+    if (data.number >= this.sent && data.open !== this.current && (data.open === null || data.open !== this.shut)) {
       if (data.open === null) this.dialog.close()
       else this.open(data.open)
     } else if (this.current !== null) this.draw()
@@ -269,7 +302,7 @@ export default function({ data, parentElement, setTriggerValue }) {
     if (kept.isConnected) return  // Streamlit calls this too for an answer that the next one overtook
     kept.lightbox.leaving.abort()
     clearTimeout(kept.lightbox.waiting)
-    kept.lightbox.turned = null
+    clearTimeout(kept.lightbox.insisting)
     kept.lightbox.dialog.onclose = null
     kept.lightbox = null
   }

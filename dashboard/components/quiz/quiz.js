@@ -25,7 +25,7 @@ class Quiz {
       root.quiz = null
     }
     window.addEventListener('keydown', (event) => this.press(event), { capture: true, signal: leaving.signal })
-    root.focus({ preventScroll: true })
+    if (document.activeElement === document.body) root.focus({ preventScroll: true })
     this.ask()
   }
 
