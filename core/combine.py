@@ -190,7 +190,7 @@ def _load_together(run: Run, control: Run | None) -> dict[str, Way]:
     heads = [f"branch_{model}" for model in BASELINES]
     if all((run.path / FUSION.name / f"{head}.parquet").exists() for head in heads):
         logits = _average(*(_load(run, FUSION.name, head) for head in heads))
-        ways["branch_mean"] = _way(run, "Mean of the fusion's branch heads", TOGETHER, logits, [FUSION.name])
+        ways["branch_mean"] = _way(run, "Mean of branch probabilities", TOGETHER, logits, [FUSION.name])
     ways[FUSION.name] = _way(run, FUSION.label, TOGETHER, _load(run, FUSION.name), [FUSION.name])
     return ways
 

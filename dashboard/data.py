@@ -306,7 +306,17 @@ def list_ways(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table, _list_pairs(run, others[run.name])
 
 
-OVERVIEW = ("accuracy-better", "accuracy-ensemble", "comparable", "twice", "classes", "branch-heads", "robustness")
+OVERVIEW = (
+    "accuracy-better",
+    "accuracy-other",
+    "accuracy-ensemble",
+    "comparable",
+    "head-mean",
+    "twice",
+    "classes",
+    "branch-heads",
+    "robustness",
+)
 
 
 def read_ahead() -> None:

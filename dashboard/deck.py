@@ -125,7 +125,7 @@ def help_and_hurt(run: Run, against: str, findings: list[Finding], surface: Surf
         f"<p>Of {label(against)}'s errors fusion corrects <b>{sums['rescued']:,.0f}</b>; of its correct predictions it breaks "
         f"<b>{sums['broken']:,.0f}</b>. On balance: <b>{sums['net']:+,.0f} images</b>.</p>"
         f"<p>{f'Beyond chance, {beyond}.' if beyond else 'In no single class is that more than chance could give.'}</p>"
-        f"<p>{verdict_html(classes)}</p>"
+        + (f"<p>{verdict_html(classes)}</p>" if classes.against == against else "")
     )
     notes = f"{classes.statement}. {classes.details} Bars to the right were fixed, to the left broken; the diamond is the balance."
     return Slide("classes", "Where fusion helps, and where it hurts", said, chart=chart, notes=notes, main=True)
