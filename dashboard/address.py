@@ -31,6 +31,7 @@ class Memory:
     entries: Query = field(default_factory=dict)  # what this page's widgets say; a default is left out
     followed_there: set[str] = field(default_factory=set)  # keys that a component's script writes, in the browser
     drawing: bool = False  # the page is not yet whole
+    chosen: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # of keys that choose() set in a run that is not whole: old, new
     followed: bool = True  # the visitor came by a link or by Back: the address counts, not what widgets said
 
 
@@ -63,7 +64,21 @@ def start(page: str) -> None:
 def finish() -> None:
     """To call when the page is whole."""
     memory().drawing = False
+    memory().chosen.clear()
     write()
+
+
+def choose(key: str, value: Any) -> None:
+    """Set a widget in a callback so that a click which comes before the browser knows can go on from there: see latest()."""
+    memory().chosen[key] = st.session_state[key], value
+    st.session_state[key] = value
+
+
+def latest(key: str) -> Any:
+    """What a widget says, in a callback; what choose() set, while the browser still sends what was there before."""
+    said = st.session_state[key]
+    old, new = memory().chosen.get(key, (said, said))
+    return new if said == old else said
 
 
 def write() -> None:

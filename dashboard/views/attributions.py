@@ -25,9 +25,9 @@ with st.expander("Choose the images to step through, or your own"):
 
 def step(by: int) -> None:
     """Go to the next or previous image of the filter; from one outside it, to the first or the last."""
-    images = order.tolist()
-    here = images.index(st.session_state["image"]) if st.session_state["image"] in images else -max(by, 0)
-    st.session_state["image"] = images[(here + by) % len(images)]
+    images, image = order.tolist(), address.latest("image")
+    here = images.index(image) if image in images else -max(by, 0)
+    address.choose("image", images[(here + by) % len(images)])
 
 
 with st.container(horizontal=True, vertical_alignment="bottom"):

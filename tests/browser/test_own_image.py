@@ -5,22 +5,29 @@ import io
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageStat
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect
 
+from core import results, summaries
 from tests.browser.conftest import open_tab, open_window, serve
 from tests.browser.test_browser import settle
 from tests.fake_run import make_run, ship_weights
 
 
 @pytest.fixture(scope="module")
-def weighted(tmp_path_factory) -> Iterator[str]:
-    """The address of a dashboard whose run ships weights."""
+def weighted_results(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("weighted") / "results"
     ship_weights(make_run(folder, "imagenet-96-seed0"))
-    with serve(folder, tmp_path_factory.mktemp("weighted-server") / "log") as address:
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weighted(weighted_results, tmp_path_factory) -> Iterator[str]:
+    """The address of a dashboard whose run ships weights."""
+    with serve(weighted_results, tmp_path_factory.mktemp("weighted-server") / "log") as address:
         yield address
 
 
@@ -126,3 +133,29 @@ def test_who_leaves_the_checks_keeps_nobody_waiting(tab, weighted):
     expect(tab.get_by_role("figure", name="The three likeliest classes")).to_be_visible()
     expect(tab.get_by_text("True class:")).to_be_visible()
     assert time.perf_counter() - start < 60
+
+
+def test_two_quick_steps_are_two_though_the_browser_knows_of_none(chromium, weighted, weighted_results):
+    """What the server answers is held back until the second click is sent."""
+    wrong = summaries.per_image(results.load_run(weighted_results / "imagenet-96-seed0")).query("not fusion_correct")["index"].tolist()
+    with open_window(chromium, weighted) as context:
+        page, late, held = context.pages[0], [], []
+
+        def carry(route: WebSocketRoute) -> None:
+            late.append(route.send)
+            server = route.connect_to_server()
+            server.on_message(lambda message: held.append(message) if len(late) > 1 else route.send(message))
+
+        page.route_web_socket(re.compile("_stcore/stream"), carry)
+        page.goto("/attributions?sort=index")
+        number, onward = page.get_by_label("Image", exact=True), page.get_by_role("button", name=re.compile("^Next of"))
+        expect(number).to_have_value(str(wrong[0]))
+        settle(page)
+        late.append(None)
+        for _ in range(2):
+            onward.click()
+            page.wait_for_timeout(300)
+        late.pop()
+        for message in held:
+            late[0](message)
+        expect(number).to_have_value(str(wrong[2]))

@@ -48,7 +48,8 @@ def pick_picture() -> Picture | None:
         return None
 
     def move() -> None:
-        side, x, y = (float(share) for share in st.session_state["crop_picker"].moved)
+        *shares, st.session_state["crop_moves"] = st.session_state["crop_picker"].moved
+        side, x, y = map(float, shares)
         st.session_state["crop"] = file.file_id, Crop(min(max(side, SMALLEST), 1), min(max(x, 0), 1), min(max(y, 0), 1))
 
     (width, height), shown = picture.size, picture.shown
@@ -57,6 +58,7 @@ def pick_picture() -> Picture | None:
         key="crop_picker",
         data={
             **{"uri": pixels_uri(np.asarray(shown)), "width": shown.width, "height": shown.height, "box": crop.box(*shown.size)},
+            "moves": st.session_state.get("crop_moves", 0),  # how many it heard of
             "smallest": SMALLEST * min(shown.size),
             "label": f"As it came: {width:,}×{height:,} pixels{', its first frame' * picture.animated}",
             "seen": pixels_uri(picture.seen),

@@ -1,6 +1,7 @@
 // A picture with the square that is cut out of it, dragged by a pointer or moved by keys; lengths are pixels of the picture as it is sent.
 const STEP = 0.02 // of the picture's shorter side, a key
 const PAUSE = 300 // milliseconds without a key, after which the server hears of it
+const INSIST = 2000 // milliseconds without an answer, after which it hears of it again
 const STILL = 4 // pixels a click may wander
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high)
@@ -8,7 +9,9 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high)
 export default function ({ data, parentElement, setTriggerValue }) {
   const whole = parentElement.querySelector('.whole')
   const square = parentElement.querySelector('.crop')
-  if (whole.dragging || whole.telling) return // what the visitor does now is newer than this answer
+  whole.moves ??= data.moves
+  if (whole.dragging || whole.telling || data.moves < whole.moves) return // what the visitor does now is newer than this answer
+  clearTimeout(whole.insisting)
   const { width, height, smallest } = data
   const shorter = Math.min(width, height)
   let [left, top, right] = data.box
@@ -36,8 +39,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   function tell() {
     whole.telling = null
+    whole.moves += 1
     const share = (place, length) => (length > size ? place / (length - size) : 0.5)
-    setTriggerValue('moved', [size / shorter, share(left, width), share(top, height)])
+    const say = (moved) => {
+      clearTimeout(whole.insisting)
+      setTriggerValue('moved', moved)
+      whole.insisting = setTimeout(() => say(moved), INSIST)
+    }
+    say([size / shorter, share(left, width), share(top, height), whole.moves])
   }
 
   function point(event) {
