@@ -107,8 +107,24 @@ def test_a_closing_that_the_server_never_heard_of_leaves_the_lightbox_alive(chro
         expect(lightbox(page)).to_have_count(0)
         page.wait_for_timeout(500)
         assert len(lost) == 2
+        lost.clear()
         open_by_number(page, 18)
         expect(lightbox(page)).to_have_attribute("data-index", "18")
+
+
+def test_a_closed_image_opens_again_only_when_asked_for(page: Page):
+    """By its number, in an address, or by its thumbnail; not by the number that the box still held when the page was drawn anew."""
+    open_view(page, "embedding?image=17")
+    expect(lightbox(page)).to_have_attribute("data-whole", "true")
+    page.keyboard.press("Escape")
+    page.get_by_test_id("stMain").get_by_role("radio", name="ResNet18").click()
+    settle(page)
+    page.wait_for_timeout(500)
+    expect(lightbox(page)).to_have_count(0)
+    settle(page)
+    expect(page.get_by_label("Open image number")).to_have_value("")
+    open_by_number(page, 17)
+    expect(lightbox(page)).to_have_attribute("data-index", "17")
 
 
 def test_a_closed_image_does_not_come_back_into_the_address(page: Page):

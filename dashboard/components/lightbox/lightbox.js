@@ -119,6 +119,7 @@ class Lightbox {
   open(index, key) {
     if (this.root.activeElement?.matches('input')) this.root.activeElement.blur()  // what is typed belongs to the image before
     this.current = index
+    this.shut = null
     this.key = key ?? this.key
     this.sent = (this.sent ?? 0) + 1
     if (!this.dialog.open && new URL(location.href).searchParams.get('image') !== String(index)) this.entry = true
@@ -206,9 +207,10 @@ class Lightbox {
     this.run = data.run
     for (const one of data.details) this.details.set(one.index, { ...this.details.get(one.index), ...one })
     if (data.details.some((one) => one.index === this.current && one.looks?.again)) this.waiting = setTimeout(this.look, AGAIN)
-    if (data.number >= this.sent && data.open !== this.current && (data.open === null || data.open !== this.shut)) {
+    if (data.number >= this.sent && data.open !== this.current) {
       if (data.open === null) this.dialog.close()
-      else this.open(data.open)
+      else if (data.open !== this.shut) this.open(data.open)
+      else if (!this.asked) this.tell({ index: null, ahead: [], look: false, was: data.open })
     } else if (this.current !== null) this.draw()
   }
 
