@@ -160,7 +160,7 @@ def draw_doubtful(asked: Asked) -> go.Figure:
 
 def draw_controls(asked: Asked) -> go.Figure:
     rows = {
-        CONTROLS[one.id] + (f" ({one.of})" if one.of else ""): one
+        CONTROLS[one.id] + " (another run)" * bool(one.of): one
         for one in asked.findings
         if one.kind == "controls" and one.effect is not None
     }
