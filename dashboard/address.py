@@ -31,7 +31,8 @@ class Memory:
     entries: Query = field(default_factory=dict)  # what this page's widgets say; a default is left out
     followed_there: set[str] = field(default_factory=set)  # keys that a component's script writes, in the browser
     drawing: bool = False  # the page is not yet whole
-    chosen: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # of keys that choose() set in a run that is not whole: old, new
+    chosen: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # of keys that choose() set since the last run began: old, new
+    chosen_before: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # and in the callbacks of that run
     followed: bool = True  # the visitor came by a link or by Back: the address counts, not what widgets said
 
 
@@ -58,13 +59,13 @@ def start(page: str) -> None:
     kept.followed = moved or (theirs(query) != theirs(kept.query) and not late)
     if page != kept.page:
         kept.followed_there.clear()
+    kept.chosen_before, kept.chosen = kept.chosen, {}
     kept.page, kept.query, kept.entries, kept.drawing = page, query, {}, True
 
 
 def finish() -> None:
     """To call when the page is whole."""
     memory().drawing = False
-    memory().chosen.clear()
     write()
 
 
@@ -75,9 +76,9 @@ def choose(key: str, value: Any) -> None:
 
 
 def latest(key: str) -> Any:
-    """What a widget says, in a callback; what choose() set, while the browser still sends what was there before."""
+    """What a widget says, in a callback; what choose() set in the run before, where the browser still sends what was there then."""
     said = st.session_state[key]
-    old, new = memory().chosen.get(key, (said, said))
+    old, new = (memory().chosen_before | memory().chosen).get(key, (said, said))
     return new if said == old else said
 
 

@@ -154,7 +154,7 @@ def test_two_quick_steps_are_two_though_the_browser_knows_of_none(chromium, weig
         late.append(None)
         for _ in range(2):
             onward.click()
-            page.wait_for_timeout(300)
+            page.wait_for_timeout(1500)  # the server is done, the browser has not heard
         late.pop()
         for message in held:
             late[0](message)
