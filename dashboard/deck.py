@@ -115,7 +115,7 @@ def help_and_hurt(run: Run, against: str, findings: list[Finding], surface: Surf
     sums = table[["rescued", "broken", "net"]].sum()
     chart = figures.class_transitions_figure(table, set(), f"Which classes gain over {label(against)}?", surface)
     chart.update_layout(height=560)
-    correct = [data.load_predictions(run)[f"{one}_correct"].to_numpy() for one in (FUSION.name, against)]
+    correct = [rows[f"{one}_correct"].to_numpy() for one in (FUSION.name, against)]
     tests = metrics.class_differences(rows["label"].to_numpy(), *correct)
     certain = tests["p_holm"] < ALPHA
     kinds = {"gained": certain & (tests["difference"] > 0), "lost": certain & (tests["difference"] < 0)}

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from core import metrics, results, summaries
 from core.config import BASELINES, CLASSES, TRIO, UserError
-from core.findings import UNTESTED, Finding, Headline, describe_scope
+from core.findings import OPEN, UNTESTED, Finding, Headline, describe_scope
 from core.images import pixels_uri
 from core.results import Run, TestImages
 from core.robustness import by_corruption, by_severity
@@ -135,11 +135,11 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     twins = next((finding.numbers.get("left_out") for finding in findings if finding.id == "near-duplicates"), None)
     if twins:
         limits.append(f"{twins} test images have a near-duplicate in the training batches: models may know them.")
-    mixed = next((finding.numbers.get("changed") for finding in findings if finding.id == "head-mean" and run.recipe.shortcut), None)
-    if mixed is not None:
+    heads = next((finding for finding in findings if finding.id == "head-mean" and finding.verdict == OPEN), None)
+    if heads and run.recipe.shortcut:
         limits.append(
-            f"What the fusion's MLP makes of both features changes {mixed:,} of {tested:,} predictions of the mean of its two heads: "
-            "what was gained by mixing features is little or nothing."
+            f"What the fusion's MLP makes of both features changes {heads.numbers['changed']:,} of {tested:,} predictions of the mean of "
+            "its two heads: what was gained by mixing features is little or nothing."
         )
     return limits
 

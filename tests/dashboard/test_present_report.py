@@ -206,7 +206,7 @@ def test_a_chart_is_read_aloud_without_its_line_breaks(run, page):
 
 
 def test_the_slide_of_classes_counts_what_fusion_rescued_and_broke(visit, run, findings):
-    predictions, against = summaries.per_image(run), next(one.against for one in findings if one.id == "accuracy-better")
+    predictions, against = summaries.per_image(run), write_headline(run, findings).decisive.against
     rescued = (predictions["fusion_correct"] & ~predictions[f"{against}_correct"]).sum()
     broken = (~predictions["fusion_correct"] & predictions[f"{against}_correct"]).sum()
     said = read_deck(visit("present"))["classes"]["said"]

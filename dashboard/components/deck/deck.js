@@ -21,8 +21,8 @@ function make(tag, properties = {}, ...children) {
 
 class Deck {
   constructor(root, data) {
-    Object.assign(this, { root, data, at: 0, notes: false, since: Date.now(), leaving: new AbortController() })
-    this.kept = data.offline ? { chosen: data.chosen, added: [] } : { chosen: null, added: [], ...JSON.parse(localStorage[STORE] ?? '{}') }
+    Object.assign(this, { root, data, at: 0, notes: false, forgotten: [], since: Date.now(), leaving: new AbortController() })
+    this.kept = data.offline ? { chosen: data.chosen, added: [] } : this.stored()
     this.slides = [...data.slides, ...this.kept.added.map((slide) => ({ ...slide, added: true, main: true }))]
     this.choose(this.readChosen(), false)
     this.build()
@@ -74,10 +74,14 @@ class Deck {
     this.arrange()
   }
 
+  stored() {
+    return { chosen: null, added: [], ...JSON.parse(localStorage[STORE] ?? '{}') }
+  }
+
   keep() {
-    const { added } = { added: [], ...JSON.parse(localStorage[STORE] ?? '{}') } // another tab may have added a slide meanwhile
-    const here = new Set([...this.kept.added, ...(this.forgotten ?? [])].map((slide) => slide.id))
-    localStorage[STORE] = JSON.stringify({ ...this.kept, added: [...this.kept.added, ...added.filter((slide) => !here.has(slide.id))] })
+    const known = new Set([...this.kept.added, ...this.forgotten].map((slide) => slide.id))
+    const elsewhere = this.stored().added.filter((slide) => !known.has(slide.id)) // added in another tab meanwhile
+    localStorage[STORE] = JSON.stringify({ ...this.kept, added: [...this.kept.added, ...elsewhere] })
   }
 
   readStep() {
@@ -108,7 +112,7 @@ class Deck {
   }
 
   forget(slide) {
-    this.forgotten = [...(this.forgotten ?? []), slide]
+    this.forgotten.push(slide)
     this.kept.added = this.kept.added.filter((one) => one.id !== slide.id)
     this.slides = this.slides.filter((one) => one !== slide)
     slide.node.remove()

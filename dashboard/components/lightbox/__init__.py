@@ -12,7 +12,7 @@ from core import metrics, results
 from core.config import CLASSES, UserError
 from core.images import pixels_uri
 from dashboard import address, data, diagram, filters, inference, selection, theme, thumbnails, traits
-from dashboard.components.share import KEEP_JS
+from dashboard.components.share import INSIST_JS, KEEP_JS
 from dashboard.components.weights import can_compute
 from dashboard.data import Run
 
@@ -46,7 +46,7 @@ def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None =
             address.link("attributions", "Why? See its attributions", along=filters.KEYS, image=index)
         if asked["look"]:
             details[0]["looks"] = find_looks(run, index)
-    lightbox = st.components.v2.component("lightbox", **ASSETS | {"js": KEEP_JS + ASSETS["js"]})
+    lightbox = st.components.v2.component("lightbox", **ASSETS | {"js": KEEP_JS + INSIST_JS + ASSETS["js"]})
     # The time it was asked at goes back with the answer: the browser hears of no answer that equals the last one.
     lightbox(
         key="lightbox",

@@ -3,7 +3,6 @@
 
 const SETTLED = 250  // milliseconds on one image before the models are asked where they look
 const AGAIN = 700  // milliseconds until they are asked again for what was not computed yet
-const INSIST = 2000  // milliseconds until the server is told again what it has not answered
 
 function element(tag, className, text, ...children) {
   const made = document.createElement(tag)
@@ -152,15 +151,12 @@ class Lightbox {
     this.insist()
   }
 
-  insist() {  // what is said while the server draws may go unheard; while it draws, saying it again would only begin the drawing anew
-    clearTimeout(this.insisting)
-    this.insisting = setTimeout(() => {
-      if (!document.querySelector('[data-testid=stApp][data-test-script-state=running]')) {
-        if (this.asked) this.trigger('asked', { ...this.asked, again: true })
-        if (this.turned) this.turn()
-      }
-      if (this.asked || this.turned) this.insist()
-    }, INSIST)
+  insist() {
+    insist(this, () => {
+      if (this.asked) this.trigger('asked', { ...this.asked, again: true })
+      if (this.turned) this.turn()
+      return this.asked || this.turned
+    })
   }
 
   ask() {

@@ -8,6 +8,7 @@ import streamlit as st
 from core.config import UserError
 from core.images import MAX_BYTES, MAX_PIXELS, MIDDLE, Crop, Picture, decode_picture, pixels_uri
 from dashboard import address
+from dashboard.components.share import INSIST_JS
 
 HERE = Path(__file__).parent
 ASSETS = {kind: (HERE / f"picture.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
@@ -53,7 +54,7 @@ def pick_picture() -> Picture | None:
         st.session_state["crop"] = file.file_id, Crop(min(max(side, SMALLEST), 1), min(max(x, 0), 1), min(max(y, 0), 1))
 
     (width, height), shown = picture.size, picture.shown
-    picker = st.components.v2.component("crop_picker", **ASSETS)
+    picker = st.components.v2.component("crop_picker", **ASSETS | {"js": INSIST_JS + ASSETS["js"]})
     picker(
         key="crop_picker",
         data={

@@ -1,7 +1,6 @@
 // A picture with the square that is cut out of it, dragged by a pointer or moved by keys; lengths are pixels of the picture as it is sent.
 const STEP = 0.02 // of the picture's shorter side, a key
 const PAUSE = 300 // milliseconds without a key, after which the server hears of it
-const INSIST = 2000 // milliseconds without an answer, after which it hears of it again
 const STILL = 4 // pixels a click may wander
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high)
@@ -41,12 +40,13 @@ export default function ({ data, parentElement, setTriggerValue }) {
     whole.telling = null
     whole.moves += 1
     const share = (place, length) => (length > size ? place / (length - size) : 0.5)
-    const say = (moved) => {
-      clearTimeout(whole.insisting)
+    const moved = [size / shorter, share(left, width), share(top, height), whole.moves]
+    const say = () => {
       setTriggerValue('moved', moved)
-      whole.insisting = setTimeout(() => say(moved), INSIST)
+      return true
     }
-    say([size / shorter, share(left, width), share(top, height), whole.moves])
+    say()
+    insist(whole, say)
   }
 
   function point(event) {

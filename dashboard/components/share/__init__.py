@@ -11,6 +11,7 @@ from core.config import CLASSES
 from dashboard import selection, thumbnails
 
 KEEP_JS = (Path(__file__).parent / "keep.js").read_text(encoding="utf-8")
+INSIST_JS = (Path(__file__).parent / "insist.js").read_text(encoding="utf-8")
 ASSETS = {kind: (Path(__file__).parent / f"share.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
 IMAGES = 21  # on a slide
 
