@@ -39,6 +39,12 @@ def check_range(option: str, value: float, low: float, high: float) -> None:
         raise UserError(f"{option} {value}: choose {low:,} to {high:,}")
 
 
+def run_folder(text: str) -> Path:
+    """A run's folder as a command line names it, with a name of its own where that is "." or "..": checkpoints and files aside bear it."""
+    path = Path(text)
+    return path if path.name not in ("", "..") else path.resolve()
+
+
 @dataclass(frozen=True)
 class Backbone:
     """One torchvision network and what the project must know of its insides."""

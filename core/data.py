@@ -17,6 +17,7 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5
 
 from core.config import ROOT, UserError
+from core.results import one_at_a_time
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet: what the start weights were trained with
 GRAY = (0.299, 0.587, 0.114)  # ITU-R 601 luma, as torchvision's rgb_to_grayscale takes it (to three digits)
@@ -72,7 +73,7 @@ def open_cifar10(folder: Path | None = None, train: bool = True) -> CIFAR10:
     for url in MIRRORS:
         mirror = type("Mirror", (CIFAR10,), {"url": url})
         try:
-            with redirect_stdout(StringIO()):
+            with redirect_stdout(StringIO()), one_at_a_time(ROOT / "data" / CIFAR10.base_folder):
                 return mirror(ROOT / "data", train=train, download=True)
         except (OSError, RuntimeError) as error:
             failures.append(f"{url.split('/')[2]}: {str(error) or type(error).__name__}")

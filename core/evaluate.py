@@ -16,7 +16,7 @@ from core.data import Cifar10, Split, to_input
 from core.metrics import ensemble_logits
 from core.models import Classifier, build_model, count_costs, load_weights
 from core.robustness import corrupt_images, list_conditions, pick_subset
-from core.runtime import World, autocast_dtype, synchronize
+from core.runtime import World, autocast_dtype, seed_everything, synchronize
 
 BATCH_SIZE = 250
 TRAIN_SAMPLE = 5_000  # images
@@ -244,7 +244,8 @@ def write_probes(run: results.Run, start_weights: str, data: Cifar10, world: Wor
     labels = {split: one.labels.cpu().numpy() for split, one in splits.items()}
     features = {}
     for name in BASELINES:
-        model = build_model(name, start_weights).to(world.device)
+        seed_everything(run.record["seed"])  # as train.fit does: random start weights are those the training began with
+        model = build_model(name, start_weights, **recipe.network).to(world.device)
         for split, one in splits.items():
             values = extract_features(model, one.images, recipe.image_size, world, dtype, f"{name}: {split} features")
             features[name, split] = values.cpu().numpy()

@@ -108,6 +108,16 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
+def holm_level(others: np.ndarray, alpha: float = 0.05) -> float:
+    """What a p value must stay below to be significant after holm, beside `others` (k,) as they are: alpha / (k + 1) to alpha."""
+    left = len(others) + 1
+    for p in np.sort(others):
+        if p >= alpha / left:
+            break
+        left -= 1
+    return alpha / left
+
+
 def resample_outcomes(counts: np.ndarray, resamples: int = 10_000, seed: int = 0) -> np.ndarray:
     """Bootstrap counts (resamples, *counts.shape).
 

@@ -181,6 +181,8 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
     history, epoch_correct, done = [], [], Progress()
     if path.exists():
         checkpoint = load_checkpoint(path)
+        if checkpoint["model_name"] != model_name:
+            raise UserError(f"{path} is of {checkpoint['model_name']}, not of {model_name}: put that one's in its place, or delete it")
         results.check_same_run(path, checkpoint["run"], run)
         if len(checkpoint["history"]) < recipe.epochs and checkpoint["run"]["precision"] != run["precision"]:
             began, here = checkpoint["run"]["precision"], run["precision"]

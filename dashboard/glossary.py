@@ -28,7 +28,6 @@ WORDS = (
     Word("p", "How often a difference this large, or larger, would come about if there were none. Below 0.05 it counts as shown; above, "
          "nothing is shown, not that there is none.", ("p < 0.001", "p (Holm)")),
     Word("standard deviation", "How far values lie from their mean, typically."),
-    Word("noise floor", "What two trainings that differ by nothing but the seed differ by: a smaller difference says nothing."),
     Word("permutation", "A test that swaps labels at random many times and asks how often chance does as well as the data."),
     Word("Mann-Whitney", "A test whether values of one group tend to be larger than another's, by their ranks (Mann & Whitney 1947)."),
     Word("rank correlation", "Likeness of two orders: 1 the same, 0 unrelated, −1 reversed (Spearman 1904)."),
@@ -68,7 +67,7 @@ WORDS = (
          "(Kornblith et al. 2019)."),
     Word("kappa", "Agreement of two models' errors beyond chance: 1 they err on the same images, 0 as if unrelated (Cohen 1960)."),
     Word("double fault", "The share of images that both models get wrong (Giacinto & Roli 2001)."),
-    Word("Q statistic", "Whether two models tend to be correct on the same images: 1 always, 0 unrelated, −1 never (Yule 1900)."),
+    Word("Q", "Yule's: whether two models tend to be correct on the same images: 1 always, 0 unrelated, −1 never (Yule 1900)."),
     Word("forgotten", "Correct after one epoch of training, wrong after a later one (Toneva et al. 2019)."),
 )  # fmt: skip
 

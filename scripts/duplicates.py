@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from core import results
-from core.config import BASELINES, UserError, exit_on_user_error
+from core.config import BASELINES, UserError, exit_on_user_error, run_folder
 from core.data import Split, load_cifar10
 from core.duplicates import find_duplicates
 from core.evaluate import extract_features, load_shipped_model
@@ -26,7 +26,7 @@ COLUMNS, ROWS, SCALE = 10, 20, 2  # of the sheet: pairs side by side, lines, scr
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder that ships weights, such as results/imagenet-224-seed0")
+    parser.add_argument("run", type=run_folder, help="run folder that ships weights, such as results/imagenet-224-seed0")
     parser.add_argument("--data", type=Path, help="folder that holds cifar-10-batches-py (default: download to data/)")
     parser.add_argument("--sheet", type=Path, help="PNG file to write: the least similar of the pairs found, test image left")
     return parser.parse_args()

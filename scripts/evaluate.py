@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from core import results
-from core.config import MODELS, ROOT, TRIO, Recipe, UserError, exit_on_user_error
+from core.config import MODELS, ROOT, TRIO, Recipe, UserError, exit_on_user_error, run_folder
 from core.data import load_cifar10, open_cifar10
 from core.evaluate import shipped_agreement, write_from_weights, write_probes, write_results
 from core.models import describe_start_weights
@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         usage="%(prog)s RUN [options]", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, nargs="?", help="run folder, such as results/imagenet-224-seed0")
+    parser.add_argument("run", type=run_folder, nargs="?", help="run folder, such as results/imagenet-224-seed0")
     parser.add_argument("--model", nargs="+", default=["all"], choices=["all", *MODELS], help="which models (default: all there are)")
     parser.add_argument("--data", type=Path, help="folder that holds cifar-10-batches-py (default: download to data/)")
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints", help="full training state (default: checkpoints/)")
@@ -48,6 +48,8 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.images and args.run is None:
         parser.error("name a run folder, or pass --images")
+    if args.model != ["all"] and (args.images or args.probe or args.features):
+        parser.error("--images, --probe and --features are of all models: leave out --model")
     return args
 
 
@@ -67,6 +69,8 @@ def rewrite(args: argparse.Namespace, world: World) -> str:
         )
     checkpoints = [load_checkpoint(path) for path in paths]
     for path, checkpoint in zip(paths, checkpoints, strict=True):
+        if checkpoint["model_name"] != path.stem:
+            raise UserError(f"{path} is of {checkpoint['model_name']}: give it that name")
         results.check_same_run(path, checkpoint["run"], checkpoints[0]["run"])
         recipe, done = Recipe.from_dict(checkpoint["run"]["recipe"]), len(checkpoint["history"])
         if done < recipe.epochs:
@@ -94,6 +98,7 @@ def write_features(args: argparse.Namespace, world: World) -> str:
 
 def check(args: argparse.Namespace, world: World) -> str:
     run = results.load_run(args.run)
+    run.check_holds(args.model)
     models = [m for m in MODELS if m in args.model or ("all" in args.model and m in run.models)]
     data = load_cifar10(args.data, world.device)
     shares = {model: shipped_agreement(run, model, data, world) for model in models}

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from core import results
-from core.config import MODELS, UserError, check_range, exit_on_user_error
+from core.config import MODELS, UserError, check_range, exit_on_user_error, run_folder
 from core.data import load_cifar10
 from core.evaluate import load_shipped_model
 from core.explain import METHODS
@@ -31,7 +31,7 @@ from core.runtime import open_world, synchronize
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder, such as results/imagenet-224-seed0")
+    parser.add_argument("run", type=run_folder, help="run folder, such as results/imagenet-224-seed0")
     parser.add_argument("--model", required=True, choices=MODELS)
     selection = parser.add_mutually_exclusive_group(required=True)
     selection.add_argument("--errors", action="store_true", help="the test images that the model gets wrong")
@@ -122,8 +122,7 @@ def main() -> None:
     if args.images is not None and not args.errors:
         raise UserError("--images: --index names the images already; give one of the two")
     run = results.load_run(args.run)
-    if args.model not in run.models:
-        raise UserError(f"{args.run} has no {args.model}: choose from {', '.join(run.models)}")
+    run.check_holds([args.model])
     test_images = results.load_test_images(args.run.parent)
     predictions = results.load_predictions(run, args.model, "test", test_images.labels)
     rows, size = select(args, predictions), run.recipe.image_size

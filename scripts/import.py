@@ -21,12 +21,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from core import results
-from core.config import MODELS, UserError, check_range, exit_on_user_error
+from core.config import MODELS, UserError, check_range, exit_on_user_error, run_folder
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder to write, beside test_images.parquet")
+    parser.add_argument("run", type=run_folder, help="run folder to write, beside test_images.parquet")
     parser.add_argument("--logits", nargs="+", required=True, metavar="MODEL=FILE", help=f"MODEL is one of {', '.join(MODELS)}")
     parser.add_argument("--seed", type=int, help="tells runs of one kind apart (default: the run's, else 0)")
     parser.add_argument("--image-size", type=int, help="pixels a side that the models saw (default: the run's, else 32)")

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from core import results
-from core.config import CLASSES, MODELS, UserError, check_range, exit_on_user_error
+from core.config import CLASSES, MODELS, check_range, exit_on_user_error, run_folder
 from core.evaluate import load_shipped_model, measure_robustness
 from core.runtime import open_world
 
@@ -23,7 +23,7 @@ CPU_IMAGES = 2_000
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder, such as results/imagenet-224-seed0")
+    parser.add_argument("run", type=run_folder, help="run folder, such as results/imagenet-224-seed0")
     parser.add_argument("--model", nargs="+", default=["all"], choices=["all", *MODELS], help="which models (default: all there are)")
     parser.add_argument("--images", type=int, help=f"size of the stratified subset (default: {CPU_IMAGES:,} on a CPU, all on a GPU)")
     return parser.parse_args()
@@ -32,15 +32,14 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     run = results.load_run(args.run)
-    for model in args.model:
-        if model not in ("all", *run.models):
-            raise UserError(f"{args.run} has no {model}: choose from {', '.join(run.models)}")
+    run.check_holds(args.model)
     test, total = results.load_test_images(args.run.parent), results.split_size(run, "test")
     with open_world() as world:
         n = args.images
         if n is None:
             n = total if world.device.type == "cuda" else min(CPU_IMAGES, total)
         check_range("--images", n, len(CLASSES), total)
+        results.load_predictions(run, run.models[0], "test", test.labels)  # are these the images it was trained beside?
         images = np.stack([test.decode(index) for index in range(total)])
         chosen = run.models if "all" in args.model else args.model
         models = {name: load_shipped_model(run, name).to(world.device) for name in chosen}

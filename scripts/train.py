@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from core import results
-from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, check_range, exit_on_user_error
+from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, check_range, exit_on_user_error, run_folder
 from core.data import load_cifar10
 from core.evaluate import write_results
 from core.runtime import open_world
@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="imagenet|none|FOLDER",
         help="torchvision's ImageNet weights (default), random ones, or a folder of resnet18.safetensors and mobilenet_v2.safetensors",
     )
-    parser.add_argument("--out", type=Path, help="run folder (default: results/START-SIZE-seedSEED, or as the recipe is named)")
+    parser.add_argument("--out", type=run_folder, help="run folder (default: results/START-SIZE-seedSEED, or as the recipe is named)")
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints", help="full training state (default: checkpoints/)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoints, or add models to the run")
     return parser.parse_args()
@@ -70,8 +70,9 @@ def main() -> None:
         write_results(out, [load_checkpoint(path) for path in paths], data, world)
         if world.is_main:
             images = out.parent / "test_images.parquet"
-            if not images.exists():
-                results.write_test_images(images, data.test.images.permute(0, 2, 3, 1).cpu().numpy(), data.test.labels.cpu().numpy())
+            with results.one_at_a_time(images):
+                if not images.exists():
+                    results.write_test_images(images, data.test.images.permute(0, 2, 3, 1).cpu().numpy(), data.test.labels.cpu().numpy())
             print(f"wrote {out}: {', '.join(models)}")
 
 

@@ -16,7 +16,10 @@ BATCHES = {"data_batch_1": 2_800, "data_batch_2": 2_700, "test_batch": 300}  # i
 
 
 def write_fake_cifar(folder: Path) -> None:
-    """Write the files below `folder`: each class has a colour pattern of its own, each image much noise."""
+    """Write the files below `folder`: each class has a colour pattern of its own, each image much noise.
+
+    The first test image is a copy of the first training image of its class.
+    """
     generator = np.random.default_rng(0)
     patterns = generator.integers(0, 256, (10, 3, 4, 4)).repeat(8, axis=2).repeat(8, axis=3)  # (10, 3, 32, 32)
     contents = {"batches.meta": {"label_names": [f"class {i}" for i in range(10)]}}
@@ -24,6 +27,8 @@ def write_fake_cifar(folder: Path) -> None:
         labels = generator.permutation(np.arange(n) % 10)
         images = 0.5 * patterns[labels] + 0.5 * generator.integers(0, 256, (n, 3, 32, 32))
         contents[name] = {"data": images.astype(np.uint8).reshape(n, -1), "labels": labels.tolist()}
+    train, test = contents["data_batch_1"], contents["test_batch"]
+    test["data"][0] = train["data"][train["labels"].index(test["labels"][0])]
     base = folder / CIFAR10.base_folder
     base.mkdir(parents=True)
     for name, content in contents.items():

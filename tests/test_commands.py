@@ -96,7 +96,7 @@ def test_the_commands_of_the_readme_run_as_printed(fake_cifar, trained, script, 
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     monkeypatch.setitem(results.SPLIT_SIZES, "test", 300)
     here = {
-        "evaluate": ["--data", fake_cifar, "--checkpoints", tmp_path / "checkpoints", "--model", "resnet18"],
+        "evaluate": ["--data", fake_cifar, "--checkpoints", tmp_path / "checkpoints"],
         "explain": ["--method", "saliency"],
         "duplicates": ["--data", fake_cifar],
         "robustness": ["--images", 10],

@@ -93,13 +93,15 @@ def test_without_either_of_its_processes_it_ends_and_goes_on_with_any_number(fak
         launcher = subprocess.Popen(command(fake_cifar, *arguments, *resume, processes=2), cwd=ROOT, stderr=subprocess.PIPE, text=True)
         told = ""
         while "mobilenet_v2 2/3:" not in told:  # the bar of the second epoch
-            told += launcher.stderr.read(1)
+            character = launcher.stderr.read(1)
+            assert character, told
+            told += character
         children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text(encoding="utf-8").split()
         os.kill(int(children[lost]), signal.SIGKILL)
         told += launcher.communicate()[1]
         assert launcher.returncode == 1
         assert "--resume" in told and f"rank      : {lost} (local_rank: {lost})\n  exitcode  : -9" in told
-        assert len(load_checkpoint(path)["history"]) == 1 and not (tmp_path / "results").exists()
+        assert len(load_checkpoint(path)["history"]) in (1, 2) and not (tmp_path / "results").exists()
 
     for processes in (1, 2):
         folder = tmp_path / str(processes)

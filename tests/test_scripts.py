@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from core import results, speed
-from core.config import BASELINES, ROOT, TRIO
+from core.config import BASELINES, ROOT, TRIO, run_folder
 from core.evaluate import load_shipped_model, predict, score
 from core.train import load_checkpoint
 from tests.fake_run import make_run
@@ -226,6 +226,12 @@ def test_evaluate_refuses_what_is_not_there(fake_cifar, script, trained, tmp_pat
     run = shutil.copytree(trained, tmp_path / "run")
     (run / "fusion" / "weights.safetensors").unlink()
     assert "fusion/weights.safetensors is missing" in refusal(run, "--check", "--model", "fusion")
+    assert f"{run} has no resnet34: choose from resnet18, mobilenet_v2, fusion" in refusal(run, "--check", "--model", "resnet34")
+    for task in ("--images", "--probe", "--features"):
+        assert "--images, --probe and --features are of all models: leave out --model" in refusal(run, task, "--model", "fusion")
+    (tmp_path / "misnamed" / "run").mkdir(parents=True)
+    shutil.copy(checkpoint_of(trained, "resnet18"), tmp_path / "misnamed" / "run" / "fusion.pt")
+    assert "fusion.pt is of resnet18: give it that name" in refusal(run, "--checkpoints", tmp_path / "misnamed")
 
     checkpoint = load_checkpoint(checkpoint_of(trained, "resnet18"))
     (tmp_path / "checkpoints" / "run").mkdir(parents=True)
@@ -245,6 +251,12 @@ def test_evaluate_writes_the_test_images_alone(fake_cifar, script, data, tmp_pat
     images = results.load_test_images(tmp_path)
     assert np.array_equal(images.labels, data.test.labels)
     assert np.array_equal(images.decode(299), data.test.images[299].permute(1, 2, 0))
+
+
+def test_a_run_folder_has_a_name_wherever_one_stands(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained)
+    assert run_folder(".").name == "run" and run_folder("..").name == "results" and run_folder("fusion/..") == trained
+    assert run_folder("results/run") == Path("results/run") and run_folder(str(trained)) == trained
 
 
 # --- benchmark ------------------------------------------------------------------------------------------------------

@@ -31,18 +31,19 @@ MARGIN = 0.005  # of accuracy: less than the share of test labels that are wrong
 SEEDS_TESTED = 3
 
 
-def compare_pairs(evidence: Evidence) -> dict[str, dict[str, Any]]:
-    """Fusion against each of PAIRS: difference, interval, p (Holm), the images that only one predicts correctly, and what Holm's
-    correction asks of the p without it (`alpha`)."""
-    fusion = evidence.correct("fusion")
-    bare = np.array([metrics.mcnemar(fusion, evidence.correct(other)) for other in PAIRS])
+def compare_pairs(evidence: Evidence, kept: np.ndarray | None = None) -> dict[str, dict[str, Any]]:
+    """Fusion against each of PAIRS on the images `kept` (N,) bool, or all: difference, interval, p (Holm), the images that only one
+    predicts correctly, and what Holm's correction asks of the p without it, the other pairs as they are (`alpha`)."""
+    correct = {model: evidence.correct(model)[slice(None) if kept is None else kept] for model in ("fusion", *PAIRS)}
+    bare = np.array([metrics.mcnemar(correct["fusion"], correct[other]) for other in PAIRS])
     pairs = {}
-    for other, alone, one in zip(PAIRS, bare, metrics.holm(bare), strict=True):
-        difference, interval = metrics.accuracy_difference(fusion, evidence.correct(other))
-        counts = metrics.count_outcomes(fusion, evidence.correct(other))
+    for position, (other, corrected) in enumerate(zip(PAIRS, metrics.holm(bare), strict=True)):
+        difference, interval = metrics.accuracy_difference(correct["fusion"], correct[other])
+        counts = metrics.count_outcomes(correct["fusion"], correct[other])
         pairs[other] = {
-            **{"difference": difference, "interval": interval, "p": float(one)},
-            **{"only_fusion": int(counts[1, 0]), "only_other": int(counts[0, 1]), "alpha": ALPHA / (bare >= alone).sum()},
+            **{"difference": difference, "interval": interval, "p": float(corrected)},
+            **{"only_fusion": int(counts[1, 0]), "only_other": int(counts[0, 1])},
+            "alpha": metrics.holm_level(np.delete(bare, position), ALPHA),
         }
     return pairs
 

@@ -22,10 +22,13 @@ def compare_classes(evidence: Evidence, other: str) -> Result:
     elif worse.sum() > better.sum():
         verdict = CONTRADICTED
     macro = {one: np.nanmean(metrics.class_accuracy(evidence.labels, evidence.correct(one))) for one in ("fusion", other)}
+    both = better.any() and worse.any()
     statement = choose(
         verdict,
         f"Fusion is better than {name(other)} on several classes",
-        f"Class by class, fusion and {name(other)} are not distinguishable on several classes",
+        f"Fusion is better than {name(other)} on some classes and worse on others"
+        if both
+        else f"Class by class, fusion and {name(other)} are not distinguishable on several classes",
         f"Fusion is worse than {name(other)} on more classes than better",
     )
     named = ", ".join(np.array(CLASSES)[better]) or "none"
@@ -35,7 +38,7 @@ def compare_classes(evidence: Evidence, other: str) -> Result:
         statement=statement,
         details=f"Significantly better on {better.sum()} ({named}), worse on {worse.sum()} of {(table['n'] > 0).sum()}; by the bare "
         f"numbers better on {higher}, worse on {lower}. Macro recall {percent(macro['fusion'])} against {percent(macro[other])}. A class's "
-        f"difference must reach {100 * least:.1f} to {100 * most:.1f} points to be seen: none seen is no proof of equality.",
+        f"difference, if the largest, must reach {100 * least:.1f} to {100 * most:.1f} points to be seen: none seen proves no equality.",
         verdict=verdict,
         numbers={
             **{"classes_better": better.sum(), "classes_worse": worse.sum(), "classes_higher": higher, "classes_lower": lower},

@@ -146,7 +146,7 @@ def compare_heads_alone(evidence: Evidence, _: str | None) -> Result:
         verdict=verdict,
         numbers={f"{branch}_{kind}": of[branch].mean() for branch in BASELINES for kind, of in (("branch", heads), ("alone", alone))},
         test=f"paired bootstrap intervals against a margin of {100 * MARGIN:g} points; exact McNemar, Holm over 2 branches",
-        p=float(min(p.values())),
+        p=float(p[worst]),
         effect=differences[worst][0],
         interval=differences[worst][1],
         neutral=-MARGIN,
@@ -178,31 +178,29 @@ def find_ways(evidence: Evidence) -> dict[str, combine.Way]:
     return combine.find_ways(evidence.run, evidence.retrainings, results.find_control(evidence.run, evidence.runs))
 
 
-def find_twice(evidence: Evidence) -> tuple[str, np.ndarray]:
-    """Of the two networks, each trained twice and averaged, the one better on validation: in words, and its correctness (N,)."""
-    twice = combine.find_twice(evidence.run, evidence.retrainings).values()
+def find_twice(evidence: Evidence, other: str) -> tuple[str, np.ndarray]:
+    """A baseline trained twice and averaged: in words, and its correctness (N,). Raises UserError."""
+    twice = combine.find_twice(evidence.run, evidence.retrainings)
     if not twice:
         raise UserError(f"It needs a second seed of the two networks: {say_next_training(evidence)}")
-    best = max(twice, key=lambda way: way.val_correct.mean())
-    return best.label, best.correct
+    return twice[f"two_{other}"].label, twice[f"two_{other}"].correct
 
 
-def compare_with_twice(evidence: Evidence, _: str | None) -> Result:
+def compare_with_twice(evidence: Evidence, other: str) -> Result:
     """Is fusing two architectures better than averaging two trainings of one?"""
-    words, correct = find_twice(evidence)
+    words, correct = find_twice(evidence, other)
     return compare_pair(evidence.correct("fusion"), correct, ("Fusion", words))
 
 
-def compare_architectures(evidence: Evidence, _: str | None) -> Result:
+def compare_architectures(evidence: Evidence, other: str) -> Result:
     """Is it the second architecture, or just a second network? Both averaged, neither trained together."""
-    words, correct = find_twice(evidence)
+    words, correct = find_twice(evidence, other)
     return compare_pair(evidence.correct(ENSEMBLE), correct, ("Averaging the two architectures", words))
 
 
 def compare_disagreement(evidence: Evidence, other: str) -> Result:
-    """Do two architectures err on different images more than two trainings of the better one? Else they have no more to gain."""
-    if not evidence.retrainings:
-        find_twice(evidence)  # says what is missing
+    """Do two architectures err on different images more than two trainings of one? Else they have no more to gain."""
+    find_twice(evidence, other)  # says what is missing
     architectures = [evidence.correct(model) for model in BASELINES]
     trainings = [evidence.correct(other), test_correct(evidence.retrainings[0], other)]
     apart = [first != second for first, second in (architectures, trainings)]

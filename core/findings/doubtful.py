@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from core import metrics, results
+from core import results
 from core.config import UserError
+from core.findings.accuracy import compare_pairs
 from core.findings.evidence import Evidence
 from core.findings.finding import Need, Result, bracket, choose, judge, name, percent, points, show_p
 
@@ -17,8 +18,8 @@ def leave_out(evidence: Evidence, other: str, left_out: np.ndarray, images: str,
         raise UserError(f"The run's test images hold no {images}, or nothing else")
     kept = ~left_out
     fusion, correct = evidence.correct("fusion"), evidence.correct(other)
-    difference, interval = metrics.accuracy_difference(fusion[kept], correct[kept])
-    p = metrics.mcnemar(fusion[kept], correct[kept])
+    pair = compare_pairs(evidence, kept)[other]
+    difference, interval, p = pair["difference"], pair["interval"], pair["p"]
     verdict = judge(difference, p)
     statement = choose(
         verdict,
@@ -36,7 +37,7 @@ def leave_out(evidence: Evidence, other: str, left_out: np.ndarray, images: str,
             **{"fusion": fusion[kept].mean(), other: correct[kept].mean(), "difference": difference},
             **{"fusion_with": fusion.mean(), f"{other}_with": correct.mean(), "left_out": left_out.sum()},
         },
-        test="exact McNemar; paired bootstrap",
+        test="exact McNemar, Holm over 3 pairs; paired bootstrap",
         p=p,
         effect=difference,
         interval=interval,

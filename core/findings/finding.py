@@ -143,9 +143,9 @@ def say_next_training(evidence: "Evidence") -> str:
     """How to come by another seed of all three models: a run that lacks some of them goes before a new one."""
     seeds = results.find_seeds(evidence.run, evidence.runs)
     for run in seeds:
-        if missing := [label(model) for model in TRIO if model not in run.models]:
-            more = say_training(run, run.record["seed"], options=f" --out {results.quote(run.path)} --resume")
-            return f"{run.name} lacks {', '.join(missing)}: {more}"
+        if missing := [model for model in TRIO if model not in run.models]:
+            more = say_training(run, run.record["seed"], options=f" --model {' '.join(missing)} --out {results.quote(run.path)} --resume")
+            return f"{run.name} lacks {' and '.join(map(label, missing))}: {more}"
     taken = {run.record["seed"] for run in seeds}
     return say_training(evidence.run, next(seed for seed in count() if seed not in taken))
 

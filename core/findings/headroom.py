@@ -4,8 +4,9 @@ import numpy as np
 
 from core import metrics
 from core.config import BASELINES, UserError
+from core.findings.accuracy import compare_pairs
 from core.findings.evidence import Evidence
-from core.findings.finding import Result, choose, judge_interval, name, percent
+from core.findings.finding import Result, choose, judge, name, percent
 
 
 def measure_headroom(evidence: Evidence, one: str) -> Result:
@@ -27,7 +28,8 @@ def measure_headroom(evidence: Evidence, one: str) -> Result:
     if headroom == 0:
         raise UserError(f"{name(one)} is correct wherever {name(second)} is: there is nothing to gain, so nothing to test")
     share, interval = taken / headroom, metrics.percentile_interval(gain[room > 0] / room[room > 0])
-    verdict = judge_interval(interval)
+    p = evidence.once(compare_pairs)[one]["p"]  # a gain is a difference in accuracy, and is judged as that is
+    verdict = judge(share, p)
     statement = choose(
         verdict,
         "Fusion takes part of what a perfect choice between the two networks would gain",
@@ -40,7 +42,8 @@ def measure_headroom(evidence: Evidence, one: str) -> Result:
         f"{percent(outcomes[0].mean())} is {round(100 * share)} % of the way [{round(100 * interval[0])}, {round(100 * interval[1])}].",
         verdict=verdict,
         numbers={"fusion": outcomes[0].mean(), one: outcomes[1].mean(), "oracle": oracle, "share": share},
-        test="bootstrap of the images",
+        test="exact McNemar, Holm over 3 pairs; bootstrap of the images",
+        p=p,
         effect=share,
         interval=interval,
         unit="%",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from core import metrics
+from core import metrics, results
 from core.config import ENSEMBLE, TRIO, UserError
 from core.findings.evidence import Evidence
 from core.findings.finding import Need, Result, bracket, choose, judge_interval, name, percent, signed
@@ -17,6 +17,11 @@ def compare_robustness(evidence: Evidence, other: str) -> Result:
     correct = load_robustness(evidence.run, ("fusion", other))
     wrong = {model: group_conditions(rows) for model, rows in correct.items()}
     error, interval = metrics.corruption_error(wrong["fusion"], wrong[other])
+    if not np.isfinite([error, *interval]).all():
+        more = results.command("robustness.py", evidence.run.path, "--images", "500")
+        raise UserError(
+            f"The {correct[other].shape[1]} images are too few: in some draws {name(other)} makes no error to compare with: run {more}"
+        )
     smaller = (1 - interval[1], 1 - interval[0])
     verdict = judge_interval(smaller)
     corrupted = {model: float(rows[1:].mean()) for model, rows in correct.items()}

@@ -16,6 +16,7 @@ from core.results.files import (
     RESULTS,
     MissingFile,
     command,
+    one_at_a_time,
     quote,
     read_text,
     show_path,

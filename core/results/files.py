@@ -4,11 +4,12 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from safetensors import SafetensorError
 
 from core.config import ROOT, UserError
@@ -37,6 +38,19 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         with suppress(OSError):  # the first error is the one to tell
             aside.unlink()
         raise UserError(f"{path} could not be written ({error}): free or unlock its disk") from None
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Let whoever else is about to write `path` wait: two trainings may publish into one run, or download the same data. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.lock")
+    with FileLock(aside):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes it on release
+                aside.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.config import BACKBONES, CLASSES, Recipe, UserError
 from core.results.files import LARGEST_TABLE, read_arrays, say_why
-from core.results.images import load_test_images
+from core.results.images import TRAINING_IMAGES, load_test_images
 from core.results.run import IMPORTED, SPLIT_SIZES, check_same_run, load_run, write_run
 from core.results.schema import LOGITS, UNKNOWN, read_table
 from core.results.staging import name_staged, publish
@@ -106,10 +106,14 @@ def import_run(
 def _check(path: Path, splits: Splits, labels: np.ndarray, n_test: int, n_val: int) -> None:
     """Raise UserError unless the rows are those that a run with `n_test` test images holds."""
     for split, expected in (("test", n_test), ("val", n_val)):
-        index, label, _ = splits[split]
+        index, label, logits = splits[split]
         if not 0 < len(index) == expected:
             raise UserError(f"{path} has {len(index):,} {split} rows: give {max(expected, 1):,}, which belong to {n_test:,} test images")
-        if not (np.diff(index) > 0).all() or index[0] < 0 or (split == "test" and index[-1] != n_test - 1):
+        highest = n_test - 1 if split == "test" else TRAINING_IMAGES - 1
+        if not (index[1:] > index[:-1]).all() or index[0] < 0 or index[-1] > highest or (split == "test" and index[-1] != highest):
             raise UserError(f"{path}: the {split} rows are not one an image, by its position in torchvision's CIFAR10")
         if label.min() < 0 or label.max() >= len(CLASSES) or (split == "test" and not np.array_equal(label, labels[index])):
             raise UserError(f"{path}: the labels of its {split} rows are not those of the images")
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.asarray(logits).astype(np.float32)).all():
+                raise UserError(f"{path}: its {split} rows hold logits too large for float32, which they are kept as")

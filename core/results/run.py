@@ -62,6 +62,12 @@ class Run:
         others = [f"; {label(model)}: {one}" for model in self.models if (one := models[model].get(key, last)) != last]
         return last + "".join(others)
 
+    def check_holds(self, models: Iterable[str]) -> None:
+        """Raise UserError unless these models, as a command line names them, are the run's; "all" is whatever it holds."""
+        for model in models:
+            if model not in ("all", *self.models):
+                raise UserError(f"{self.path} has no {model}: choose from {', '.join(self.models)}")
+
     @property
     def has_weights(self) -> bool:
         return all((self.path / model / "weights.safetensors").is_file() for model in self.models)
@@ -162,9 +168,10 @@ def _hash_file(path: Path, _stamp: tuple[int, int, int]) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def find_starts(run: Run) -> dict[str, dict[str, Any] | None]:
-    """What the two networks that are fused started from; a control's start weights make no run another."""
-    return {model: run.record["start_weights"].get(model) for model in BASELINES}
+def start_alike(run: Run, other: Run) -> bool:
+    """Did the networks that are fused start alike, as far as both runs tell? One that lacks a network tells nothing of it."""
+    own, theirs = tell_starts(run.record), tell_starts(other.record)
+    return all(own[model] == theirs[model] for model in BASELINES if model in own and model in theirs)
 
 
 def start_option(record: dict[str, Any]) -> str:
@@ -177,8 +184,7 @@ def start_option(record: dict[str, Any]) -> str:
 
 def _find_alike(run: Run, runs: Iterable[Run]) -> list[Run]:
     """Those of `runs` that differ from `run` in the seed and branch losses at most, itself and its copies included."""
-    wanted = run.recipe.plain, find_starts(run)
-    return [other for other in runs if (other.recipe.plain, find_starts(other)) == wanted]
+    return [other for other in runs if other.recipe.plain == run.recipe.plain and start_alike(run, other)]
 
 
 def find_related(run: Run, runs: Iterable[Run]) -> list[Run]:
@@ -214,7 +220,7 @@ def find_seeds(run: Run, runs: Iterable[Run]) -> list[Run]:
     They may lack some of its models, not all. A copied folder is no second measurement, even with another seed written into its record:
     it predicted the same.
     """
-    alike = [other for other in runs if other.recipe == run.recipe and find_starts(other) == find_starts(run)]
+    alike = [other for other in runs if other.recipe == run.recipe and start_alike(run, other)]
     return _keep_one_a_seed(run, alike, run.models)
 
 

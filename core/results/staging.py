@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from core.config import BASELINES, ENSEMBLE, MODELS, UserError
-from core.results.files import command, replace
+from core.results.files import command, one_at_a_time, replace
 from core.results.run import check_same_run, load_run, rebuild_command, tell_starts, write_run
 from core.results.schema import LOGITS, read_record, read_table
 
@@ -41,37 +41,42 @@ def publish(staged: Path, run: Path) -> list[str]:
     """Rename a staged run into place; into a run that exists, its models one by one, then its run.json.
 
     What else lies in the run is kept, but for files that are of other weights than the new ones. Returns a line for each command
-    that makes such files anew. Raises UserError; the run is then as it was.
+    that makes such files anew. Raises UserError; the run then holds the models it held.
     """
     try:
-        if not run.exists():
-            run.parent.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(run):
+            if run.exists():
+                return _add(staged, run)
             staged.rename(run)
             return []
-        added = read_record(staged / "run.json", rebuild_command(run))
-        record, lines = _merge_records(run, added)
-        removed: defaultdict[str, list[str]] = defaultdict(list)  # command -> the files it makes anew
-        undo: list[tuple[Path, Path]] = []
-        changed = [model for model in added["models"] if _carry_over(run, staged, model, removed)]
-        try:
-            for model in added["models"]:
-                old, new, aside = run / model, staged / model, staged / f".{model}.old"
-                if old.exists():
-                    replace(old, aside)
-                    undo.append((aside, old))
-                replace(new, old)
-                undo.append((old, new))
-            write_run(run / "run.json", record)
-        except (OSError, UserError):
-            for source, target in reversed(undo):
-                with suppress(OSError):  # the first error is the one to tell
-                    source.rename(target)
-            raise
-        if set(changed) & set(BASELINES):
-            _remove_untrue(run, ENSEMBLE, run / ENSEMBLE, removed)
-        shutil.rmtree(staged, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{run} could not be written ({error}); the whole result lies in {staged}") from None
+
+
+def _add(staged: Path, run: Path) -> list[str]:
+    """publish into a run that exists. Raises OSError, UserError."""
+    added = read_record(staged / "run.json", rebuild_command(run))
+    record, lines = _merge_records(run, added)
+    removed: defaultdict[str, list[str]] = defaultdict(list)  # command -> the files it makes anew
+    undo: list[tuple[Path, Path]] = []
+    changed = [model for model in added["models"] if _carry_over(run, staged, model, removed)]
+    try:
+        for model in added["models"]:
+            old, new, aside = run / model, staged / model, staged / f".{model}.old"
+            if old.exists():
+                replace(old, aside)
+                undo.append((aside, old))
+            replace(new, old)
+            undo.append((old, new))
+        write_run(run / "run.json", record)
+    except BaseException:  # a signal to stop too
+        for source, target in reversed(undo):
+            with suppress(OSError):  # the first error is the one to tell
+                source.rename(target)
+        raise
+    if set(changed) & set(BASELINES):
+        _remove_untrue(run, ENSEMBLE, run / ENSEMBLE, removed)
+    shutil.rmtree(staged, ignore_errors=True)
     return lines + [f"removed, since they were of other weights: {', '.join(files)}; again with: {how}" for how, files in removed.items()]
 
 

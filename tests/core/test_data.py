@@ -4,6 +4,9 @@ import io
 import pickle
 import shutil
 import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.error import URLError
 
 import numpy as np
@@ -108,6 +111,24 @@ def test_the_next_mirror_is_tried_and_all_failures_are_told(tmp_path, fake_cifar
     with pytest.raises(UserError) as error:
         open_cifar10()
     assert "one.example: File not found" in str(error.value) and "two.example" in str(error.value) and "--data" in str(error.value)
+
+
+def test_one_at_a_time_downloads(monkeypatch, tmp_path):
+    """The processes of a GPU each, or two trainings: a second one would cut off the file that the first is reading."""
+    busy, seen = threading.Lock(), []
+
+    def download(url, root, filename=None, md5=None):
+        seen.append(busy.acquire(blocking=False))
+        time.sleep(0.2)
+        busy.release()
+        raise RuntimeError("File not found or corrupted.")
+
+    monkeypatch.setattr(core_data, "ROOT", tmp_path)
+    monkeypatch.setattr(core_data, "MIRRORS", core_data.MIRRORS[:1])
+    monkeypatch.setattr(torchvision.datasets.cifar, "download_and_extract_archive", download)
+    with ThreadPoolExecutor() as pool:
+        errors = [one.exception() for one in [pool.submit(open_cifar10) for _ in range(2)]]
+    assert seen == [True, True] and all("could not be downloaded" in str(error) for error in errors)
 
 
 # --- augmentation -----------------------------------------------------------------------------------------------------

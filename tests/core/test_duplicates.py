@@ -88,13 +88,18 @@ def test_pairs_are_found_among_many(photographs):
 
 
 def test_the_script_writes_pairs_and_a_sheet_of_them(trained, script, fake_cifar, tmp_path):
+    from core.data import open_cifar10
+
     run = shutil.copytree(trained, tmp_path / "results" / "run")
     finished = script("duplicates.py", run, "--data", fake_cifar, "--sheet", tmp_path / "pairs.png")
     assert finished.code == 0, finished.error
     pairs = load_near_duplicates(tmp_path / "results")
     found = f"{pairs['index'].nunique():,} test images ({pairs['index'].nunique() / 300:.1%}) in {len(pairs):,} pairs"
     assert finished.out.splitlines()[-1] == f"wrote {tmp_path / 'results' / 'near_duplicates.parquet'}: {found}"
-    assert (tmp_path / "pairs.png").exists() == (len(pairs) > 0)
+    copied, train, test = pairs[pairs["kind"] == "exact"], *(open_cifar10(fake_cifar, train=one).data for one in (True, False))
+    assert copied["index"].tolist() == [0] and np.array_equal(train[copied["train_index"].item()], test[0])
+    with Image.open(tmp_path / "pairs.png") as sheet:
+        assert sheet.size == (2 * 10 * 68, 2 * 36)
     shutil.rmtree(run / "resnet18")
     finished = script("duplicates.py", run, "--data", fake_cifar)
     assert finished.code == 2 and "weights.safetensors is missing" in finished.error
@@ -111,7 +116,6 @@ def test_the_sheet_shows_pairs_side_by_side(script):
     assert (left, right) == ((0, 0, 0), (100, 100, 100))
 
 
-@pytest.mark.skipif(not SHIPPED.exists(), reason="results/ holds no near-duplicates")
 def test_about_as_many_as_were_found_by_people():
     """Barz & Denzler (2020) looked at pairs one by one and found 3.3 % of the test images."""
     pairs = pd.read_parquet(SHIPPED)

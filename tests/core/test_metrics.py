@@ -55,6 +55,15 @@ def test_confusion_is_sklearns():
     assert metrics.normalize_confusion(np.zeros((3, 3), int), "true").tolist() == np.zeros((3, 3)).tolist()  # no division by 0
 
 
+def test_classes_that_are_confused_stand_side_by_side():
+    counts = 90 * np.eye(6, dtype=int)
+    for one, other, n in ((0, 4, 8), (1, 5, 8), (2, 3, 8), (4, 1, 2)):
+        counts[one, other] = n  # in one direction alone
+    order = metrics.cluster_classes(counts)
+    assert sorted(order) == list(range(6))
+    assert [abs(order.index(one) - order.index(other)) for one, other in ((0, 4), (1, 5), (2, 3), (4, 1))] == [1, 1, 1, 1]
+
+
 def test_per_class_is_sklearns():
     expected = precision_recall_fscore_support(LABELS, PREDICTED, labels=range(12), zero_division=0)  # two classes are absent
     for values, theirs in zip(metrics.per_class(LABELS, PREDICTED, 12).values(), expected, strict=True):

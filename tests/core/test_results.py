@@ -11,6 +11,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from core.results import (
     load_test_images,
     publish,
     schema,
+    staging,
     write_whole,
 )
 from core.train import load_checkpoint
@@ -299,6 +302,19 @@ def test_a_seed_may_lack_models(tmp_path):
     assert results.find_seeds(apart, [load_run(other)]) == [apart]  # no model in common
 
 
+def test_a_seed_that_lacks_a_network_tells_nothing_of_its_start(tmp_path):
+    """As a training of one model alone writes it; with other start weights of what both have it is no seed."""
+    whole, part = (
+        make_run(tmp_path / "results", f"run{seed}", n_test=20, seed=seed, models=models, labels=LABELS[:20])
+        for seed, models in enumerate((TRIO, ("resnet18",)))
+    )
+    record = load_run(part).record
+    for start, seeds in ((record["start_weights"]["resnet18"], [whole, part]), ({"name": "x", "file": None, "sha256": None}, [whole])):
+        results.write_run(part / "run.json", record | {"start_weights": {"resnet18": start}})
+        runs = [load_run(whole), load_run(part)]
+        assert [one.path for one in results.find_seeds(runs[0], runs)] == seeds
+
+
 def test_a_control_has_a_fusion(tmp_path):
     folder = tmp_path / "results"
     run, part, control = (
@@ -553,6 +569,25 @@ def test_models_are_added_and_replaced_one_by_one(tmp_path):
     assert sorted(os.listdir(run)) == ["ensemble", "fusion", "mobilenet_v2", "resnet18", "run.json"] and os.listdir(tmp_path) == ["run"]
 
 
+def test_two_that_publish_at_the_same_time_lose_nothing(tmp_path, monkeypatch):
+    """Each reads the record while the other is about to write it."""
+    run = tmp_path / "run"
+    publish(stage(run, ("fusion",)), run)
+    merge = staging._merge_records
+
+    def merge_slowly(*arguments):
+        merged = merge(*arguments)
+        time.sleep(0.3)
+        return merged
+
+    monkeypatch.setattr(staging, "_merge_records", merge_slowly)
+    for model in BASELINES:
+        stage(run, (model,)).rename(tmp_path / f".{model}")
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda model: publish(tmp_path / f".{model}", run), BASELINES))
+    assert load_run(run).models == list(TRIO) and os.listdir(tmp_path) == ["run"]
+
+
 def test_models_are_added_each_with_its_own_start_weights(tmp_path):
     run, starts = tmp_path / "run", {name: {"name": f"{name}, made up", "file": None, "sha256": None} for name in BASELINES}
 
@@ -644,7 +679,7 @@ def change_logits(folder: Path) -> None:
     edit(lambda frame: frame.assign(logit_3=frame["logit_3"] + 1))(folder / "predictions.parquet")
 
 
-@pytest.mark.parametrize("fails_at", range(1, 6))
+@pytest.mark.parametrize("fails_at", range(1, 7))  # each model is moved away and its successor in its place
 def test_a_publishing_that_fails_leaves_the_run_as_it_was(tmp_path, monkeypatch, fails_at):
     run = tmp_path / "run"
     publish(stage(run, TRIO, note="old"), run)
@@ -661,6 +696,23 @@ def test_a_publishing_that_fails_leaves_the_run_as_it_was(tmp_path, monkeypatch,
         publish(stage(run, TRIO), run)
     assert files(run) == before and [(run / model / "note").read_text() for model in TRIO] == ["old"] * 3
     assert files(tmp_path / ".run.partial") >= {f"{model}/predictions.parquet" for model in TRIO}
+
+
+@pytest.mark.parametrize("stop", [SystemExit, UserError])
+def test_a_publishing_that_is_stopped_leaves_the_run_as_it_was(tmp_path, monkeypatch, stop):
+    """By a signal, or by a disk that has no place left for the record."""
+    run = tmp_path / "run"
+    publish(stage(run, TRIO, note="old"), run)
+    before = files(run)
+
+    def write_run(*_):
+        raise stop("stopped")
+
+    monkeypatch.setattr(staging, "write_run", write_run)
+    staged = stage(run, TRIO)
+    with pytest.raises(stop):
+        publish(staged, run)
+    assert files(run) == before and [(run / model / "note").read_text() for model in TRIO] == ["old"] * 3
 
 
 def test_a_place_that_cannot_be_published_to_is_named(tmp_path):

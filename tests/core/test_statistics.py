@@ -138,6 +138,14 @@ def test_the_least_difference_mcnemar_can_show(discordant, alpha):
         assert found == {0.05: 6, 0.005: 9}[alpha]
 
 
+@pytest.mark.parametrize("others", [[0.001, 0.9], [0.9, 0.001], [0.001, 0.02], [0.03, 0.02], [0.02, 0.03, 0.001], []])
+def test_what_holm_asks_of_a_p_beside_the_others(others):
+    level = metrics.holm_level(np.array(others))
+    for p, shown in ((0.999 * level, True), (1.001 * level, False)):
+        corrected = statsmodels.stats.multitest.multipletests([p, *others], method="holm")[1][0]
+        assert (corrected < 0.05) == shown
+
+
 def test_worst_classes_are_each_classifiers_own():
     labels = np.repeat([0, 1], 100)
     first = np.concatenate([pair(90, 0, 0, 10)[0], np.ones(100, bool)])

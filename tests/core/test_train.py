@@ -210,6 +210,13 @@ def test_a_training_is_not_finished_in_another_precision_but_a_whole_one_counts(
     assert path.read_bytes() == before
 
 
+def test_a_checkpoint_of_another_model_is_refused(trained, data, run, world, tmp_path):
+    path = tmp_path / "mobilenet_v2.pt"
+    path.write_bytes(checkpoint_of(trained, "resnet18").read_bytes())
+    with pytest.raises(UserError, match=r"mobilenet_v2\.pt is of resnet18, not of mobilenet_v2: put that one's in its place, or delete it"):
+        fit("mobilenet_v2", RECIPES["smoke"], "none", data, run, world, path)
+
+
 def test_checkpoints_that_cannot_be_read_are_named(trained, tmp_path):
     with pytest.raises(UserError, match=r"none\.pt does not exist: train it with python scripts/train\.py"):
         load_checkpoint(tmp_path / "none.pt")

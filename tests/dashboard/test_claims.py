@@ -103,8 +103,9 @@ def test_what_speaks_for_a_claim_is_drawn_right_of_its_line(findings):
             assert (finding.verdict == OPEN) == (at["low"] <= at["neutral"] <= at["high"]) or finding.p
         if finding.verdict == CONTRADICTED:
             assert at["effect"] < at["neutral"]
-    same = [drawn[one.id] for one in findings if one.unit == "points" and one.effect is not None]
-    assert len({at["neutral"] for at in same if at["neutral"] == 50}) == 1
+    in_points = [one for one in findings if one.unit == "points" and one.interval]
+    lengths = [(drawn[one.id]["high"] - drawn[one.id]["low"]) / (one.interval[1] - one.interval[0]) for one in in_points]
+    assert len(lengths) > 3 and lengths == pytest.approx([lengths[0]] * len(lengths), rel=0.01)  # one unit, one scale
 
 
 def test_the_forest_shows_each_way_with_its_interval_and_seeds(fake_results, run):

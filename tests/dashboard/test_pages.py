@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
+from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
 from streamlit.testing.v1 import AppTest
 
 from core import results, summaries
-from core.config import CLASSES, ROOT
+from core.config import BASELINES, CLASSES, ROOT, TRIO
 from dashboard import data
 from tests.dashboard.conftest import component, open_page
 from tests.fake_run import make_run
@@ -128,6 +130,32 @@ def test_confusion_compares_models_of_two_runs(visit, fake_results):
     assert said in [block.value for block in app.markdown]
     link = next(one.proto for one in app.get("page_link") if one.proto.label == "All of them, with every filter")
     assert "run=imagenet-96-seed1" in link.query_string and "model=fusion" in link.query_string
+
+
+def test_the_confusion_page_counts_each_class_against_the_rest(visit, fake_results):
+    predictions = summaries.per_image(results.load_run(fake_results / "imagenet-96-seed0"))
+    table, label = visit("confusion", model="fusion").dataframe[-1].value, predictions["label"]
+    scores = {one: precision_recall_fscore_support(label, predictions[f"{one}_predicted"])[:3] for one in TRIO}
+    for position, name in enumerate(("precision", "recall", "f1")):
+        np.testing.assert_allclose(table[name], 100 * scores["fusion"][position])
+        harder = np.maximum(*(scores[one][position] for one in BASELINES))
+        np.testing.assert_allclose(table[f"{name} Δ"], 100 * (scores["fusion"][position] - harder), atol=1e-9)
+    counts = multilabel_confusion_matrix(label, predictions["fusion_predicted"]).reshape(10, 4)
+    assert np.array_equal(table[["TN", "FP", "FN", "TP"]], counts) and table["class"].tolist() == list(CLASSES)
+
+
+def test_the_calibration_page_shows_the_runs_numbers(visit, fake_results):
+    run = results.load_run(fake_results / "imagenet-96-seed0")
+    expected, (_, labels, logits) = summaries.calibration(run), results.load_logits(run)
+    choices = (("as trained", "equal width", 1), ("with fitted temperature", "equal mass", expected.loc["fusion", "temperature"]))
+    for confidence_of, bins, temperature in choices:
+        app = visit("calibration", confidence_of=confidence_of, bins=bins)
+        pd.testing.assert_frame_equal(app.dataframe[-1].value.drop(columns="model"), expected, check_like=True)
+        curve = next(trace for trace in figure(app)["data"] if trace["name"] == "Fusion")
+        confidence, accuracy, n = (values(curve[key]) for key in ("x", "y", "customdata"))
+        means = softmax(logits["fusion"] / temperature, axis=1).max(axis=1).mean(), (logits["fusion"].argmax(axis=1) == labels).mean()
+        assert [np.average(one, weights=n) for one in (confidence, accuracy)] == pytest.approx([100 * one for one in means])
+        assert n.sum() == 10_000 and (bins == "equal mass") == (n.max() < 1.01 * n.min())
 
 
 def test_robustness_follows_the_files(visit, fake_results):

@@ -42,6 +42,7 @@ def test_the_collector_is_spared_what_it_has_seen(monkeypatch):
     from dashboard import process
 
     monkeypatch.setattr(process, "looked_at", None)
+    monkeypatch.setattr(process.time, "monotonic", lambda: 0.0)
     monkeypatch.setattr(process, "tuned", False)  # a test that ran Home.py before has tuned this process
     gc.unfreeze()  # other libraries freeze too
     process.tidy()

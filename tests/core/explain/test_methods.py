@@ -204,17 +204,24 @@ def test_grad_cam_by_hand_one_map_a_branch(name, models, images):
     seen = {n: one.requires_grad_() for n, one in seen.items()}
     logits = model.head(torch.cat([one.mean((2, 3)) for one in seen.values()], dim=1))
     torch.testing.assert_close(logits, model(to_input(images, SIZE)), atol=1e-3, rtol=1e-3)
-    gradients = torch.autograd.grad(logits.amax(1).sum(), list(seen.values()))
-    maps = attribute(about(model, images, logits.argmax(1).tolist(), SIZE), "grad_cam")
-    assert list(maps) == list(model.backbones)
-    for (n, one), gradient in zip(seen.items(), gradients, strict=True):
-        cells = (gradient.mean((2, 3), keepdim=True) * one).sum(1, keepdim=True).clamp_min(0).detach()  # (N, 1, 2, 2)
-        assert cells.shape == (3, 1, 2, 2) and (cells.sum((1, 2, 3)) > 0).any()
+    target = logits.argmax(1)
+    target[1] = logits[1].argmin()  # a class that the images speak against
+    gradients = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), list(seen.values()))
+    question = about(model, images, target.tolist(), SIZE)
+    maps, signed = attribute(question, "grad_cam"), attribute(question, "grad_cam_signed")
+    assert list(maps) == list(signed) == list(model.backbones)
+
+    def enlarge(cells: torch.Tensor) -> np.ndarray:  # (N, 1, 2, 2), at least 0 -> (N, 32, 32) of the same sums
         enlarged = F.interpolate(cells, size=(32, 32), mode="bilinear", align_corners=False)[:, 0]
-        for i in range(3):
-            expected = enlarged[i] * cells[i].sum() / enlarged[i].sum() if cells[i].sum() > 0 else enlarged[i]
-            np.testing.assert_allclose(maps[n][i], expected.numpy(), atol=1e-3 * abs(maps[n]).max())
-            assert maps[n][i].sum() == pytest.approx(cells[i].sum().item(), rel=1e-3, abs=1e-6)
+        return (enlarged * (cells.sum((1, 2, 3)) / enlarged.sum((1, 2)).clamp_min(1e-30))[:, None, None]).numpy()
+
+    for (n, one), gradient in zip(seen.items(), gradients, strict=True):
+        cells = (gradient.mean((2, 3), keepdim=True) * one).sum(1, keepdim=True).detach()
+        assert cells.shape == (3, 1, 2, 2) and (cells > 0).any() and (cells < 0).any()
+        speaks_for, speaks_against = enlarge(cells.clamp_min(0)), enlarge((-cells).clamp_min(0))
+        np.testing.assert_allclose(maps[n], speaks_for, atol=1e-3 * speaks_for.max())
+        np.testing.assert_allclose(signed[n], speaks_for - speaks_against, atol=1e-3 * abs(signed[n]).max())
+        np.testing.assert_allclose(signed[n].sum((1, 2)), cells.sum((1, 2, 3)), rtol=1e-3, atol=1e-3 * speaks_for.sum((1, 2)).max())
 
 
 def test_smoothgrad_without_noise_is_saliency_and_with_it_smoother(models, images):
