@@ -20,11 +20,11 @@ CONTROLS = {  # what a control compares, in a chart's row
     "branch-losses": "branch losses − none",
     "matched": f"fusion − {theme.label(MATCHED)}",
     "late": "fusion − combined after training",
-    "head-mean": "fusion − the mean of its heads",
+    "head-mean": "fusion − the mean of its heads' logits",
     "twice": "fusion − one network twice",
     "architectures": "two architectures − one twice",
 }
-AXIS = "accuracy, fusion minus the other (points, 95 % interval)"
+AXIS, DIFFERENCE = "accuracy, fusion minus the other (points, 95 % interval)", "difference in accuracy (points, 95 % interval)"
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Asked:
     surface: Surface
 
 
-def forest(rows: dict[str, Finding], title: str, margin: float | None = None) -> go.Figure:
+def forest(rows: dict[str, Finding], title: str, margin: float | None = None, axis: str = AXIS) -> go.Figure:
     """Effects in points with their intervals, a row each."""
     values = [(100 * one.effect, *(100 * np.array(one.interval or (np.nan, np.nan)))) for one in rows.values()]
     table = pd.DataFrame(values, columns=["difference", "low", "high"]).assign(name=list(rows))
-    return figures.difference_figure(table, title, AXIS, margin=margin)
+    return figures.difference_figure(table, title, axis, margin=margin)
 
 
 def dots(shares: dict[str, float], title: str, axis: str) -> go.Figure:
@@ -86,7 +86,7 @@ def draw_ways(table: pd.DataFrame, baseline: str) -> go.Figure:
     figures.layout(figure, f"Which way to combine two networks beats {baseline}?", 200 + 30 * len(table))
     figure.update_layout(legend={"y": -0.35})
     figure.add_vline(0, line={"color": theme.NEUTRAL, "width": 2})
-    figure.update_xaxes(title=f"points above<br>{baseline}", zeroline=False)
+    figure.update_xaxes(title=f"points above {baseline}", zeroline=False)
     figure.update_yaxes(autorange="reversed", dtick=1, categoryorder="array", categoryarray=table["label"])
     return figure
 
@@ -123,7 +123,7 @@ def draw_gap(asked: Asked) -> go.Figure:
 def draw_probe(asked: Asked) -> go.Figure:
     fine_tuned = next(one for one in asked.findings if one.id == "accuracy-better")
     rows = {"before fine-tuning": asked.finding, "after": fine_tuned}
-    return forest(rows, "Does the gain of two networks last through training?")
+    return forest(rows, "Does the gain of two networks last through training?", axis=DIFFERENCE)
 
 
 def draw_calibration(asked: Asked) -> go.Figure:
@@ -164,7 +164,7 @@ def draw_controls(asked: Asked) -> go.Figure:
         for one in asked.findings
         if one.kind == "controls" and one.effect is not None
     }
-    return forest(rows, "Is it fusing, or something simpler?")
+    return forest(rows, "Is it fusing, or something simpler?", axis=DIFFERENCE)
 
 
 def draw_disagreement(asked: Asked) -> go.Figure:
@@ -217,7 +217,7 @@ THEMES = {  # claims that belong together -> their kinds; seeds go first, where 
     "Is it fusing, or something simpler?": ("controls", "disagreement", "headroom", "probe"),
     "Class by class": ("classes",),
     "What the branches are worth": ("branches",),
-    "From training to validation images": ("gap",),
+    "From training to validation images: the generalisation gap": ("gap",),
     "Is it as often correct as confident?": ("calibration",),
     "Where images or labels are doubtful": ("people", "doubtful"),
     "On corrupted images": ("robustness",),

@@ -302,7 +302,9 @@ def list_ways(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     tables = {one.name: _list_ways(one, others[one.name], controls[one.name], better) for one in seeds if one.name != run.name}
     tables[run.name] = table
     per_seed = pd.DataFrame({one.name: tables[one.name].set_index("name")["difference"] for one in seeds}).reindex(table["name"])
-    table["seeds"] = [row.dropna().tolist() if len(seeds) > 1 else [] for _, row in per_seed.iterrows()]
+    known = [row.dropna().tolist() for _, row in per_seed.iterrows()]
+    known = [values if group != combine.TWICE else [] for values, group in zip(known, table["group"], strict=True)]  # the same two twice
+    table["seeds"] = [values if len(values) > 1 else [] for values in known]
     return table, _list_pairs(run, others[run.name])
 
 

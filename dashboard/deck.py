@@ -94,7 +94,7 @@ def compare_recipes(run: Run) -> Slide:
     return Slide("models", title, said, "below", shown=diagram.architecture_html(run), notes=notes, main=True)
 
 
-def answer(run: Run, headline: Headline) -> Slide:
+def answer(run: Run, headline: Headline, findings: list[Finding]) -> Slide:
     """The difference that decides the headline, large, beside the accuracies of this run."""
     chart = figures.accuracy_figure(data.load_summary(run))
     said = f"<p>{escape(headline.sentence)}</p>"
@@ -104,8 +104,10 @@ def answer(run: Run, headline: Headline) -> Slide:
         said = f'<p class="big">{100 * one.effect:+.2f}<span class="unit">points: fusion minus {label(one.against)}</span></p>{said}'
         tested = f"mean of {one.n} trainings" if one.kind == "seeds" else f"{one.n:,} test images"
         said += f"<p><small>95 % interval {low:+.2f} to {high:+.2f}, {tested}</small></p>"
-        notes += f" Test: {one.test}. {GRADES}"
-    return Slide("answer", "How often is each model correct?", said, chart=chart, notes=notes, main=True)
+        against = next(one for one in findings if one.id == "accuracy-ensemble")
+        notes += f" Test: {one.test}. {GRADES} Intervals of single models may overlap all the same: a test of two counts only the images "
+        notes += f"that one of them alone predicts correctly. Beside averaging: {against.details}"
+    return Slide("answer", "Does fusion beat either network?", said, chart=chart, notes=notes, main=True)
 
 
 def help_and_hurt(run: Run, against: str, findings: list[Finding], surface: Surface) -> Slide:
@@ -121,13 +123,17 @@ def help_and_hurt(run: Run, against: str, findings: list[Finding], surface: Surf
     kinds = {"gained": certain & (tests["difference"] > 0), "lost": certain & (tests["difference"] < 0)}
     beyond = "; ".join(f"{word}: {', '.join(np.array(CLASSES)[which])}" for word, which in kinds.items() if which.any())
     classes = next(one for one in findings if one.id == "classes")
+    higher, lower = ((sign * tests["difference"] > 0).sum() for sign in (1, -1))
     said = (
         f"<p>Of {label(against)}'s errors fusion corrects <b>{sums['rescued']:,.0f}</b>; of its correct predictions it breaks "
         f"<b>{sums['broken']:,.0f}</b>. On balance: <b>{sums['net']:+,.0f} images</b>.</p>"
         f"<p>{f'Beyond chance, {beyond}.' if beyond else 'In no single class is that more than chance could give.'}</p>"
         + (f"<p>{verdict_html(classes)}</p>" if classes.against == against else "")
     )
-    notes = f"{classes.statement}. {classes.details} Bars to the right were fixed, to the left broken; the diamond is the balance."
+    notes = (
+        f"Against {label(against)}, by the bare numbers, fusion is better on {higher} classes and worse on {lower}; beyond chance (exact "
+        f"McNemar, Holm over classes) {beyond or 'on none'}. Bars to the right were fixed, to the left broken; the diamond is the balance."
+    )
     return Slide("classes", "Where fusion helps, and where it hurts", said, chart=chart, notes=notes, main=True)
 
 
@@ -143,7 +149,7 @@ def cards_html(rows: pd.DataFrame, run: Run) -> str:
     """Test images with their true class and what fusion, or the last model, predicts."""
     if rows.empty:
         return "<p>There is none.</p>"
-    model = run.models[-1] if FUSION.name not in run.models else FUSION.name
+    model = selection.pick_subject(run.models)
     cards = "".join(
         f'<figure><img src="{thumbnails.image_uri(row["index"])}" alt="{selection.describe_prediction(row, model)}">'
         f"{CLASSES[row['label']]} → {CLASSES[row[f'{model}_predicted']]}</figure>"
@@ -241,7 +247,7 @@ def make_slides(run: Run, surface: Surface) -> list[Slide]:
     """The usual deck, then the appendix. Raises UserError."""
     predictions, headline, findings = data.load_predictions(run), data.load_headline(run), data.load_findings(run)
     whole = set(report.TRIO) <= set(run.models)
-    main = [ask(predictions), compare_recipes(run), answer(run, headline)]
+    main = [ask(predictions), compare_recipes(run), answer(run, headline, findings)]
     if whole:
         main += [
             help_and_hurt(run, headline.decisive.against, findings, surface),

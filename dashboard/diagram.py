@@ -34,7 +34,7 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
     branches = []
     for name in BASELINES:
         wide = BACKBONES[name].width
-        lines = [f"starts from {run.record['start_weights'][name]['name']}", f"average pooling → {wide:,} features"]
+        lines = [*([f"starts from {run.starts[name]}"] if name in run.starts else []), f"average pooling → {wide:,} features"]
         if recipe.frozen_stages:
             lines.append(f"first {recipe.frozen_stages} of {len(BACKBONES[name].stages)} stages frozen")
         if recipe.branch_loss:
@@ -54,7 +54,7 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
     ]
     if run.imported:
         head = ["how it was built is not known here"]
-    image = ["32×32 RGB", f"resized to {recipe.size_in_words}", *([] if run.imported else ["ImageNet mean and std"])]
+    image = ["32×32 RGB", f"resized to {recipe.image_size}×{recipe.image_size} px", *([] if run.imported else ["ImageNet mean and std"])]
     return [
         [(NEUTRAL, "Image", image)],
         branches,

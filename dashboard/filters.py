@@ -12,7 +12,7 @@ import pandas as pd
 
 from core.config import CLASSES
 from dashboard import theme
-from dashboard.selection import AGREEMENTS, OUTCOMES, SORTS
+from dashboard.selection import AGREEMENTS, OUTCOMES, SORTS, pick_subject
 
 Trait = Callable[[str], np.ndarray]  # name -> one value an image. Raises UserError where the run has none
 STATES = ("correct", "wrong")  # what a model can be, beside naming a class
@@ -118,8 +118,8 @@ class Filter:
             "confidence": lambda: f"confidence {self.confidence[0]:g} to {self.confidence[1]:g}",
             "people": lambda: f"{self.people[0]:.0%} to {self.people[1]:.0%} of people agree",
             "doubted": lambda: "doubted labels only",
-            "learned": lambda: f"learned in epoch {self.learned[0]} to {self.learned[-1]}",
-            "forgotten": lambda: f"forgotten at least {self.forgotten} times",
+            "learned": lambda: f"learned in epoch {' to '.join(map(str, dict.fromkeys(self.learned)))}",
+            "forgotten": lambda: f"forgotten at least {'once' if self.forgotten == 1 else f'{self.forgotten} times'}",
         }
         each = {"true": "true class {}", "predicted": "predicted {}", "tags": "tag {}"}
         parts = []
@@ -203,7 +203,7 @@ def read_query(query: Mapping[str, list[str]], models: list[str], attributes: Co
     Understands old addresses too, which spelt models as they are shown and said "right" for correct.
     """
     labels = {theme.label(model): model for model in models} | {model: model for model in models}
-    default = Filter(model="fusion" if "fusion" in models else models[-1])
+    default = Filter(model=pick_subject(models))
     one = {name: values[-1] for name, values in query.items() if values}
     outcome = one.get("outcome", "")
     outcome = outcome if outcome in OUTCOMES else outcome.replace("right", "correct")

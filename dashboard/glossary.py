@@ -41,7 +41,9 @@ WORDS = (
     Word("Brier", "The squared distance between the probabilities and the truth, 0 (best) to 2 (Brier 1950)."),
     Word("AURC", "Area under the risk–coverage curve: the error rate among the most confident predictions, averaged over how many are "
          "kept. Low: the model knows which of its predictions to doubt (Geifman et al. 2019)."),
-    Word("calibration error", "The gap between how confident and how often correct a model is, averaged over bins of confidence.",
+    Word("branch losses", "Auxiliary losses: within the fusion each network has a linear head of its own that is trained too, so that "
+         "neither network is neglected (Wang et al. 2020).", ("Branch losses",)),
+    Word("calibration error", "ECE: the gap between how confident and how often correct a model is, averaged over bins of confidence.",
          ("Calibration error",)),
     Word("temperature", "One number that divides all logits: it changes how confident a model is, not what it predicts (Guo et al. 2017).",
          ("Temperature", "fitted temperature")),

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from core import metrics, results, summaries
-from core.config import BASELINES, CLASSES, TRIO, UserError
+from core.config import BASELINES, CLASSES, FUSION, ORACLE, TRIO, UserError
 from core.findings import OPEN, UNTESTED, Finding, Headline, describe_scope
 from core.images import pixels_uri
 from core.results import Run, TestImages
@@ -112,34 +112,31 @@ def build_report(run: Run, images: TestImages, headline: Headline, findings: lis
 
 def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     """What the run's numbers cannot say."""
-    starts = "; ".join(f"{theme.label(name)}, {run.record['start_weights'][name]['name']}" for name in BASELINES)
+    starts = "; ".join(f"{theme.label(name)}, {start}" for name, start in run.starts.items())
     size = run.recipe.image_size
     limits = [
         *([describe_scope(run, findings)] if findings else []),
-        f"Start weights: {starts}. From others, a baseline may be stronger and fusion gain more or less.",
+        *([f"Start weights: {starts}. From others, a baseline may be stronger and fusion gain more or less."] if starts else []),
         f"The images have 32×32 pixels, enlarged to {size}×{size}: photographs in full detail may behave differently.",
         "One data set, two backbones: other pairs were not tried.",
-        "Trained together, the two share a head on their concatenated features: sums, gates and attention were not tried."
-        if not run.imported
-        else "How the models were trained and joined is not known here.",
     ]
+    if run.imported:
+        limits.append("How the models were trained and joined is not known here.")
+    elif FUSION.name in run.models:
+        limits.append("Trained together, the two share a head on their concatenated features: sums, gates and attention were not tried.")
     if ways := next((finding.numbers.get("ways") for finding in findings if finding.id == "late"), None):
         limits[-1] += f" Trained apart, they were combined in {ways} ways."
     if tested < results.SPLIT_SIZES["test"]:
         limits.append(f"Only the first {tested:,} of {results.SPLIT_SIZES['test']:,} test images were predicted.")
-    doubted = next((finding.numbers.get("left_out") for finding in findings if finding.id == "relabelled"), None)
-    if doubted:
-        limits.append(
-            f"Fewer than three of five people confirm the label of {doubted} test images: a prediction counted wrong may be correct."
-        )
-    twins = next((finding.numbers.get("left_out") for finding in findings if finding.id == "near-duplicates"), None)
-    if twins:
-        limits.append(f"{twins} test images have a near-duplicate in the training batches: models may know them.")
+    left_out = {finding.id: finding.numbers.get("left_out") for finding in findings}
+    kinds = {"relabelled": "a label that fewer than three of five people confirm", "near-duplicates": "a near-duplicate in training"}
+    if doubtful := [f"{left_out[one]} have {words}" for one, words in kinds.items() if left_out.get(one)]:
+        limits.append(f"Of the test images {', '.join(doubtful)}; the claims say what is left without them.")
     heads = next((finding for finding in findings if finding.id == "head-mean" and finding.verdict == OPEN), None)
     if heads and run.recipe.shortcut:
         limits.append(
-            f"What the fusion's MLP makes of both features changes {heads.numbers['changed']:,} of {tested:,} predictions of the mean of "
-            "its two heads: what was gained by mixing features is little or nothing."
+            f"The MLP on both features changes {heads.numbers['changed']:,} of {tested:,} predictions of the mean of the fusion's two "
+            "heads: that mixing features gains anything is not shown."
         )
     return limits
 
@@ -182,7 +179,9 @@ def _compare(report: Report) -> list[Part]:
     ]  # fmt: skip
     head = ["model", "test accuracy", "95 % interval", "macro F1", "worst class", "validation", "parameters", "MACs"]
     note = (
-        "Ensemble: mean of the baselines' probabilities, no training. Oracle: either baseline correct. Wilson intervals; "
+        "Ensemble: mean of the baselines' probabilities, no training. Oracle: either baseline correct. "
+        * (ORACLE in set(report.summary["model"]))
+        + "Wilson intervals; "
         f"MACs and latency of one image; minutes to train, validation included. {report.run.record.get('note', '')}"
     )
     chart = report.charts.add(lambda surface: figures.accuracy_figure(report.summary), "Wilson intervals.")
@@ -273,7 +272,7 @@ def _calibrate(report: Report) -> list[Part]:
     drawn = [
         report.charts.add(
             lambda surface, one=one, when=when: figures.reliability_figure(one, f"As often correct as confident, {when}?"),
-            "Above the line: too modest. Below: too sure.",
+            "Above the line: too modest (underconfident). Below: too sure (overconfident).",
         )
         for when, one in diagrams.items()
     ]
@@ -357,10 +356,10 @@ def _explain(report: Report) -> list[Part]:
 
 def _provenance(report: Report) -> list[Part]:
     record = report.run.record
-    starts = {
-        f"{theme.label(name)} starts from": f"{start['name']}" + (f" (sha256 {start['sha256']})" if start["sha256"] else "")
-        for name, start in record["start_weights"].items()
-    }
+    starts = {}
+    for name, words in report.run.starts.items():
+        digest = record["start_weights"][name]["sha256"]
+        starts[f"{theme.label(name)} starts from"] = words + f" (sha256 {digest})" * bool(digest)
     made = {
         **{"run": report.run.name, "seed": record["seed"]},
         **starts,

@@ -75,10 +75,10 @@ def say_prediction(label: int, predicted: int, confidence: float) -> str:
     return f"true {CLASSES[label]}, predicted {CLASSES[predicted]}, {confidence:.2f}"
 
 
-def available_references(after: str, others: list[str]) -> dict[str, list[str]]:
-    """What model `after` can be compared with: name -> models; the two baselines together first, where `others` holds both."""
+def available_references(others: list[str]) -> dict[str, list[str]]:
+    """What a model can be compared with: name -> models; the two baselines together first, where `others` holds both."""
     both = {"both baselines": list(BASELINES)} if set(BASELINES) <= set(others) else {}
-    return both | {model: [model] for model in others if model != after}
+    return both | {model: [model] for model in others}
 
 
 def name_states(before: list[str]) -> list[str]:

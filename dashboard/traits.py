@@ -10,7 +10,7 @@ import streamlit as st
 from core import results, slices
 from core.config import UserError
 from core.results import Run, TestImages
-from dashboard import data
+from dashboard import data, selection, theme
 from dashboard.filters import Trait
 
 NAMES = ("seeds", "learned", "forgotten", *slices.BINS)
@@ -44,12 +44,12 @@ def load_learning(run: Run, model: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def load_trait(run: Run, model: str, name: str) -> np.ndarray:
-    """One of NAMES for each test image (N,); of features and learning, those of the last trained model stand in for the ensemble's.
+    """One of NAMES for each test image (N,); of features and learning, fusion's stand in for the ensemble's (see selection.pick_subject).
 
     seeds: share of the run's seeds in which `model` is wrong. learned, forgotten: core.slices.learning_events. The rest: bins of
     core.slices.BINS. Raises UserError where the run does not hold what it takes.
     """
-    trained = model if model in run.models else run.models[-1]
+    trained = model if model in run.models else selection.pick_subject(run.models)
     if name == "class":
         return data.load_predictions(run)["label"].to_numpy()
     if name in slices.PIXELS:
@@ -61,6 +61,8 @@ def load_trait(run: Run, model: str, name: str) -> np.ndarray:
         return cluster_images(run, trained)
     if name == "seeds":
         wrong = [~data.load_predictions(one)[f"{model}_correct"].to_numpy() for one in data.sibling_runs(run) if model_in(one, model)]
+        if len(wrong) < 2:
+            raise UserError(f"Of {theme.label(model)} there is one seed: in how many it is wrong is not known.")
         return np.mean(wrong, axis=0)
     return load_learning(run, trained)[0 if name == "learned" else 1]
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pandas as pd
 
 from core import results, summaries
-from core.config import BASELINES, ENSEMBLE, ORACLE, ROOT, TRIO, UserError, exit_on_user_error, label
+from core.config import ENSEMBLE, ORACLE, ROOT, TRIO, UserError, exit_on_user_error, label
 from core.findings import (
     CONTRADICTED,
     HEADLINE,
@@ -61,7 +61,7 @@ def describe(run: Run) -> str:
     recipe, record = run.recipe, run.record
     if run.imported:
         return f"Run `{run.name}`: trained elsewhere, at {recipe.size_in_words}. {record.get('note', '')}".rstrip()
-    starts = "; ".join(f"{label(name)} from {record['start_weights'][name]['name']}" for name in BASELINES)
+    starts = "; ".join(f"{label(name)} from {start}" for name, start in run.starts.items())
     return (
         f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.size_in_words}, {recipe.frozen_epochs} + {recipe.finetune_epochs} epochs "
         f"(head alone + {recipe.tuned_in_words}), seed {record['seed']}, {starts}; trained in {run.precision} "
@@ -157,7 +157,8 @@ def write_others(run: Run, runs: list[Run]) -> list[str]:
     """What the other runs that hold all three models say to the question, a line each. Raises UserError."""
     others = [one for one in runs if one.name != run.name and set(TRIO) <= set(one.models)]
     headlines = {one.name: write_headline(one, find_findings(one, runs, HEADLINE)) for one in others}
-    lines = [f"- `{name}`: {headline.sentence} {headline.numbers}" for name, headline in headlines.items()]
+    notes = {one.name: one.record.get("note", "") for one in others}
+    lines = [f"- `{name}`: {headline.sentence} {headline.numbers} {notes[name]}".rstrip() for name, headline in headlines.items()]
     return ["", "The other runs in `results/`:", "", *lines] if lines else []
 
 

@@ -55,7 +55,7 @@ def main() -> None:
     models = [m for m in MODELS if m in args.model or ("all" in args.model and m in TRIO)]
     check_range("--seed", args.seed, 0, 2**32 - 1)
     if out.exists() and not args.resume:
-        raise UserError(f"{out} exists: choose another --out, or continue it with --resume")
+        raise UserError(f"{out} exists: choose another --seed or --out, or continue it with --resume")
     paths = [args.checkpoints / out.name / f"{model}.pt" for model in models]
     for path in paths:
         if path.exists() and not args.resume:

@@ -19,7 +19,7 @@ ALLOWED = {  # of the project's own modules, by the folder or file that imports 
     "dashboard/data.py": ("core", "selection"),
     "dashboard/selection.py": ("core.config",),
     "dashboard/filters.py": ("core.config", "selection", "theme"),
-    "dashboard/traits.py": ("core.config", "core.results", "core.slices", "data", "filters"),
+    "dashboard/traits.py": ("core.config", "core.results", "core.slices", "data", "filters", "selection", "theme"),
     "dashboard/inference.py": ("core", "data"),
     "dashboard/thumbnails.py": ("core.results", "data"),
     "dashboard/address.py": (),

@@ -142,7 +142,7 @@ def test_several_seeds_get_a_column(place, other_seeds, script):
     fusion = [summaries.per_image(run)["fusion_correct"].mean() for run in other_seeds]
     assert "mean ± std of 2 seeds" in text
     assert f"| {100 * np.mean(fusion):.2f} % ± {100 * np.std(fusion, ddof=1):.2f} |" in text
-    named = re.findall(r"^- `(.+)`: (?:In one training|No).+95 % intervals over", text, re.M)
+    named = re.findall(r"^- `(.+)`: (?:In one training|No).+95 % intervals from", text, re.M)
     assert len(named) == len(other_seeds) - 1 and set(named) < {run.name for run in other_seeds}  # the run of the table has no line
 
 
@@ -164,7 +164,7 @@ def test_a_run_of_one_model_has_a_table_and_claims_nothing(place, made, script):
     assert script("report.py").code == 0
     text = (place / "README.md").read_text()
     assert "| ResNet18 | 9" in text and "| Fusion" not in text and "claims" not in text
-    assert "**This run lacks MobileNetV2, Fusion: train the rest with --resume before anything can be compared.**" in text
+    assert "**This run lacks MobileNetV2 and Fusion: train the rest with --resume before fusion can be compared.**" in text
 
 
 @pytest.mark.parametrize(

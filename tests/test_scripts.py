@@ -156,7 +156,7 @@ def test_train_refuses_what_exists_and_what_differs(fake_cifar, script, trained)
         assert finished.code == 2 and finished.error.count("\n") == 1
         return finished.error
 
-    assert refusal() == f"error: {trained} exists: choose another --out, or continue it with --resume\n"
+    assert refusal() == f"error: {trained} exists: choose another --seed or --out, or continue it with --resume\n"
     elsewhere = folder / "elsewhere" / "run"
     assert refusal("--out", elsewhere) == (f"error: {checkpoint_of(trained, 'resnet18')} exists: continue it with --resume, or delete it\n")
     assert "resnet18.pt is of another seed" in refusal("--out", elsewhere, "--resume", "--seed", 1)

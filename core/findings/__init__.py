@@ -84,19 +84,19 @@ CLAIMS = (
           controls.compare_disagreement, EITHER),
     Claim("matched", "controls", "Fusion is more accurate than one network of its cost, {other}", controls.compare_matched, MATCHED),
     Claim("branch-losses", "controls", "Fusion with branch losses is more accurate than without", controls.compare_losses),
-    Claim("head-mean", "controls", "Fusion is more accurate than the mean of its two heads", controls.compare_with_head_mean),
+    Claim("head-mean", "controls", "Fusion is more accurate than the mean of its two heads' logits", controls.compare_with_head_mean),
     Claim("headroom", "headroom", "Fusion takes part of what a perfect choice of network gains", headroom.measure_headroom, EITHER),
     Claim("probe", "probe", "Two frozen backbones' features tell more than one's", training.compare_probes, None, (training.PROBES,)),
     Claim("classes", "classes", "Fusion is better than {other} on several classes", classes.compare_classes, EITHER),
     Claim("worst-class", "classes", "Fusion is better on its worst class than {other}", classes.compare_worst_class, EITHER),
     Claim("branches", "branches", "Fusion's predictions depend on both branches", branches.ablate_branches, None, (branches.ABLATED,)),
-    Claim("branch-heads", "branches", "Fusion needs both branches: neither's own head is as accurate", branches.compare_with_heads),
+    Claim("branch-heads", "branches", "Fusion is more accurate than either of its branches' own heads", branches.compare_with_heads),
     Claim("branches-alone", "branches", "Within the fusion each network stays as good as trained alone", controls.compare_heads_alone),
     Claim("gap", "gap", "Fusion loses less from training to validation images than {other}", training.compare_gaps, EITHER,
           (training.TRAIN_SAMPLES,)),
     Claim("calibration", "calibration", "Fusion is better calibrated than {other}", calibration.compare_calibration, EITHER),
     Claim("temperature", "calibration", "A temperature improves fusion's calibration", calibration.scale_confidence),
-    Claim("people", "people", "Fusion errs where people disagree", people.compare_with_people, None, (people.VOTES,)),
+    Claim("people", "people", "Fusion errs where fewer people choose the label", people.compare_with_people, None, (people.VOTES,)),
     Claim("relabelled", "doubtful", "Without doubted labels fusion is more accurate than {other}", doubtful.leave_out_relabelled, EITHER,
           (doubtful.LABEL_ERRORS,)),
     Claim("near-duplicates", "doubtful", "Without near-duplicates of training images fusion is more accurate than {other}",
@@ -152,9 +152,9 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
     """
     by_id = {finding.id: finding for finding in findings}
     if not by_id:
-        missing = ", ".join(label(model) for model in TRIO if model not in run.models)
+        missing = " and ".join(label(model) for model in TRIO if model not in run.models)
         more = "import the rest with scripts/import.py" if run.imported else "train the rest with --resume"
-        return Headline(f"This run lacks {missing}: {more} before anything can be compared.", "")
+        return Headline(f"This run lacks {missing}: {more} before fusion can be compared.", "")
     over_seeds = by_id["seeds-better"].verdict != UNTESTED
     *baselines, ensemble = (by_id[f"{'seeds' if over_seeds else 'accuracy'}-{against}"] for against in ("better", "other", "ensemble"))
     hardest = min(baselines, key=rank_result)
@@ -175,12 +175,12 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
     }[ensemble.verdict]
     link = "but" if hardest.verdict == SUPPORTED and ensemble.verdict != SUPPORTED else "and"
     numbers = "; ".join(
-        f"minus {name(one.against) if one.against else 'fusion without branch losses'} {points(one.effect)} {bracket(one.interval)}"
+        f"over {name(one.against) if one.against else 'fusion without branch losses'} {points(one.effect)} {bracket(one.interval)}"
         for one in (*baselines, ensemble, *([] if over_seeds else [by_id["branch-losses"]]))
         if one.effect is not None and one.interval and not one.of  # which were tested, and on this run
     )
     tested = f"{ensemble.n} seeds" if over_seeds else f"{ensemble.n:,} test images, one training (seed {run.record['seed']})"
-    return Headline(f"{beats}, {link} {beside}.", f"Accuracy of fusion {numbers}; 95 % intervals over {tested}.", hardest)
+    return Headline(f"{beats}, {link} {beside}.", f"Fusion's lead in accuracy: {numbers}; 95 % intervals from {tested}.", hardest)
 
 
 def describe_scope(run: Run, findings: list[Finding]) -> str:

@@ -59,12 +59,13 @@ def compare_accuracy(evidence: Evidence, other: str) -> Result:
         f"Fusion and {name(other)} are not distinguishable in accuracy",
         f"Fusion is less accurate than {name(other)}",
     )
+    where = split_by_baselines(evidence) if other == ENSEMBLE else ""
     smallest = metrics.smallest_difference(pair["only_fusion"] + pair["only_other"], pair["alpha"]) / len(evidence.labels)
     return Result(
         statement=statement,
         details=f"Correct on {percent(share['fusion'])} of the test images against {percent(share[other])}: {points(pair['difference'])} "
         f"{bracket(pair['interval'])}, {show_p(pair['p'])}. Only fusion is correct on {pair['only_fusion']}, only {name(other)} on "
-        f"{pair['only_other']}; a difference below {100 * smallest:.2f} points could not have been shown.",
+        f"{pair['only_other']}; a difference below {100 * smallest:.2f} points could not have been shown.{where}",
         verdict=verdict,
         numbers={
             **{"fusion": share["fusion"], other: share[other], "difference": pair["difference"], "smallest": smallest},
@@ -75,6 +76,17 @@ def compare_accuracy(evidence: Evidence, other: str) -> Result:
         effect=pair["difference"],
         interval=pair["interval"],
         n=len(evidence.labels),
+    )
+
+
+def split_by_baselines(evidence: Evidence) -> str:
+    """What fusion and the ensemble make of the images that one baseline alone, neither or both predict correctly."""
+    counts = {model: metrics.count_outcomes(*(evidence.correct(one) for one in (*BASELINES, model))) for model in ("fusion", ENSEMBLE)}
+    fusion, ensemble = ((one[0, 1, 1] + one[1, 0, 1], one[0, 0, 1], one[1, 1, 0]) for one in counts.values())
+    alone = counts["fusion"][0, 1].sum() + counts["fusion"][1, 0].sum()
+    return (
+        f" Of the {alone:,} images that one baseline alone predicts correctly fusion gets {fusion[0]:,}, averaging {ensemble[0]:,}; where "
+        f"neither is correct they get {fusion[1]:,} and {ensemble[1]:,}, where both are they lose {fusion[2]:,} and {ensemble[2]:,}."
     )
 
 

@@ -66,12 +66,12 @@ def correct_heads(evidence: Evidence) -> dict[str, np.ndarray]:
 
 
 def compare_with_heads(evidence: Evidence, _: str | None) -> Result:
-    """Need: is the fused head better than each branch's own head, trained beside it?"""
+    """Is the fused head better than each branch's own head, trained beside it?"""
     return _compare_with_parts(
         evidence.correct("fusion"),
         correct_heads(evidence),
         (
-            "Fusion needs both branches: neither branch's own head is as accurate",
+            "Fusion is more accurate than either of its branches' own heads",
             "Fusion and the better of its branches' own heads are not distinguishable in accuracy",
             "One branch's own head is more accurate than the fused one",
         ),

@@ -115,7 +115,7 @@ def compare_with_head_mean(evidence: Evidence, _: str | None) -> Result:
     result = compare_pair(fused == evidence.labels, mean == evidence.labels, names, remark).extend("", {"changed": changed})
     if changed:
         return result
-    statement = "Fusion predicts what the mean of its two heads predicts, image by image: mixing features adds nothing"
+    statement = "Fusion predicts what the mean of its two heads predicts, image by image: mixing features changes no prediction"
     return replace(result, statement=statement)
 
 

@@ -39,9 +39,9 @@ def compare_with_people(evidence: Evidence, _: str | None) -> Result:
     }
     statement = choose(
         verdict,
-        f"Fusion errs where people disagree{', as the other models do' * alike}",
-        "That fusion errs where people disagree is not distinguishable from chance",
-        "Fusion errs where people agree with the label",
+        f"Fusion errs where fewer people choose the label{', as the other models do' * alike}",
+        "That fusion errs where fewer people choose the label is not distinguishable from chance",
+        "Fusion errs where more people choose the label",
     )
     others = ", ".join(f"{name(model)} {value:.3f}" for model, value in auc.items() if model != "fusion")
     return Result(
@@ -49,8 +49,8 @@ def compare_with_people(evidence: Evidence, _: str | None) -> Result:
         details=f"On images it gets wrong {percent(numbers['agreement_wrong'])} of people chose the label, on the others "
         f"{percent(numbers['agreement_correct'])}: AUC {auc['fusion']:.3f}, {show_p(p['fusion'])}. "
         f"{'This is not special to fusion' if alike else 'Of the other models'} ({others or 'untested'}). "
-        f"{percent(shared)} of its errors were also made by someone, where {percent(base)} of other wrong classes were "
-        f"chosen by someone. Rank correlation of confidence and agreement: {numbers['rank_correlation']:.2f}.",
+        f"For {percent(shared)} of its errors someone chose the same wrong class; any other wrong class someone chose in "
+        f"{percent(base)}. Rank correlation of confidence and agreement: {numbers['rank_correlation']:.2f}.",
         verdict=verdict,
         numbers=numbers,
         test="Mann-Whitney U of human agreement on correct against wrong predictions",

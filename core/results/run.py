@@ -62,6 +62,11 @@ class Run:
         others = [f"; {label(model)}: {one}" for model in self.models if (one := models[model].get(key, last)) != last]
         return last + "".join(others)
 
+    @property
+    def starts(self) -> dict[str, str]:
+        """What each network started from, in words; without those that the record does not tell."""
+        return {name: str(start["name"]) for name, start in tell_starts(self.record).items()}
+
     def check_holds(self, models: Iterable[str]) -> None:
         """Raise UserError unless these models, as a command line names them, are the run's; "all" is whatever it holds."""
         for model in models:

@@ -1,4 +1,5 @@
 """Widgets that more than one page uses; a custom component is a folder with its own .py, .js and .css."""
+# ruff: noqa: F401 (names for others)
 
 from dashboard.components.charts import color_links, offer_csv, show_figure, show_findings, show_findings_by_theme, show_table, surface
 from dashboard.components.choices import available_models, other_models, pick_classes, pick_model, pick_models, pick_one, pick_run
@@ -17,47 +18,3 @@ from dashboard.components.sidebar import close_sidebar
 from dashboard.components.tags import tagged_images
 from dashboard.components.weak_slices import show_weak_slices
 from dashboard.components.weights import can_compute, require_weights, say_blank_maps, say_places, show_branches, show_stored_maps
-
-__all__ = [
-    "ROUNDS",
-    "available_models",
-    "can_compute",
-    "change_filter",
-    "choose_images",
-    "close_sidebar",
-    "color_links",
-    "draw_images",
-    "explain_words",
-    "filter_images",
-    "image_detail",
-    "image_gallery",
-    "name_selection",
-    "offer_csv",
-    "other_models",
-    "paged_gallery",
-    "pick_classes",
-    "pick_model",
-    "pick_models",
-    "pick_one",
-    "pick_picture",
-    "pick_run",
-    "play_quiz",
-    "require_weights",
-    "say_blank_maps",
-    "say_places",
-    "section",
-    "share_images",
-    "show_branches",
-    "show_class_curves",
-    "show_deck",
-    "show_figure",
-    "show_findings",
-    "show_findings_by_theme",
-    "show_stored_maps",
-    "show_table",
-    "show_threshold",
-    "show_weak_slices",
-    "small_matrix",
-    "surface",
-    "tagged_images",
-]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from core.config import CLASSES
-from dashboard import address, data, theme
+from dashboard import address, data, selection, theme
 from dashboard.data import Run
 
 
@@ -21,7 +21,10 @@ def pick_run() -> Run | None:
 
 def pick_models(run: Run) -> list[str]:
     """The sidebar's choice of the models shown; none means all."""
-    models = available_models(run)
+    models, state = available_models(run), st.session_state
+    if "models" in state and set(state["models"]) == set(state.get("all_models", models)):
+        state["models"] = models  # all of the run before means all of this one
+    state["all_models"] = models
     options = {"key": "models", "default": models, "names": theme.label, "selection_mode": "multi"}
     chosen = address.pick_several(st.sidebar.pills, "Models shown", models, **options)
     return [m for m in models if m in chosen] or models
@@ -36,16 +39,16 @@ def available_models(run: Run) -> list[str]:
 def pick_model(run: Run, key: str = "model", label: str = "Model") -> str:
     """A choice of one of the models shown, bound to the URL."""
     models = [model for model in available_models(run) if model in st.session_state["current"][1]]
-    start = "fusion" if "fusion" in models else models[-1]
+    start = selection.pick_subject(models)
     return address.pick(st.segmented_control, label, models, key=key, default=start, names=theme.label, wrap=True)
 
 
 def other_models(run: Run, model: str) -> list[str]:
     """What a model can be compared with: the others shown of its run, then those of other runs, as RUN/MODEL."""
     own = [one for one in available_models(run) if one != model]
-    shown = st.session_state["current"][1]
+    hidden = {*available_models(run)} - {*st.session_state["current"][1]}  # a model that this run lacks cannot be
     elsewhere = data.models_elsewhere(run)
-    return [one for one in own if one in shown] + [one for one in elsewhere if one.rpartition("/")[2] in shown] or own + elsewhere
+    return [one for one in own + elsewhere if one.rpartition("/")[2] not in hidden] or own + elsewhere
 
 
 def pick_one(label: str, options: list[str], key: str, names: Callable[[str], str] = str) -> str:

@@ -5,6 +5,7 @@ What is chosen is read before the menus are drawn, since each menu counts what t
 
 from collections.abc import Callable, Collection
 from dataclasses import fields
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def choose_more(
     tagged: dict[int, dict],
 ) -> None:
     """Conditions that are asked for less often."""
-    for column, model in zip(st.columns(2) * 2, available_models(run), strict=False):
+    for column, model in zip(cycle(st.columns(2)), available_models(run), strict=False):
         kept, correct = rest(f"says {model}"), predictions[f"{model}_correct"].to_numpy()
         counts = {"anything": int(kept.sum()), "correct": int((kept & correct).sum()), "wrong": int((kept & ~correct).sum())}
         counts |= filters.count_classes(predictions[f"{model}_predicted"].to_numpy(), kept)
@@ -186,7 +187,8 @@ def choose_more(
     try:
         forgotten = traits.load_trait(run, chosen.model, "forgotten")
         epochs = run.recipe.epochs
-        text = f"First epoch after which the model was correct; {epochs + 1}: never (Toneva et al. 2019)"
+        whose = theme.label(chosen.model if chosen.model in run.models else selection.pick_subject(run.models))
+        text = f"First epoch after which {whose} was correct; {epochs + 1}: never (Toneva et al. 2019)"
         st.session_state["learned"] = chosen.learned or (1, epochs + 1)
         st.slider("Learned in epoch", 1, epochs + 1, key="learned", help=text)
         text = "Correct after one epoch, wrong after the next"

@@ -79,6 +79,7 @@ def training_figure(
     for models in sharing.values():
         style, seeds = STYLES[models[-1]], histories[models[-1]]
         who = "all models" if len(models) == len(histories) > 1 else ", ".join(label(one) for one in models)
+        who += f" ({len(seeds)} seeds)" * (len(seeds) > 1)
         for column in columns:
             values = pd.concat([smooth(factor * history.set_index("epoch")[column], smoothing) for history in seeds], axis=1)
             solid = column == columns[-1]

@@ -8,7 +8,7 @@ from dashboard import theme
 from dashboard.figures.look import layout
 
 AXES = {
-    "precision–recall": ("recall (%)", "precision (%)", "Which share of the images called {} is a {}?"),
+    "precision–recall": ("recall (%)", "precision (%)", "Of the images called {}, which share is correct?"),
     "ROC": ("false positives (% of the rest)", "recall (%)", "How many false alarms does finding each {} cost?"),
 }
 POINTS = 300  # of a curve, at most
@@ -31,7 +31,7 @@ def class_figure(kind: str, name: str, points: dict[str, tuple[np.ndarray, np.nd
             x=100 * x, y=100 * y, mode="lines", name=f"{style.label} {areas[model]:.4f}", line={"color": style.color, "dash": style.dash},
             hovertemplate=f"{style.label}: %{{x:.2f}} %, %{{y:.2f}} %<extra></extra>",
         )  # fmt: skip
-    layout(figure, title.format(name, name), 420)
+    layout(figure, title.format(name), 420)
     low = min(float(y[(x > 0.02) & (x < 0.98)].min(initial=1)) for x, y in points.values())
     figure.update_xaxes(title=x_title, range=[-1, 101] if kind == "precision–recall" else [-0.5, 20])
     figure.update_yaxes(title=y_title, range=[max(100 * low - 5, 0), 100.5])

@@ -106,8 +106,7 @@ def show_method(method: str) -> None:
     overlaid = [diagram.overlay_map(image, one, scale, opacity) for (one, _), scale in zip(pictures, scales, strict=True)]
     st.html(diagram.maps_html([(cell, text) for cell, (_, text) in zip(overlaid, pictures, strict=True)]))
     colours = "Orange speaks for the score, blue against it" if about.signed and not absolute else "Orange: strength"
-    full = f"one scale for all, full colour at {max(peaks, default=0):.3g}" if shared else "each on its own scale, full colour at "
-    full += "" if shared else ", ".join(f"{peak:.3g}" for peak in peaks)
+    full = f"one scale for all, full colour at {max(peaks, default=0):.3g}" if shared else "each on its own scale"
     st.caption(f"{about.meaning} {colours}; {full}. **It misleads**: {about.misleads}")
     for name, score in blank:
         st.caption(f"**{name}: blank.** It saw no place that speaks for {score}, and evidence against it is cut off.")

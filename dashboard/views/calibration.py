@@ -31,7 +31,7 @@ with left:
     components.show_figure(
         figures.reliability_figure(diagrams, "Are the models as often correct as they are confident?"),
         "reliability",
-        "Above the line: too modest. Below: too sure." + smoothing,
+        "Above the line: too modest (underconfident). Below: too sure (overconfident)." + smoothing,
         pd.concat([pd.DataFrame(diagram).assign(model=model) for model, diagram in diagrams.items()]),
     )
 with right:

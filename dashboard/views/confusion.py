@@ -98,7 +98,9 @@ with images, st.container():  # what comes and goes within it does not move the 
     whose = components.pick_one("Images of", [model, other], "of", theme.label) if compare != "one model" else model
     if true and predicted:
         cell = selection.select_images(predictions, whose, [true], [predicted], sort="most confident first")
-        st.markdown(f"**{len(cell):,}** images of true class **{true}** that {theme.label(whose)} calls **{predicted}**")
+        st.markdown(
+            f"**{len(cell):,}** image{'s' * (len(cell) != 1)} of true class **{true}** that {theme.label(whose)} calls **{predicted}**"
+        )
         with st.container(height=430, border=False):
             components.image_gallery(predictions.loc[cell[:200]], whose, "gallery")
         if len(cell) > 200:
@@ -115,7 +117,7 @@ st.subheader("Class by class")
 scores = metrics.per_class(labels, predictions[f"{model}_predicted"].to_numpy())
 held = [one for one in BASELINES if f"{one}_predicted" in predictions and one != model]
 baselines = [metrics.per_class(labels, predictions[f"{one}_predicted"].to_numpy()) for one in held]
-beside = "the higher of the two baselines in that class" if len(held) > 1 else theme.label(held[0]) if held else ""
+beside = "the higher of the two baselines" if len(held) > 1 else theme.label(held[0]) if held else ""
 table = pd.DataFrame({"class": CLASSES, **{name: 100 * scores[name] for name in ("precision", "recall", "f1")}})
 for name in ("precision", "recall", "f1"):
     if baselines:
@@ -132,7 +134,7 @@ components.show_table(
         "TN": st.column_config.NumberColumn("TN", help="True negatives: images of other classes, predicted otherwise"),
         **{name: st.column_config.NumberColumn(f"{name} (%)", format="%.1f") for name in ("precision", "recall", "f1")},
         **{
-            f"{name} Δ": st.column_config.NumberColumn(f"Δ {name}", format="%+.1f", help=f"points above {beside}")
+            f"{name} Δ": st.column_config.NumberColumn(f"Δ {name}", format="%+.1f", help=f"points above {beside} in that class")
             for name in ("precision", "recall", "f1")
         },
     },

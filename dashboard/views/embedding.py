@@ -12,8 +12,8 @@ predictions = data.load_predictions(run)
 
 st.title("Embedding")
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    last = run.models[-1]
-    model = address.pick(st.segmented_control, "Model", run.models, key="model", default=last, names=theme.label, wrap=True)
+    start = selection.pick_subject(run.models)
+    model = address.pick(st.segmented_control, "Model", run.models, key="model", default=start, names=theme.label, wrap=True)
     colour_by = components.pick_one("Colour by", ["true class", "predicted class", "correct or wrong"], "colour")
     mouse = components.pick_one("Mouse", list(TOOLS), "mouse")
 
@@ -46,7 +46,7 @@ with images, st.container():  # what comes and goes within it does not move the 
         wrong = int((~rows[f"{model}_correct"]).sum())
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
-                f"**{len(rows):,}** images chosen ({len(rows) / len(predictions):.2%}), {wrong:,} wrong: "
+                f"**{len(rows):,}** image{'s' * (len(rows) != 1)} chosen ({len(rows) / len(predictions):.2%}), {wrong:,} wrong: "
                 + ", ".join(f"{n:,} {CLASSES[label]}" for label, n in rows["label"].value_counts().items()),
                 width="stretch",
             )

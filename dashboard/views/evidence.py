@@ -5,8 +5,8 @@ import pandas as pd
 import streamlit as st
 
 from core import metrics
-from core.config import CLASSES, UserError
-from core.findings import describe_scope
+from core.config import BASELINES, CLASSES, UserError
+from core.findings import ALPHA, describe_scope
 from dashboard import claims, components, data, figures, theme
 
 run, _ = st.session_state["current"]
@@ -15,18 +15,24 @@ headline, findings = data.load_headline(run), data.load_findings(run)
 
 st.title("Evidence")
 st.markdown(f"#### {headline.sentence}")
-if not findings:
+if not set(BASELINES) <= set(run.models):
     st.stop()
-st.markdown(headline.numbers)
-st.caption(describe_scope(run, findings))
+if findings:
+    st.markdown(headline.numbers)
+    st.caption(describe_scope(run, findings))
 
 
-def show_ways(ways: pd.DataFrame, baseline: str) -> None:
+def show_ways(ways: pd.DataFrame) -> None:
     """Each way's accuracy against the better network alone, and what it costs."""
     st.subheader("Every way to combine the two networks")
+    alone = ways.set_index("name").loc[list(BASELINES)]
+    on_validation, on_test = alone["val_accuracy"].idxmax(), alone["accuracy"].idxmax()
+    baseline = theme.label(on_validation)
     caption = (
-        f"Against {baseline} alone, the better network on validation. Paired bootstrap of the test images, each interval by itself; the "
-        "verdict is p (Holm). What is weighted or stacked is fitted on validation; all are reported on test."
+        f"Against {baseline} alone, the better network on validation. "
+        + f"On these test images {theme.label(on_test)} is the better one: look at its row too. " * (on_test != on_validation)
+        + "Paired bootstrap of the test images, each interval by itself; the verdict is p (Holm). What is weighted or stacked is fitted on "
+        "validation; all are reported on test."
     )
     shares = ["accuracy", "val_accuracy", "difference", "low", "high"]
     shown = ways.drop(columns="seeds").assign(**100 * ways[shares])
@@ -77,17 +83,20 @@ except UserError as error:  # a damaged optional file costs its section, not the
     ways = pairs = None
     st.info(str(error))
 if ways is not None:
-    show_ways(ways, theme.label(next(finding.against for finding in findings if finding.id == "accuracy-better")))
+    show_ways(ways)
 
-st.subheader("What may be claimed")
-st.caption(
-    "Each claim is in fusion's favour and tested two-sided at 5 %, without a correction across claims, some of which rest on the same "
-    "images. A click opens its numbers and its test; right of the line is in favour."
-)
-components.show_findings_by_theme(findings, "evidence")
+if findings:
+    st.subheader("What may be claimed")
+    st.caption(
+        "Each claim is in fusion's favour and tested two-sided at 5 %, without a correction across claims, some of which rest on the same "
+        "images. A click opens its numbers and its test; right of the line is in favour."
+    )
+    components.show_findings_by_theme(findings, "evidence")
 
 if pairs is not None:
     show_pairs(pairs)
+if not findings:
+    st.stop()
 
 st.subheader("Class by class")
 others = [finding.against for finding in findings if finding.id.startswith("accuracy-")]
@@ -115,7 +124,7 @@ with right:
             ),
         },
     )
-    better = np.array(CLASSES)[(classes["p_holm"] < 0.05) & (classes["difference"] > 0)]
+    better = np.array(CLASSES)[(classes["p_holm"] < ALPHA) & (classes["difference"] > 0)]
     least, most = classes["smallest"].min(), classes["smallest"].max()
     st.caption(
         f"Exact McNemar a class, Holm over the ten. Significantly better in {', '.join(better) or 'none'}. A difference below "

@@ -66,17 +66,16 @@ st.caption(
 
 recipe = run.recipe
 trained = (
-    f"- **Recipe** `{recipe.name}`: {recipe.size_in_words}, {recipe.frozen_epochs} epoch(s) on frozen backbones, "
-    f"then {recipe.finetune_epochs} fine-tuning {recipe.tuned_in_words}; AdamW, batch {recipe.batch_size}, "
+    f"- **Recipe** `{recipe.name}`: {recipe.size_in_words}, {recipe.frozen_epochs} + {recipe.finetune_epochs} epochs, on frozen backbones, "
+    f"then fine-tuning {recipe.tuned_in_words}; AdamW, batch {recipe.batch_size}, "
     f"learning rates {recipe.rates_in_words}, cosine schedule, "
     f"label smoothing {recipe.label_smoothing}, {run.precision}\n"
 )
 imported = f"- **Trained elsewhere**, at {recipe.size_in_words}: how is not known here\n"
-weights = {name: start["name"] for name, start in run.record["start_weights"].items()}
 with st.expander("How this run was made"):
     st.markdown(
         (imported if run.imported else trained)
-        + "".join(f"- **{theme.label(name)} starts from** {text}\n" for name, text in weights.items())
+        + "".join(f"- **{theme.label(name)} starts from** {text}\n" for name, text in run.starts.items())
         + f"- **Seed** {run.record['seed']}; **device** {run.device}; **code** {run.code}; "
         + ", ".join(f"{name} {version}" for name, version in run.record["libraries"].items() if name in ("torch", "torchvision"))
         + (f"\n- **Note** {note}" if note else "")

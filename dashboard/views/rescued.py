@@ -26,7 +26,7 @@ def say(reference: str) -> str:
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     after = components.pick_model(run, "after")
-    references = selection.available_references(after, components.other_models(run, after))
+    references = selection.available_references(components.other_models(run, after))
     start = next(iter(references))
     reference = address.pick(st.selectbox, "Compared with", references, key="reference", default=start, names=say, width=400)
 before = references[reference]

@@ -31,6 +31,7 @@ with components.section():
         by_kind = by_corruption(shown)
         components.show_figure(figures.corruptions_figure(by_kind), "corruptions", "Mean over the five severities.", by_kind)
     errors, missing = data.load_corruption_errors(run), [one for one in models if one not in set(table["model"])]
+    errors.loc[errors["model"] == BASELINES[0], ["low", "high"]] = float("nan")  # it is what the others are compared with
     components.show_table(
         errors[errors["model"].isin(models)].set_index("model").mul(100).rename(theme.label).reset_index(),
         column_config={
@@ -65,5 +66,5 @@ with st.expander("How these corruptions stand beside CIFAR-10-C's"):
 st.subheader("What the models were shown")
 images = data.load_images()
 index = address.pick_number("Image", 0, len(images.png) - 1, key="image", default=0, width=180)
-st.caption(f"Test image {index}, a {CLASSES[images.labels[index]]}: clean, then in severities 1 to 5.")
+st.caption(f"Test image {index} ({CLASSES[images.labels[index]]}): clean, then in severities 1 to 5.")
 st.html(diagram.corruptions_html(images.decode(index), index))

@@ -44,11 +44,10 @@ for position, name in enumerate(names):
 progress.empty()
 table = pd.DataFrame(rows)
 own = table[table["run"] == run.name].iloc[0]
-held = [model for model in MODELS[::-1] if table[model].notna().any()]
-start = next(model for model in held if pd.notna(own[model]))
-compared = address.pick(st.segmented_control, "Differences of", held, key="of", default=start, names=theme.label, wrap=True)
+held = [model for model in MODELS[::-1] if pd.notna(own[model])]
+compared = address.pick(st.segmented_control, "Differences of", held, key="of", default=held[0], names=theme.label, wrap=True)
 table["difference"] = (table[compared] - own[compared]).where(table.pop("images") == own["images"])
-table = table.drop(columns=[model for model in MODELS if model not in (*COMPARED, *held)])
+table = table.drop(columns=[model for model in MODELS if model not in COMPARED and table[model].isna().all()])
 percent = {model: st.column_config.NumberColumn(theme.label(model), format="%.2f %%", help="test accuracy") for model in MODELS}
 components.show_table(
     table.assign(run=[f"./?run={quote(name)}" for name in table["run"]]),
@@ -68,7 +67,7 @@ components.show_table(
     },
 )
 seeds = table.loc[table["run"].isin([one.name for one in data.sibling_runs(run)]), compared].dropna()
-span = f" It and {len(seeds) - 1} that differ by the seed alone span {seeds.max() - seeds.min():.2f} points." * (len(seeds) > 1)
+span = f" Its {len(seeds)} seeds span {seeds.max() - seeds.min():.2f} points." * (len(seeds) > 1)
 st.caption(f"Differences are to {run.name}, in points.{span} Click the left of a row to choose its run for all pages.")
 with st.container(horizontal=True, vertical_alignment="center"):
     components.offer_csv(table, "runs")

@@ -7,7 +7,7 @@ import streamlit as st
 from core import results
 from core.config import CLASSES
 from core.results import MissingFile
-from dashboard import address, components, data, figures, theme
+from dashboard import address, components, data, figures, selection, theme
 
 run, models = st.session_state["current"]
 models = [m for m in models if m in run.models] or run.models
@@ -26,14 +26,17 @@ histories = {m: [data.load_histories(r)[m] for r in runs if m in r.models] for m
 table = pd.concat([h.assign(model=m, seed=r.record["seed"]) for r in runs for m, h in data.load_histories(r).items() if m in models])
 captions = figures.training_captions(run.recipe, results.split_size(run, "val"))
 captions["speed"] += f" {run.record.get('note', '')}"
+over_seeds = " Lines: means over the seeds; bands: from the lowest to the highest." * (len(runs) > 1)
 for pair in (("loss", "accuracy"), ("learning rate", "speed")):
     for column, quantity in zip(st.columns(2), pair, strict=True):
         with column:
             figure = figures.training_figure(histories, quantity, run.recipe.frozen_epochs, smoothing, log)
-            components.show_figure(figure, quantity.replace(" ", "_"), captions[quantity], table)
+            components.show_figure(figure, quantity.replace(" ", "_"), captions[quantity] + over_seeds, table)
 
 st.subheader("Class by class")
-model = address.pick(st.segmented_control, "Model", models, key="model", default=models[-1], names=theme.label, wrap=True)
+model = address.pick(
+    st.segmented_control, "Model", models, key="model", default=selection.pick_subject(models), names=theme.label, wrap=True
+)
 
 
 @st.fragment

@@ -233,7 +233,7 @@ def test_fusion_beside_its_branches(monkeypatch, parts, verdict, kind):
     else:
         files = {f"branch_{branch}": {"fusion": one} for branch, one in correct.items()}
         found = branches.compare_with_heads(with_files(evidence, **files), None)
-        assert ("needs both branches" in found.statement) == (verdict == SUPPORTED)
+        assert ("either of its branches' own heads" in found.statement) == (verdict == SUPPORTED)
     assert found.verdict == verdict
     p = [mcnemar([[0, abs(len(one) - 60)], [0, 0]], exact=True).pvalue for one in parts]
     assert found.p == pytest.approx(multipletests(p, method="holm")[1].max(), rel=1e-6)
@@ -390,7 +390,7 @@ def test_people_disagree_where_fusion_errs(monkeypatch):
     for others, alike in ((BETTER_ONE, ", as the other models do"), (wrong_on(np.flatnonzero(shares > 0.95)[:40]), "")):
         evidence = build(BETTER_ONE, BETTER_ONE, others, logits={"fusion": answer(BETTER_ONE, confidence)})
         found = people.compare_with_people(evidence, None)
-        assert found.statement == f"Fusion errs where people disagree{alike}"
+        assert found.statement == f"Fusion errs where fewer people choose the label{alike}"
         assert ("not special to fusion" in found.details) == bool(alike)
 
 
@@ -606,7 +606,7 @@ def test_branch_losses_are_compared_with_the_same_run_without(tmp_path):
     assert found.numbers["seed_0"] == found.effect == pytest.approx(mended / 400) and found.numbers["seed_1"] == 0
     assert found.p == pytest.approx(mcnemar([[0, int(mended)], [0, 0]], exact=True).pvalue)
     headline = findings.write_headline(with_losses, findings.find_findings(with_losses, runs, findings.HEADLINE))
-    assert "with branch losses" in headline.sentence and "minus fusion without branch losses" in headline.numbers
+    assert "with branch losses" in headline.sentence and "over fusion without branch losses" in headline.numbers
     (control,) = findings.find_findings(plain[0], runs, ("branch-losses",))
     assert control.details == "This run has no branch losses: it is the control of branch0, of which the claim is tested."
     without = findings.write_headline(plain[0], findings.find_findings(plain[0], runs, findings.HEADLINE))
@@ -837,8 +837,8 @@ def test_the_headline_is_a_sentence_anyone_understands(folder, better, other, en
     assert headline.sentence.startswith(words.format(**against))
     unnamed = headline.sentence.replace(against["better"], "").replace(against["other"], "")  # ResNet18 has a digit of its own
     assert not re.search(r"\d", unnamed)
-    assert "95 % intervals over 400 test images, one training (seed 0)" in headline.numbers
-    assert all(f"minus {name}" in headline.numbers for name in against.values())
+    assert "95 % intervals from 400 test images, one training (seed 0)" in headline.numbers
+    assert all(f"over {name}" in headline.numbers for name in against.values())
     assert headline.decisive.verdict == max(better, other, key=(SUPPORTED, OPEN, CONTRADICTED).index)
 
 
@@ -857,7 +857,7 @@ def test_the_headline_and_the_scope_speak_of_seeds_where_these_were_tested(folde
     tested = [replace(one, effect=0.01, interval=(0.0, 0.02)) if one.id == "branch-losses" else one for one in found]
     headline = findings.write_headline(runs[0], tested)
     assert "without branch losses" not in headline.numbers  # that interval is over images
-    assert "95 % intervals over 3 seeds" in headline.numbers and (headline.decisive.kind, headline.decisive.n) == ("seeds", 3)
+    assert "95 % intervals from 3 seeds" in headline.numbers and (headline.decisive.kind, headline.decisive.n) == ("seeds", 3)
     assert findings.describe_scope(runs[0], found).endswith("Tests over the 3 seeds speak of the method.")
     alone = findings.find_findings(runs[0])
     assert findings.describe_scope(runs[0], alone).endswith(

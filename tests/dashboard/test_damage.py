@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import results
-from core.config import BASELINES, ROOT, TRIO
+from core.config import BASELINES, CLASSES, ROOT, TRIO
 from dashboard.components.lightbox import find_looks
 from tests.dashboard.conftest import VIEWS, open_page
 from tests.fake_run import make_run
@@ -79,6 +80,20 @@ def test_runs_of_any_size_open_on_every_page(n, models, tmp_path, monkeypatch):
     for view, app in visit_all():
         assert app.title, f"{view} is empty"
         assert not app.error, f"{view}: {app.error[0].value}"
+
+
+def test_maps_that_were_computed_before_are_shown_where_none_can_be(small_run):
+    """Those of the predicted class, of this image, and of no difference of classes."""
+    run = results.load_run(small_run / "run")
+    predicted = results.load_predictions(run, "fusion").logits.argmax(axis=1)
+    other = (predicted[5] + 1) % 10
+    rows = {"index": np.array([3, 5, 7]), "target": np.array([predicted[3], other, predicted[7]]), "minus": np.array([-1, -1, other])}
+    maps = {"grad_cam": {branch: np.ones((3, 32, 32), np.float32) for branch in BASELINES}}
+    results.write_attributions(run.path / "fusion" / "attributions.npz", rows, maps, {}, {"image_size": 96})
+    (picture,) = find_looks(run, 3)["pictures"]
+    assert picture["text"] == f"Fusion: {CLASSES[predicted[3]]}" and picture["uri"].startswith("data:image/")
+    for index in (0, 4, 5, 7, 9):
+        assert "was not computed before for this image" in find_looks(run, index)["why"], index
 
 
 def test_damaged_maps_are_named_in_the_lightbox(small_run):

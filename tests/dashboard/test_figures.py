@@ -60,7 +60,7 @@ def test_difference_is_green_where_fewer_errors_or_more_right():
 def test_training_figure_averages_seeds_and_draws_their_range():
     seeds = [pd.DataFrame({"epoch": [1, 2], "val_accuracy": [0.5 + d, 0.6 + d], "train_accuracy": [0.4, 0.5]}) for d in (0, 0.2)]
     figure = figures.training_figure({"fusion": seeds}, "accuracy", frozen_epochs=1)
-    curve = next(t for t in figure.data if t.name == "Fusion: validation")
+    curve = next(t for t in figure.data if t.name == "Fusion (2 seeds): validation")
     np.testing.assert_allclose(curve.y, [60, 70])
     band = [t for t in figure.data if t.fill == "toself"][1]
     np.testing.assert_allclose(band.y, [70, 80, 60, 50])

@@ -183,14 +183,22 @@ def test_every_finding_stands_on_a_slide_and_no_chart_stands_twice(visit, findin
     assert len(set(titles)) == len(titles) >= 7 and all(title.endswith("?") for title in titles)
 
 
+def test_the_slide_of_classes_and_its_notes_speak_of_one_baseline(visit, run, findings):
+    against = label(write_headline(run, findings).decisive.against)
+    slide = read_deck(visit("present"))["classes"]
+    (other,) = {label(one) for one in BASELINES} - {against}
+    assert f"Of {against}'s errors" in unescape(slide["said"]) and slide["notes"].startswith(f"Against {against}, ")
+    assert other not in slide["said"] + slide["notes"]
+
+
 def test_the_answer_is_one_big_number_the_one_that_decides_the_headline(visit, run, findings):
     decisive = write_headline(run, findings).decisive
     said = read_deck(visit("present"))["answer"]["said"]
     assert f'<p class="big">{100 * decisive.effect:+.2f}<span class="unit">points: fusion minus {label(decisive.against)}<' in said
     assert f"{100 * decisive.interval[0]:+.2f} to {100 * decisive.interval[1]:+.2f}, {decisive.n:,} test images" in said
     over_seeds = replace(decisive, kind="seeds", n=3)
-    assert "mean of 3 trainings" in deck.answer(run, Headline("", "", over_seeds)).said
-    assert "big" not in deck.answer(run, Headline("", "")).said
+    assert "mean of 3 trainings" in deck.answer(run, Headline("", "", over_seeds), findings).said
+    assert "big" not in deck.answer(run, Headline("", ""), findings).said
 
 
 def test_the_slide_of_costs_says_what_the_runs_note_says(own_results):

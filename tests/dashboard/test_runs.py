@@ -1,13 +1,16 @@
 """The table of all runs: their recipes, their accuracies, how far each is from the chosen one."""
 
+import json
 import shutil
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from core import results, summaries
-from core.config import BASELINES, TRIO
-from tests.dashboard.conftest import open_page
+from core.config import BASELINES, TRIO, UserError
+from dashboard import data, traits
+from tests.dashboard.conftest import VIEWS, open_page
 from tests.fake_run import make_run, make_test_images
 
 
@@ -31,14 +34,60 @@ def test_every_run_is_a_row_with_its_accuracies_and_the_difference_to_the_chosen
     assert any(f"span {span:.2f} points" in caption.value for caption in app.caption)
 
 
+def keep_models(run: Path, models: tuple[str, ...]) -> None:
+    """Leave of a run what scripts/train.py writes for these models, and what is in git of it."""
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    starts = {model: record["start_weights"][model] for model in models if model in BASELINES}
+    results.write_run(run / "run.json", record | {"models": {model: record["models"][model] for model in models}, "start_weights": starts})
+    for folder in run.iterdir():
+        if folder.is_dir() and folder.name not in models:
+            shutil.rmtree(folder)
+    for name in ("robustness.csv", "features.parquet", "train_sample.parquet", "probe.parquet"):
+        for path in run.rglob(name):
+            path.unlink()
+
+
+@pytest.mark.parametrize("models", [("resnet18",), BASELINES], ids="-".join)
+def test_a_seed_that_is_not_whole_yet_opens_on_every_page(own_results, models):
+    keep_models(own_results / "imagenet-96-seed1", models)
+    for view, run in [(view, 1) for view in VIEWS] + [("evidence", 0), ("training", 0), ("runs", 0), ("present", 0)]:
+        app = open_page(view, run=f"imagenet-96-seed{run}", seeds="true")
+        assert not app.error, f"{view}: {app.error[0].value}"
+        assert "unknown" not in " ".join(block.value for block in app.markdown), view
+    table = open_page("runs", run="imagenet-96-seed1")
+    assert "fusion" not in table.segmented_control(key="of").options and table.segmented_control(key="of").value in (*models, "ensemble")
+    part = open_page("evidence", run="imagenet-96-seed1")
+    ways = [frame.value for frame in part.dataframe if "p_holm" in frame.value]
+    assert len(ways) == (models == BASELINES) and all("stacked" in one["name"].tolist() for one in ways)
+    other = next(
+        box for box in open_page("confusion", run="imagenet-96-seed1", show="difference").selectbox if box.label == "Compared with"
+    )
+    assert any("Fusion" in option for option in other.options)  # of the whole seed
+
+
+def test_all_models_of_one_run_are_all_of_the_next(own_results):
+    keep_models(own_results / "imagenet-96-seed1", ("resnet18",))
+    app = open_page(run="imagenet-96-seed0")
+    whole = [one.label for one in app.metric]
+    app.sidebar.selectbox(key="run").set_value("imagenet-96-seed1").run()
+    assert [one.label for one in app.metric] == ["ResNet18"]
+    app.sidebar.selectbox(key="run").set_value("imagenet-96-seed0").run()
+    assert [one.label for one in app.metric] == whole and "models" not in app.query_params
+
+
+def test_only_what_several_seeds_tell_is_drawn_of_them(own_results):
+    keep_models(own_results / "imagenet-96-seed1", BASELINES)
+    ways = data.list_ways(results.load_run(own_results / "imagenet-96-seed0"))[0].set_index("name")["seeds"]
+    assert len(ways["ensemble"]) == 2 and ways["fusion"] == [] and ways["two_resnet18"] == []
+    fused = traits.find_traits(results.load_run(own_results / "imagenet-96-seed0"), "fusion")
+    with pytest.raises(UserError, match="Of Fusion there is one seed"):
+        fused("seeds")
+
+
 @pytest.mark.parametrize("view", ["errors", "evidence", "runs", "training"])
 def test_another_seed_may_lack_a_model(own_results, view):
     """As while it is trained, or where a control was added to one seed alone."""
-    path = own_results / "imagenet-96-seed1" / "run.json"
-    record = results.load_run(path.parent).record
-    del record["models"]["fusion"]
-    results.write_run(path, record)
-    shutil.rmtree(path.with_name("fusion"))
+    keep_models(own_results / "imagenet-96-seed1", BASELINES)
     app = open_page(view, run="imagenet-96-seed0", **({} if view == "errors" else {"seeds": "true"}))
     assert not any("fusion" in info.value for info in app.info)
     if view == "errors":
@@ -60,7 +109,8 @@ def test_pages_show_a_control_too(tmp_path, monkeypatch, models, shown):
     record = results.load_run(run).record
     results.write_run(run / "run.json", record | {"models": {model: {} for model in (*models, "resnet34")}})
     for view in ("overview", "errors", "confusion"):
-        open_page(view, run="run")
+        app = open_page(view, run="run")
+        assert view != "errors" or len([box for box in app.selectbox if box.label.endswith(" says")]) == len(models) + 1 + (len(models) > 1)
     if models:  # not every script was run again since
         (run / "resnet34" / "robustness.csv").unlink()
         said = [caption.value for caption in open_page("robustness", run="run").caption]

@@ -58,7 +58,7 @@ def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None =
 
 def describe_image(run: Run, predictions: pd.DataFrame, index: int, models: list[str]) -> dict:
     """All the lightbox shows of a test image but where the models look."""
-    row = predictions.iloc[index]
+    row, subject = predictions.iloc[index], selection.pick_subject(run.models)
     people, nearest, twins = "", [], []
     try:
         twins = traits.describe_duplicates(index)
@@ -70,14 +70,14 @@ def describe_image(run: Run, predictions: pd.DataFrame, index: int, models: list
     except UserError as error:
         people = str(error)
     try:
-        nearest, by = traits.nearest_images(run, run.models[-1], index)
-        near = f"Nearest by {theme.label(run.models[-1])}'s {by}"
+        nearest, by = traits.nearest_images(run, subject, index)
+        near = f"Nearest by {theme.label(subject)}'s {by}"
     except UserError as error:
         near = str(error)
     return {
         "index": index,
         "uri": thumbnails.image_uri(index),
-        "alt": selection.describe_prediction(row, run.models[-1]),
+        "alt": selection.describe_prediction(row, subject),
         "true": CLASSES[row["label"]],
         "marks": ["⚑ label doubted by people"] * bool(row["relabelled"]) + twins,
         "people": people,
@@ -91,7 +91,7 @@ def describe_image(run: Run, predictions: pd.DataFrame, index: int, models: list
         "nearest": {
             "title": near,
             "images": [
-                {"index": int(i), "uri": thumbnails.image_uri(i), "alt": selection.describe_prediction(predictions.iloc[i], run.models[-1])}
+                {"index": int(i), "uri": thumbnails.image_uri(i), "alt": selection.describe_prediction(predictions.iloc[i], subject)}
                 for i in nearest
             ],
         },
