@@ -132,6 +132,15 @@ def test_predictions_come_back_bit_by_bit(tmp_path, run):
     assert tuple(frame.columns) == ("split", "index", "label", *results.LOGITS) and list(frame["split"].unique()) == ["val", "test"]
 
 
+def test_predictions_take_no_more_room_than_their_logits_alone(tmp_path):
+    """Which are 40 bytes a row; index and label, 16 bytes more, hardly count."""
+    logits = np.random.default_rng(0).standard_normal((12_000, 10)).astype(np.float32)
+    rows = np.arange(12_000), np.arange(12_000) % 10, logits
+    results.write_predictions(tmp_path / "predictions.parquet", {"test": rows})
+    assert (tmp_path / "predictions.parquet").stat().st_size < 41 * 12_000
+    assert np.array_equal(pd.read_parquet(tmp_path / "predictions.parquet")[list(results.LOGITS)], logits)
+
+
 def test_history_and_embedding_come_back(run):
     rows = [dict.fromkeys(results.HISTORY_COLUMNS, 1 / 3) | {"epoch": e + 1, "phase": "frozen"} for e in range(load_run(run).recipe.epochs)]
     results.write_history(run / MODEL / "history.csv", rows)
