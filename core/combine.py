@@ -96,7 +96,7 @@ def fit_stack(labels: np.ndarray, logits: Logits) -> Combine:
 
 
 WAYS = {  # name: label, fit; the first needs nothing but the networks, nor does the second
-    ENSEMBLE: ("Mean of probabilities (the ensemble)", mean_probabilities),
+    ENSEMBLE: ("Ensemble: mean of probabilities", mean_probabilities),
     "mean_logits": ("Mean of logits", mean_logits),
     "weighted": ("Weighted probabilities", fit_weight),
     "stacked": ("Stacked on log-probabilities", fit_stack),
@@ -190,7 +190,7 @@ def _load_together(run: Run, control: Run | None) -> dict[str, Way]:
     heads = [f"branch_{model}" for model in BASELINES]
     if all((run.path / FUSION.name / f"{head}.parquet").exists() for head in heads):
         logits = _average(*(_load(run, FUSION.name, head) for head in heads))
-        ways["branch_mean"] = _way(run, "Mean of the two heads' probabilities", TOGETHER, logits, [FUSION.name])
+        ways["branch_mean"] = _way(run, "Mean of heads' probabilities", TOGETHER, logits, [FUSION.name])
     ways[FUSION.name] = _way(run, FUSION.label, TOGETHER, _load(run, FUSION.name), [FUSION.name])
     return ways
 
