@@ -37,7 +37,7 @@ st.caption(f"Share of the {len(predictions):,} test images predicted correctly{a
 st.subheader("How often is each model correct, and what does it cost?")
 st.html(diagram.costs_html(shown))
 st.caption(
-    "Wilson intervals."
+    "Wilson intervals: those of two models may overlap, and a test on the same images still tell the two apart."
     + " Ensemble: mean of the baselines' probabilities; it costs their sum and no training of its own." * has("ensemble")
     + " Oracle: either network correct." * has("oracle")
     + f" MACs: multiply-accumulates of one image. {note}"
