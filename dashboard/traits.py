@@ -43,13 +43,18 @@ def load_learning(run: Run, model: str) -> tuple[np.ndarray, np.ndarray]:
     return slices.learning_events(correct["test"])
 
 
+def pick_trained(run: Run, model: str) -> str:
+    """The model itself, or where it was never trained, as the ensemble, the run's subject in its place."""
+    return model if model in run.models else selection.pick_subject(run.models)
+
+
 def load_trait(run: Run, model: str, name: str) -> np.ndarray:
     """One of NAMES for each test image (N,); of features and learning, fusion's stand in for the ensemble's (see selection.pick_subject).
 
     seeds: share of the run's seeds in which `model` is wrong. learned, forgotten: core.slices.learning_events. The rest: bins of
     core.slices.BINS. Raises UserError where the run does not hold what it takes.
     """
-    trained = model if model in run.models else selection.pick_subject(run.models)
+    trained = pick_trained(run, model)
     if name == "class":
         return data.load_predictions(run)["label"].to_numpy()
     if name in slices.PIXELS:

@@ -156,9 +156,10 @@ def write_block(run: Run, runs: list[Run], findings: list[Finding]) -> str:
 def write_others(run: Run, runs: list[Run]) -> list[str]:
     """What the other runs that hold all three models say to the question, a line each. Raises UserError."""
     others = [one for one in runs if one.name != run.name and set(TRIO) <= set(one.models)]
-    headlines = {one.name: write_headline(one, find_findings(one, runs, HEADLINE)) for one in others}
-    notes = {one.name: one.record.get("note", "") for one in others}
-    lines = [f"- `{name}`: {headline.sentence} {headline.numbers} {notes[name]}".rstrip() for name, headline in headlines.items()]
+    lines = []
+    for one in others:
+        headline = write_headline(one, find_findings(one, runs, HEADLINE))
+        lines.append(f"- `{one.name}`: {headline.sentence} {headline.numbers} {one.record.get('note', '')}".rstrip())
     return ["", "The other runs in `results/`:", "", *lines] if lines else []
 
 

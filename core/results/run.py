@@ -120,13 +120,18 @@ def tell_starts(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: start for name, start in record["start_weights"].items() if start != UNKNOWN}
 
 
+def _told_by_both(record: dict[str, Any], other: dict[str, Any]) -> list[dict[str, dict[str, Any]]]:
+    """The start weights in either record of the networks that both tell of: a model added later may bring one of its own."""
+    own, theirs = tell_starts(record), tell_starts(other)
+    return [{name: of[name] for name in own.keys() & theirs.keys()} for of in (own, theirs)]
+
+
 def check_same_run(path: Path, found: dict[str, Any], run: dict[str, Any]) -> None:
     """Raise UserError unless the record `found` in the file `path` is of the same run as the record `run`."""
     for key in IDENTITY:
         one, other = found[key], run[key]
-        if key == "start_weights":  # those that both tell: a model added later may bring a backbone of its own
-            one, other = tell_starts(found), tell_starts(run)
-            one, other = ({name: of[name] for name in one.keys() & other.keys()} for of in (one, other))
+        if key == "start_weights":
+            one, other = _told_by_both(found, run)
         if key == "recipe":  # settings that an older record lacks have their defaults
             one, other = Recipe.from_dict(one), Recipe.from_dict(other)
         if one != other:
@@ -175,8 +180,8 @@ def _hash_file(path: Path, _stamp: tuple[int, int, int]) -> bytes:
 
 def start_alike(run: Run, other: Run) -> bool:
     """Did the networks that are fused start alike, as far as both runs tell? One that lacks a network tells nothing of it."""
-    own, theirs = tell_starts(run.record), tell_starts(other.record)
-    return all(own[model] == theirs[model] for model in BASELINES if model in own and model in theirs)
+    own, theirs = _told_by_both(run.record, other.record)
+    return all(own[model] == theirs[model] for model in BASELINES if model in own)
 
 
 def start_option(record: dict[str, Any]) -> str:

@@ -187,7 +187,7 @@ def choose_more(
     try:
         forgotten = traits.load_trait(run, chosen.model, "forgotten")
         epochs = run.recipe.epochs
-        whose = theme.label(chosen.model if chosen.model in run.models else selection.pick_subject(run.models))
+        whose = theme.label(traits.pick_trained(run, chosen.model))
         text = f"First epoch after which {whose} was correct; {epochs + 1}: never (Toneva et al. 2019)"
         st.session_state["learned"] = chosen.learned or (1, epochs + 1)
         st.slider("Learned in epoch", 1, epochs + 1, key="learned", help=text)
