@@ -2,22 +2,9 @@
 
 from collections.abc import Sequence
 
-from core.findings import Finding
+from core.findings import SHARES, Finding, show_effect
 from dashboard import theme
 from dashboard.diagram import TEMPLATES
-
-SHARES = ("points", "%")  # units of what is stored as a share
-
-
-def show_effect(finding: Finding) -> str:
-    """An effect with its interval in its unit: '+0.02 [−0.40, +0.43] points'."""
-    if finding.effect is None:
-        return ""
-    factor, digits = (100, 1 if finding.unit == "%" else 2) if finding.unit in SHARES else (1, 0 if finding.unit == "classes" else 3)
-    sign = "" if finding.unit == "AUC" else "+"
-    interval = ", ".join(f"{factor * end:{sign}.{digits}f}" for end in finding.interval or ())
-    words = f"{factor * finding.effect:{sign}.{digits}f} {interval and f'[{interval}]'} {finding.unit}"
-    return " ".join(words.replace("-", "−").split())
 
 
 def place(findings: Sequence[Finding]) -> dict[str, dict]:

@@ -263,11 +263,13 @@ def _calibrate(report: Report) -> list[Part]:
         for when, scaled in zip(diagrams, (values, values / table.loc[model, "temperature"]), strict=True):
             diagrams[when][model] = metrics.reliability(metrics.softmax(scaled).max(axis=1), correct)
         curves[model] = metrics.risk_coverage(metrics.softmax(values).max(axis=1), correct)
-    rows = [[theme.label(model), f"{row.iloc[0]:.2f}", *(f"{value:.4f}" for value in row.iloc[1:])] for model, row in table.iterrows()]
+    digits = [2 if name.startswith(("temperature", "calibration error")) else 4 for name in table]
+    table[table.filter(like="calibration error").columns] *= 100
+    rows = [[theme.label(model), *(f"{value:.{n}f}" for value, n in zip(row, digits, strict=True))] for model, row in table.iterrows()]
     head = ["model", *table.columns]
     note = (
-        "Calibration error: expected |correct − confident| over 15 bins. The temperature is fitted on validation and applied to test; "
-        "below 1 the model was too modest. NLL in nats; Brier from 0 (best) to 2; AURC: the area under the last chart's curve."
+        "Calibration error in points: expected |correct − confident| over 15 bins. Temperature is fitted on validation and applied to "
+        "test; below 1 the model was too modest. NLL in nats; Brier from 0 (best) to 2; AURC: the area under the last chart's curve."
     )
     drawn = [
         report.charts.add(

@@ -24,6 +24,7 @@ from core.findings.finding import (
     EITHER,
     OPEN,
     OTHER,
+    SHARES,
     SUPPORTED,
     UNTESTED,
     Claim,
@@ -35,6 +36,7 @@ from core.findings.finding import (
     percent,
     points,
     rank_result,
+    show_effect,
 )  # fmt: skip
 from core.results import Run
 
@@ -47,6 +49,7 @@ __all__ = [
     "HEADLINE",
     "OPEN",
     "OTHER",
+    "SHARES",
     "SUPPORTED",
     "UNTESTED",
     "Claim",
@@ -62,6 +65,7 @@ __all__ = [
     "percent",
     "points",
     "seed_accuracies",
+    "show_effect",
     "write_headline",
 ]  # fmt: skip
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from core.findings.evidence import Evidence
 
 ALPHA = 0.05
+SHARES = ("points", "%")  # units of what is stored as a share
 SUPPORTED, OPEN, CONTRADICTED, UNTESTED = "supported", "not distinguishable", "contradicted", "untested"
 BETTER, OTHER = "better", "other"  # the baseline with the higher accuracy on validation, and the other one
 EITHER = "either"  # each of the two: the less favourable result counts
@@ -93,7 +94,8 @@ class Claim:
             against = min(found, key=lambda model: rank_result(found[model]))
             result = found.pop(against)
             for model, one in found.items():
-                result = result.extend(f" Against {name(model or '')}: {one.verdict}{say_effect(one)}.", {})
+                effect = show_effect(one)
+                result = result.extend(f" Against {name(model or '')}: {one.verdict}{effect and f' ({effect})'}.", {})
         except UserError as error:
             result = Result(details=str(error).replace(f"{ROOT}/", "") + ".", verdict=UNTESTED)
         values = {f.name: getattr(result, f.name) for f in fields(Result)}
@@ -167,11 +169,15 @@ def bracket(interval: tuple[float, float]) -> str:
     return f"[{signed(interval[0])}, {signed(interval[1])}]"
 
 
-def say_effect(result: Result) -> str:
-    """A result's effect, in brackets, where it has an interval."""
-    if result.effect is None or result.interval is None:
+def show_effect(result: "Result | Finding") -> str:
+    """An effect with its interval in its unit: "+0.02 points [−0.40, +0.43]"; nothing where there is none."""
+    if result.effect is None:
         return ""
-    return f" ({signed(result.effect)} {result.unit} {bracket(result.interval)})"
+    factor, digits = (100, 1 if result.unit == "%" else 2) if result.unit in SHARES else (1, 0 if result.unit == "classes" else 3)
+    sign = "" if result.unit == "AUC" else "+"
+    interval = ", ".join(f"{factor * end:{sign}.{digits}f}" for end in result.interval or ())
+    words = f"{factor * result.effect:{sign}.{digits}f} {result.unit}{interval and f' [{interval}]'}"
+    return words.replace("-", "−")
 
 
 def show_p(p: float) -> str:

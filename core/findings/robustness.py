@@ -5,7 +5,7 @@ import numpy as np
 from core import metrics, results
 from core.config import ENSEMBLE, TRIO, UserError
 from core.findings.evidence import Evidence
-from core.findings.finding import Need, Result, bracket, choose, judge_interval, name, percent, signed
+from core.findings.finding import Need, Result, bracket, choose, judge_interval, name, percent, points
 from core.robustness import group_conditions
 from core.summaries import load_robustness
 
@@ -32,10 +32,10 @@ def compare_robustness(evidence: Evidence, other: str) -> Result:
         f"On corrupted images fusion and {name(other)} are not distinguishable",
         f"Corrupted images mislead fusion more than {name(other)}",
     )
+    word, ends = ("smaller", smaller) if error <= 1 else ("larger", (interval[0] - 1, interval[1] - 1))
     return Result(
         statement=statement,
-        details=f"Fusion's mean corruption error is {100 * error:.1f} % of {name(other)}'s [{100 * interval[0]:.1f}, "
-        f"{100 * interval[1]:.1f}]; "
+        details=f"Fusion's mean corruption error is {100 * abs(1 - error):.1f} % {word} than {name(other)}'s {bracket(ends)}; "
         f"correct on {percent(corrupted['fusion'])} of the corrupted images against {percent(corrupted[other])}, clean on "
         f"{percent(clean['fusion'])} against {percent(clean[other])} of the same {correct['fusion'].shape[1]:,} images.",
         verdict=verdict,
@@ -76,12 +76,11 @@ def compare_drops(evidence: Evidence, other: str) -> Result:
     return Result(
         statement=statement,
         details=f"Relative to its own clean accuracy fusion loses {100 * drop['fusion']:.2f} %, {name(other)} {100 * drop[other]:.2f} %. "
-        f"{name(other)}'s loss minus fusion's: {signed(smaller)} % {bracket(interval)}.",
+        f"{name(other)}'s loss minus fusion's: {points(smaller)} {bracket(interval)}.",
         verdict=verdict,
         numbers={"drop_fusion": drop["fusion"], f"drop_{other}": drop[other], "difference": drop["fusion"] - drop[other]},
         test="paired bootstrap of the images",
         effect=smaller,
         interval=interval,
-        unit="%",
         n=n,
     )

@@ -43,17 +43,18 @@ with right:
         pd.concat([pd.DataFrame({"model": m, "coverage": c[::100], "risk": r[::100]}) for m, (c, r) in curves.items()]),
     )
 components.show_table(
-    table.loc[models].assign(model=[theme.label(model) for model in models]),
+    table.loc[models].assign(model=[theme.label(model) for model in models], **table.loc[models].filter(like="calibration error") * 100),
     column_order=["model", *table.columns],
     column_config={
         name: st.column_config.NumberColumn(
-            format="%.4f" if name != "temperature" else "%.2f", help=glossary.explain(name.removesuffix(" with temperature"))
+            format="%.4f" if name.startswith(("NLL", "Brier", "AURC")) else "%.2f",
+            help=glossary.explain(name.removesuffix(" with temperature")),
         )
         for name in table.columns
     },
 )  # fmt: skip
 st.caption(
-    "Calibration error: expected |correct − confident| over 15 bins. Temperature is fitted on validation and applied to test; a "
+    "Calibration error in points: expected |correct − confident| over 15 bins. Temperature is fitted on validation and applied to test; a "
     "temperature below 1 means that the model was too modest. NLL in nats; Brier from 0 (best) to 2."
 )
 components.show_findings(findings)

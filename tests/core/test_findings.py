@@ -450,6 +450,8 @@ def test_corruption_beside_the_models_own_clean_accuracy(monkeypatch):
     monkeypatch.setattr(results, "load_robustness", lambda run, model: correct[model])
     evidence = build(BETTER_ONE, BETTER_ONE, WORSE)
     error, drop = robustness.compare_robustness(evidence, "resnet18"), robustness.compare_drops(evidence, "resnet18")
+    assert re.search(r"is 25\.0 % larger than ResNet18's \[\+\d+\.\d\d, \+\d+\.\d\d\];", error.details)
+    assert findings.show_effect(error).startswith("−25.0 % [−") and findings.show_effect(drop).startswith("+8.24 points [+")
     assert error.verdict == CONTRADICTED and error.numbers["mean_corruption_error"] == pytest.approx(500 / 400)
     assert error.effect == pytest.approx(-0.25) and error.interval[0] < -0.25 < error.interval[1] < 0
     assert drop.verdict == SUPPORTED

@@ -10,7 +10,7 @@ import pytest
 
 from core import combine, results
 from core.config import ROOT
-from core.findings import CLAIMS, CONTRADICTED, OPEN, UNTESTED, Finding, find_findings
+from core.findings import CLAIMS, CONTRADICTED, OPEN, UNTESTED, Finding, find_findings, show_effect
 from dashboard import claim_table, claims, data, report, theme
 from dashboard.theme import LIGHT
 
@@ -66,7 +66,7 @@ def test_the_table_says_what_the_findings_say(findings):
     assert html.count("<details") == len(findings)
     for finding in findings:
         assert finding.claim in html and f"<b>{finding.statement}.</b> {finding.details}" in html
-        assert finding.test in html and claim_table.show_effect(finding) in html
+        assert finding.test in html and show_effect(finding) in html
     assert html.count("<em ") == sum(finding.effect is not None for finding in findings)
 
 
@@ -79,15 +79,15 @@ def test_nothing_of_a_finding_becomes_markup(findings):
 @pytest.mark.parametrize(
     ("unit", "effect", "interval", "words"),
     [
-        ("points", -0.0056, (-0.0091, -0.0021), "−0.56 [−0.91, −0.21] points"),
-        ("%", 0.1, (-0.05, 0.2), "+10.0 [−5.0, +20.0] %"),
+        ("points", -0.0056, (-0.0091, -0.0021), "−0.56 points [−0.91, −0.21]"),
+        ("%", 0.1, (-0.05, 0.2), "+10.0 % [−5.0, +20.0]"),
         ("classes", 2.0, None, "+2 classes"),
         ("AUC", 0.764, None, "0.764 AUC"),
         ("points", None, None, ""),
     ],
 )
 def test_effects_in_words(findings, unit, effect, interval, words):
-    assert claim_table.show_effect(replace(findings[0], unit=unit, effect=effect, interval=interval)) == words
+    assert show_effect(replace(findings[0], unit=unit, effect=effect, interval=interval)) == words
 
 
 def test_what_speaks_for_a_claim_is_drawn_right_of_its_line(findings):
