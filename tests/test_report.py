@@ -33,13 +33,25 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def readme(place, made, monkeypatch, script):
-    """The README's path, its block written from the made-up results."""
-    monkeypatch.setattr(results, "RESULTS", made)
-    finished = script("report.py")
+@pytest.fixture(scope="module")
+def written(made, script):
+    """The README's text, its block written from the made-up results, beside which the claims lie then."""
+    readme = made.parent / "README.md"
+    readme.write_text(EMPTY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "ROOT", made.parent)
+        patch.setattr(results, "RESULTS", made)
+        finished = script("report.py")
     assert (finished.code, finished.error) == (0, "")
-    assert finished.out.splitlines()[-1] == f"wrote {made / 'CLAIMS.md'} and {place / 'README.md'}"
+    assert finished.out.splitlines()[-1] == f"wrote {made / 'CLAIMS.md'} and {readme}"
+    return readme.read_text()
+
+
+@pytest.fixture
+def readme(place, made, monkeypatch, written):
+    """The path of a README that says what the made-up results give."""
+    monkeypatch.setattr(results, "RESULTS", made)
+    (place / "README.md").write_text(written)
     return place / "README.md"
 
 

@@ -59,7 +59,7 @@ def test_stopped_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(fake_cifar, t
     process.terminate()
     assert "stopped by SIGTERM: " in process.communicate()[1]
     assert process.returncode == 143
-    assert len(load_checkpoint(checkpoint_of(tmp_path / "results" / "run", "resnet18"))["history"]) == 1
+    assert 1 <= len(load_checkpoint(checkpoint_of(tmp_path / "results" / "run", "resnet18"))["history"]) < 3
     assert not (tmp_path / "results").exists()
 
     subprocess.run(command(fake_cifar, *arguments, "--resume"), cwd=ROOT, check=True, capture_output=True)
@@ -276,6 +276,16 @@ def test_benchmark_measures_training(fake_cifar, script, tmp_path, monkeypatch):
     assert measured["times_usual"] > 0 and measured["times_reference"] > 0
     assert 0.1 < measured["peak_memory_gib"] < 20
     assert script("benchmark.py", "train", "--recipe", "smoke", "--steps", 0).error == "error: --steps 0: choose 1 to 1,000,000\n"
+
+
+def test_benchmark_lets_visitors_walk(script, tmp_path):
+    out = tmp_path / "load.json"
+    finished = script("benchmark.py", "load", "--visitors", 2, "--minutes", 0.2, "--out", out)
+    assert finished.code == 0, finished.error
+    assert finished.out.splitlines()[-1] == f"wrote {out}: measured 2 visitors for 0.2 minutes; memory in MB"
+    measured = json.loads(out.read_text())["value"]
+    assert measured["errors"] == 0 and measured["pages"] >= 2
+    assert 0 < measured["p50 (s)"] <= measured["p95 (s)"] and measured["memory most"] >= measured["memory least"] > 50
 
 
 def test_batches_made_during_another_turn_are_not_timed():
