@@ -101,7 +101,10 @@ def _pick_val(run: Run, model: str, name: str, splits: dict[str, np.ndarray]) ->
 
 
 def calibration(run: Run) -> pd.DataFrame:
-    """A row a model, the ensemble included: temperature, calibration error and NLL before and after, Brier, AURC. Raises UserError."""
+    """A row a model, the ensemble included: temperature, calibration error (points) and NLL (nats) before and after, Brier, AURC.
+
+    Raises UserError.
+    """
     _, labels, logits = results.load_logits(run)
     _, val_labels, val_logits = results.load_logits(run, "val")
     rows = {}
@@ -111,7 +114,7 @@ def calibration(run: Run) -> pd.DataFrame:
         row = {"temperature": temperature}
         for when, scaled in (("", values), (" with temperature", values / temperature)):
             confidence = metrics.softmax(scaled).max(axis=1)
-            row[f"calibration error{when}"] = metrics.calibration_error(confidence, correct)
+            row[f"calibration error{when}"] = 100 * metrics.calibration_error(confidence, correct)
             row[f"NLL{when}"] = metrics.cross_entropy(labels, scaled).mean()
         row["Brier"] = metrics.brier_scores(labels, values).mean()
         row["AURC"] = metrics.risk_coverage(metrics.softmax(values).max(axis=1), correct)[1].mean()

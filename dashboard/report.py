@@ -263,8 +263,7 @@ def _calibrate(report: Report) -> list[Part]:
         for when, scaled in zip(diagrams, (values, values / table.loc[model, "temperature"]), strict=True):
             diagrams[when][model] = metrics.reliability(metrics.softmax(scaled).max(axis=1), correct)
         curves[model] = metrics.risk_coverage(metrics.softmax(values).max(axis=1), correct)
-    digits = [2 if name.startswith(("temperature", "calibration error")) else 4 for name in table]
-    table[table.filter(like="calibration error").columns] *= 100
+    digits = [4 if name.startswith(theme.FINE) else 2 for name in table]
     rows = [[theme.label(model), *(f"{value:.{n}f}" for value, n in zip(row, digits, strict=True))] for model, row in table.iterrows()]
     head = ["model", *table.columns]
     note = (

@@ -31,6 +31,7 @@ LOOKS = {
 STYLES = {name: Style(label_model(name), *look) for name, look in LOOKS.items()}
 FOR, AGAINST = "#ff8c1a", "#2f9bff"  # evidence on a grey picture
 GOOD, BAD, NEUTRAL = "#00936c", "#c2413a", "#7d8683"
+FINE = ("NLL", "Brier", "AURC")  # measures told in four digits after the point, where others take two
 VERDICTS = {  # of a finding -> mark and colour
     "supported": ("✓", GOOD),
     "not distinguishable": ("≈", NEUTRAL),

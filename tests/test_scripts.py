@@ -59,7 +59,7 @@ def test_stopped_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(fake_cifar, t
     process.terminate()
     assert "stopped by SIGTERM: " in process.communicate()[1]
     assert process.returncode == 143
-    assert 1 <= len(load_checkpoint(checkpoint_of(tmp_path / "results" / "run", "resnet18"))["history"]) < 3
+    assert len(load_checkpoint(checkpoint_of(tmp_path / "results" / "run", "resnet18"))["history"]) == 1
     assert not (tmp_path / "results").exists()
 
     subprocess.run(command(fake_cifar, *arguments, "--resume"), cwd=ROOT, check=True, capture_output=True)

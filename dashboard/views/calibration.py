@@ -43,11 +43,11 @@ with right:
         pd.concat([pd.DataFrame({"model": m, "coverage": c[::100], "risk": r[::100]}) for m, (c, r) in curves.items()]),
     )
 components.show_table(
-    table.loc[models].assign(model=[theme.label(model) for model in models], **table.loc[models].filter(like="calibration error") * 100),
+    table.loc[models].assign(model=[theme.label(model) for model in models]),
     column_order=["model", *table.columns],
     column_config={
         name: st.column_config.NumberColumn(
-            format="%.4f" if name.startswith(("NLL", "Brier", "AURC")) else "%.2f",
+            format="%.4f" if name.startswith(theme.FINE) else "%.2f",
             help=glossary.explain(name.removesuffix(" with temperature")),
         )
         for name in table.columns
