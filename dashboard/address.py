@@ -31,6 +31,7 @@ class Memory:
     entries: Query = field(default_factory=dict)  # what this page's widgets say; a default is left out
     followed_there: set[str] = field(default_factory=set)  # keys that a component's script writes, in the browser
     drawing: bool = False  # the page is not yet whole
+    labels: dict[str, dict[str, Any]] = field(default_factory=dict)  # of each menu: every label it had -> the option
     chosen: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # of keys that choose() set since the last run began: old, new
     chosen_before: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # and in the callbacks of that run
     followed: bool = True  # the visitor came by a link or by Back: the address counts, not what widgets said
@@ -101,8 +102,30 @@ def write() -> None:
     kept.query, kept.followed = wanted, False
 
 
+def remember_labels(key: str, options: Sequence, names: Callable) -> None:
+    """To call where a menu is drawn whose labels, as `names` gives them, may be others in the next run.
+
+    A choice comes as the label that the browser shows, and Streamlit hands on one that the menu no longer has as it is.
+    """
+    memory().labels.setdefault(key, {}).update((names(option), option) for option in options)
+
+
+def _understand(key: str) -> None:
+    """Turn labels that the menu `key` had in an earlier run into the options they stood for."""
+    labels, said = memory().labels.get(key, {}), st.session_state.get(key)
+    if isinstance(said, list):
+        meant = [labels.get(one, one) for one in said]
+    else:
+        meant = labels.get(said, said) if isinstance(said, str) else said
+    if meant != said:
+        st.session_state[key] = meant
+
+
 def _bind(key: str, default: Any, read: Callable[[list[str]], Any], allowed: Callable[[Any], bool]) -> None:
-    """Give the widget `key` its value: the address's where that counts and can be read, its own where that is allowed, or `default`."""
+    """Give the widget `key` its value: the address's where that counts and can be read, its own where that is allowed, or `default`.
+
+    Another page may have left something of another kind under this key: a part of a page can be drawn after the next page began.
+    """
     kept, state = memory(), st.session_state
     kept.known.add(key)
     kept.followed_there.discard(key)
@@ -112,7 +135,8 @@ def _bind(key: str, default: Any, read: Callable[[list[str]], Any], allowed: Cal
             state[key] = read(texts) if texts else default
         except ValueError:
             state[key] = default
-    if not allowed(state[key]):
+    _understand(key)
+    if not ((default is None or isinstance(state[key], type(default))) and allowed(state[key])):
         state[key] = default
 
 
@@ -138,6 +162,7 @@ def pick(widget: Callable, label: str, options: Sequence, *, key: str, default: 
         return by_text[text]
 
     _bind(key, default, read, lambda value: value in options or value is default)
+    remember_labels(key, options, names)
     if widget is st.selectbox and default is None:
         settings["index"] = None
     if widget is st.segmented_control:
@@ -159,6 +184,7 @@ def pick_several(
         return known
 
     _bind(key, list(default), read, lambda values: set(values) <= set(options))
+    remember_labels(key, options, names)
     value = widget(label, options, key=key, format_func=names, **settings)
     return _note(key, list(value), list(default), lambda chosen: [str(one) for one in chosen])
 

@@ -278,11 +278,12 @@ def test_benchmark_measures_training(fake_cifar, script, tmp_path, monkeypatch):
     assert script("benchmark.py", "train", "--recipe", "smoke", "--steps", 0).error == "error: --steps 0: choose 1 to 1,000,000\n"
 
 
-def test_benchmark_lets_visitors_walk(script, tmp_path):
+def test_benchmark_lets_visitors_walk(tmp_path):
     out = tmp_path / "load.json"
-    finished = script("benchmark.py", "load", "--visitors", 2, "--minutes", 0.2, "--out", out)
-    assert finished.code == 0, finished.error
-    assert finished.out.splitlines()[-1] == f"wrote {out}: measured 2 visitors for 0.2 minutes; memory in MB"
+    command = [sys.executable, "scripts/benchmark.py", "load", "--visitors", "2", "--minutes", "0.2", "--out", str(out)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)  # where a browser's test ran, a loop of asyncio still runs
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[-1] == f"wrote {out}: measured 2 visitors for 0.2 minutes; memory in MB"
     measured = json.loads(out.read_text())["value"]
     assert measured["errors"] == 0 and measured["pages"] >= 2
     assert 0 < measured["p50 (s)"] <= measured["p95 (s)"] and measured["memory most"] >= measured["memory least"] > 50

@@ -3,7 +3,7 @@
 What is chosen is read before the menus are drawn, since each menu counts what the other choices leave.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from itertools import cycle
 from typing import Any
@@ -124,26 +124,32 @@ def filter_images(run: Run, predictions: pd.DataFrame) -> tuple[Filter, dict[str
     def rest(*names: str) -> np.ndarray:
         return filters.all_but(conditions, len(predictions), *names)
 
-    def counted(counts: dict[str, int]) -> Callable[[str], str]:
-        return lambda name: f"{name} {counts.get(name, 0):,}"
-
     st.html(FOLDED)
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
         st.segmented_control("Model", models, format_func=theme.label, required=True, key="model", wrap=True)
         outcomes = selection.available_outcomes(predictions)
         fits = {name: int((rest("outcome") & selection.OUTCOMES[name](predictions, chosen.model)).sum()) for name in outcomes}
-        st.selectbox("Outcome", outcomes, format_func=counted(fits), key="outcome", width=230)
-        by_true = counted(filters.count_classes(labels, rest("true")))
-        st.multiselect("True class", CLASSES, format_func=by_true, key="true", placeholder="all classes", width=230)
-        by_predicted = counted(filters.count_classes(predicted, rest("predicted")))
-        st.multiselect("Predicted class", CLASSES, format_func=by_predicted, key="predicted", placeholder="all classes", width=230)
+        counted_menu(st.selectbox, "Outcome", outcomes, fits, key="outcome", width=230)
+        by_true, by_predicted = (filters.count_classes(classes, rest(key)) for key, classes in (("true", labels), ("predicted", predicted)))
+        counted_menu(st.multiselect, "True class", CLASSES, by_true, key="true", placeholder="all classes", width=230)
+        counted_menu(st.multiselect, "Predicted class", CLASSES, by_predicted, key="predicted", placeholder="all classes", width=230)
         with st.popover("More filters"):
-            choose_more(run, predictions, chosen, rest, counted, tagged)
+            choose_more(run, predictions, chosen, rest, tagged)
         st.selectbox("Order", known_sorts(run, chosen.model), key="sort", width=230)
     with st.container(horizontal=True):
         filter_chips(chosen, chosen.name_parts(name_slice), change_filter)
         tag_store()
     return chosen, conditions
+
+
+def counted_menu(widget: Callable, label: str, options: Sequence[str], counts: Mapping[str, int], *, key: str, **settings: Any) -> None:
+    """A menu that says how many images each choice would show."""
+
+    def name(option: str) -> str:
+        return f"{option} {counts.get(option, 0):,}"
+
+    address.remember_labels(key, options, name)
+    widget(label, options, format_func=name, key=key, **settings)
 
 
 def choose_images(run: Run, predictions: pd.DataFrame) -> tuple[Filter, pd.Index]:
@@ -157,7 +163,6 @@ def choose_more(
     predictions: pd.DataFrame,
     chosen: Filter,
     rest: Callable[..., np.ndarray],
-    counted: Callable[[dict[str, int]], Callable[[str], str]],
     tagged: dict[int, dict],
 ) -> None:
     """Conditions that are asked for less often."""
@@ -166,7 +171,7 @@ def choose_more(
         counts = {"anything": int(kept.sum()), "correct": int((kept & correct).sum()), "wrong": int((kept & ~correct).sum())}
         counts |= filters.count_classes(predictions[f"{model}_predicted"].to_numpy(), kept)
         options = ["anything", *filters.STATES, *CLASSES]
-        column.selectbox(f"{theme.label(model)} says", options, format_func=counted(counts), key=f"says_{model}")
+        counted_menu(column.selectbox, f"{theme.label(model)} says", options, counts, key=f"says_{model}")
     st.selectbox("Agreement", selection.AGREEMENTS, key="agreement")
     st.slider("Confidence", 0.0, 1.0, step=0.01, key="confidence")
     if predictions["people"].notna().any():
@@ -179,11 +184,11 @@ def choose_more(
         text = "An image of the training batches is nearly the same, so a model may know it; marked ≈"
         kept, has = rest("duplicates"), predictions["duplicated"].to_numpy()
         counts = dict(zip(filters.DUPLICATES, (int((kept & fits).sum()) for fits in (True, has, ~has)), strict=True))
-        st.selectbox("Near-duplicates", filters.DUPLICATES, format_func=counted(counts), key="duplicates", help=text)
+        counted_menu(st.selectbox, "Near-duplicates", filters.DUPLICATES, counts, key="duplicates", help=text)
     if (seeds := traits.count_seeds(run, chosen.model)) > 1:
         share, kept = traits.load_trait(run, chosen.model, "seeds"), rest("seeds")
         counts = {name: int((kept & filters.fits_seeds(name, share)).sum()) for name in filters.SEEDS}
-        st.selectbox(f"Over {seeds} seeds", filters.SEEDS, format_func=counted(counts), key="seeds")
+        counted_menu(st.selectbox, f"Over {seeds} seeds", filters.SEEDS, counts, key="seeds")
     try:
         forgotten = traits.load_trait(run, chosen.model, "forgotten")
         epochs = run.recipe.epochs

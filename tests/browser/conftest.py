@@ -84,12 +84,13 @@ def open_window(chromium: Browser, address: str) -> Iterator[BrowserContext]:
 
 @contextmanager
 def open_tab(context: BrowserContext, address: str) -> Iterator[Page]:
-    """The tab as if new, nothing kept of other visits; fails if it asked anyone but the server for anything."""
-    (page,), outside = context.pages, []
+    """The tab as if new, nothing kept of other visits; fails if it asked anyone but the server for anything, or a script in it failed."""
+    (page,), outside, errors = context.pages, [], []
     page.set_viewport_size(DESK)
     page.emulate_media(color_scheme="light")
-    note = partial(note_outside, outside, address)
+    note, fail = partial(note_outside, outside, address), errors.append
     context.on("request", note)
+    context.on("weberror", fail)
     yield page
     for tab in context.pages[1:]:
         tab.close()
@@ -99,8 +100,10 @@ def open_tab(context: BrowserContext, address: str) -> Iterator[Page]:
     protocol.send("Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"})
     protocol.send("Page.resetNavigationHistory")
     context.remove_listener("request", note)
+    context.remove_listener("weberror", fail)
     context.clear_permissions()
     assert outside == []
+    assert [one.error.stack or one.error.message for one in errors] == []
 
 
 def note_outside(outside: list[str], address: str, request: Request) -> None:

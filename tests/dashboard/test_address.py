@@ -93,3 +93,43 @@ def test_a_slow_browsers_former_address_does_not_undo_a_choice_until_it_has_sent
         followed.append(kept.followed)
         kept.query = new
     assert followed == [False, False, True]
+
+
+@pytest.fixture
+def state(monkeypatch) -> dict:
+    """The session's state, of a visitor who followed no link; menus and sliders say what it holds."""
+    kept, state = address.Memory(followed=False), {}
+    monkeypatch.setattr(address, "memory", lambda: kept)
+    monkeypatch.setattr(address.st, "session_state", state)
+    for name in ("slider", "toggle"):
+        monkeypatch.setattr(address.st, name, lambda *_, key, **__: state[key])
+    return state
+
+
+@pytest.mark.parametrize(("pick", "several"), [(address.pick, False), (address.pick_several, True)])
+def test_a_choice_under_the_label_of_an_earlier_run_is_that_choice(pick, several, state):
+    """The browser sends labels; one that the menu no longer has is handed on as it is."""
+    start, wanted = (["all"], ["some"]) if several else ("all", "some")
+    state["outcome"] = start
+
+    def draw(count: int) -> object:
+        names = f"{{}} {count}".format
+        return pick(lambda *_, key, **__: state[key], "Outcome", ["all", "some"], key="outcome", default=start, names=names)
+
+    assert draw(3) == draw(4) == start
+    state["outcome"] = ["some 3"] if several else "some 3"
+    assert draw(5) == draw(6) == wanted == state["outcome"]
+
+
+@pytest.mark.parametrize("left", [None, "cat", ["cat"], 2.5, True, (0.0, 9.0)])
+def test_what_another_page_left_under_a_key_is_no_choice(left, state):
+    """A click that is still on its way when the next page begins draws a part of the former page with what the new one has."""
+    widgets = {
+        "some": lambda key: address.pick_several(lambda *_, **__: state[key], "", ["a"], key=key),
+        "number": lambda key: address.pick_number("", 3, 9, key=key, default=4, widget=lambda *_, **__: state[key]),
+        "range": lambda key: address.slide("", 0.0, 1.0, (0.0, 1.0), 0.1, key=key),
+        "list": lambda key: address.keep(key, [], lambda texts: texts, lambda value: value, lambda value: set(value) <= {"a"}),
+    }
+    for key, draw in widgets.items():
+        state[key] = left
+        assert draw(key) == {"some": [], "number": 4, "range": (0.0, 1.0), "list": []}[key] == state[key]

@@ -1,6 +1,7 @@
 """Errors by class: filters as values, their counts and addresses, and the page they drive."""
 
 import io
+import re
 import shutil
 import threading
 import time
@@ -150,6 +151,18 @@ def test_menus_count_what_each_choice_would_show(visit, predictions):
     counts = [int(option.rsplit(" ", 1)[1].replace(",", "")) for option in menu(app, "Fusion says")]
     assert counts[0] == (wrong["label"] == CAT).sum() == sum(counts[3:])
     assert component(app, "filter_chips")["parts"] == [["outcome", "model wrong", "Fusion wrong"], ["true", "cat", "true class cat"]]
+
+
+def test_every_menu_knows_what_the_counts_of_an_earlier_answer_meant(visit):
+    app = visit("errors")
+    late = menu(app, "Outcome")[0]
+    app.multiselect(key="predicted").set_value(["dog"]).run()
+    labels = app.session_state["address_memory"].labels
+    assert late not in menu(app, "Outcome") and labels["outcome"][late] == "everything"
+    for box in (*app.selectbox, *app.multiselect):
+        assert set(box.options) <= set(labels.get(box.key, box.options)), box.label
+    counted = {box.key for box in (*app.selectbox, *app.multiselect) if any(re.search(r" [\d,]+$", option) for option in box.options)}
+    assert {"outcome", "true", "predicted", "seeds", "says_fusion"} <= counted <= set(labels)
 
 
 def test_the_matrix_counts_what_is_filtered(visit, predictions):
