@@ -182,20 +182,33 @@ def worst_class_difference(labels: np.ndarray, first: np.ndarray, second: np.nda
 def seed_test(values: np.ndarray, confidence: float = 0.95) -> dict[str, float]:
     """mean, std (of the sample), and, from 3 seeds on, interval low, high and p of "the mean is 0" (one-sample t test).
 
-    NaN where there are too few seeds. Equal values have std 0, an interval of no width, and p 0, or 1 if they are 0.
+    NaN where there are too few seeds, or no spread between them to test by.
     """
     values = np.asarray(values, float)
     result = {"n": len(values), "mean": float(values.mean()), "std": np.nan, "low": np.nan, "high": np.nan, "p": np.nan}
     if len(values) > 1:
-        result["std"] = float(values.std(ddof=1))
-    if len(values) > 2 and np.ptp(values) == 0:
-        result |= {"std": 0.0, "low": values[0], "high": values[0], "p": float(values[0] == 0)}
-    elif len(values) > 2:
+        result["std"] = float(values.std(ddof=1)) if np.ptp(values) > 0 else 0.0
+    if len(values) > 2 and np.ptp(values) > 0:
         error, freedom = result["std"] / len(values) ** 0.5, len(values) - 1
         reach = error * stdtrit(freedom, (1 + confidence) / 2)
         p = 2 * stdtr(freedom, -abs(result["mean"]) / error)
         result |= {"low": result["mean"] - reach, "high": result["mean"] + reach, "p": float(p)}
     return result
+
+
+def smallest_mean(std: float, n: int, alpha: float = 0.05) -> float:
+    """The least mean of `n` values of standard deviation `std` (of the sample) at which seed_test gives p < alpha."""
+    return float(stdtrit(n - 1, 1 - alpha / 2) * std / n**0.5)
+
+
+def mean_lead(first: np.ndarray, second: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """first's mean accuracy over trainings minus second's, from (S, N) bool each, and its bootstrap interval over the N images.
+
+    An image is drawn for all trainings at once: their errors on it are not independent. The trainings stay as they are.
+    """
+    gains = (first.astype(int) - second).sum(axis=0)
+    steps, counts = np.unique(gains, return_counts=True)
+    return float(gains.mean() / len(first)), percentile_interval(resample_outcomes(counts) @ steps / first.size)
 
 
 # --- probabilities: `confidence` (N,) is the largest probability, `correct` (N,) bool ---------------------------------

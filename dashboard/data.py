@@ -105,7 +105,7 @@ def related_runs(run: Run) -> list[Run]:
 
 
 def sibling_runs(run: Run) -> list[Run]:
-    """All whole runs that differ from this one in nothing but the seed, itself included, in order of their seeds."""
+    """core.results.find_seeds among the runs that are whole."""
     alike = [one for one in related_runs(run) if one.recipe == run.recipe and one.name != run.name]
     return results.find_seeds(run, [one for one in alike if not find_fault(one)])
 
@@ -312,6 +312,9 @@ OVERVIEW = (
     "accuracy-better",
     "accuracy-other",
     "accuracy-ensemble",
+    "seeds-better",
+    "seeds-other",
+    "seeds-ensemble",
     "comparable",
     "head-mean",
     "twice",

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from core import metrics, results
 from core.config import BACKBONES, BASELINES, CLASSES, FUSION, UserError, label
-from core.findings import ALPHA, UNTESTED, Finding, Headline
+from core.findings import ALPHA, UNTESTED, Finding, Headline, show_p
 from core.images import pixels_uri
 from core.results import Run
 from dashboard import claims, data, diagram, figures, report, selection, theme, thumbnails
@@ -96,17 +96,17 @@ def compare_recipes(run: Run) -> Slide:
 
 def answer(run: Run, headline: Headline, findings: list[Finding]) -> Slide:
     """The difference that decides the headline, large, beside the accuracies of this run."""
-    chart = figures.accuracy_figure(data.load_summary(run))
+    chart = figures.accuracy_figure(data.load_summary(run), run.record["seed"])
     said = f"<p>{escape(headline.sentence)}</p>"
     notes = f"{headline.sentence} {headline.numbers}"
     if one := headline.decisive:
         low, high = (100 * end for end in one.interval)
         said = f'<p class="big">{100 * one.effect:+.2f}<span class="unit">points: fusion minus {label(one.against)}</span></p>{said}'
         tested = f"mean of {one.n} trainings" if one.kind == "seeds" else f"{one.n:,} test images"
-        said += f"<p><small>95 % interval {low:+.2f} to {high:+.2f}, {tested}</small></p>"
-        against = next(one for one in findings if one.id == "accuracy-ensemble")
-        notes += f" Test: {one.test}. {GRADES} Intervals of single models may overlap all the same: a test of two counts only the images "
-        notes += f"that one of them alone predicts correctly. Beside averaging: {against.details}"
+        said += f"<p><small>95 % interval {low:+.2f} to {high:+.2f}, {tested}; {show_p(one.p)}, corrected for three comparisons</small></p>"
+        against = next(other for other in findings if other.id == f"{one.kind}-ensemble")
+        notes += f" Test: {one.test}. {GRADES} Intervals of single models may overlap all the same: a test of two on images counts only "
+        notes += f"those that one of them alone predicts correctly. Beside averaging: {against.details}"
     return Slide("answer", "Does fusion beat either network?", said, chart=chart, notes=notes, main=True)
 
 

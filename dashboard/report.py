@@ -184,7 +184,7 @@ def _compare(report: Report) -> list[Part]:
         + "Wilson intervals; "
         f"MACs and latency of one image; minutes to train, validation included. {report.run.record.get('note', '')}"
     )
-    chart = report.charts.add(lambda surface: figures.accuracy_figure(report.summary), "Wilson intervals.")
+    chart = report.charts.add(lambda surface: figures.accuracy_figure(report.summary, report.run.record["seed"]), "Wilson intervals.")
     return [
         Part(network=diagram.describe_network(report.run)),
         Part(head=[*head, "latency (ms)", "minutes"], rows=rows, note=note),

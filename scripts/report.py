@@ -72,12 +72,24 @@ def describe(run: Run) -> str:
 def write_table(run: Run, seeds: list[Run]) -> list[str]:
     """The result table in Markdown, with a column over seeds where there are several."""
     summary = summaries.per_model(run, results.load_test_images(results.RESULTS).labels)
+    whole = [one for one in seeds if set(TRIO) <= set(one.models)]
+    seeds = whole if len(whole) > 1 else seeds  # those that the claims compare; a seed that is being made may lack a model
     spread = seed_accuracies(seeds) if len(seeds) > 1 else None
 
     def show(value: float, text: str) -> str:
         return MISSING if pd.isna(value) else text.format(value)
 
-    heads = ["model", "test accuracy [95 %]", "macro F1", "worst class", "validation", "parameters", "MACs", "latency", "training"]
+    heads = [
+        "model",
+        f"test accuracy, seed {run.record['seed']} [95 %]",
+        "macro F1",
+        "worst class",
+        "validation",
+        "parameters",
+        "MACs",
+        "latency",
+        "training",
+    ]
     if spread is not None:
         heads.insert(2, f"mean ± std of {len(seeds)} seeds")
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
@@ -155,11 +167,16 @@ def write_block(run: Run, runs: list[Run], findings: list[Finding]) -> str:
 
 def write_others(run: Run, runs: list[Run]) -> list[str]:
     """What the other runs that hold all three models say to the question, a line each. Raises UserError."""
-    others = [one for one in runs if one.name != run.name and set(TRIO) <= set(one.models)]
-    lines = []
-    for one in others:
-        headline = write_headline(one, find_findings(one, runs, HEADLINE))
-        lines.append(f"- `{one.name}`: {headline.sentence} {headline.numbers} {one.record.get('note', '')}".rstrip())
+    whole = [one for one in runs if set(TRIO) <= set(one.models)]
+    told, lines = {one.name: run for one in results.find_seeds(run, whole)}, []
+    for one in (one for one in whole if one.name != run.name):
+        if first := told.get(one.name):
+            text = f"as `{first.name}`, with seed {one.record['seed']}: its leads are told there."
+        else:
+            headline = write_headline(one, find_findings(one, runs, HEADLINE))
+            text = f"{headline.sentence} {headline.numbers}"
+            told |= {seed.name: one for seed in results.find_seeds(one, whole)}
+        lines.append(f"- `{one.name}`: {text} {one.record.get('note', '')}".rstrip())
     return ["", "The other runs in `results/`:", "", *lines] if lines else []
 
 

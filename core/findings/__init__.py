@@ -2,7 +2,7 @@
 
 Every claim is in fusion's favour and is tested two-sided at 5 %. "supported": the data say so; "contradicted": they say the
 opposite; "not distinguishable": they say neither, which is no proof of equality; "untested": something is missing, and the
-finding says what. Tests on images speak of the trained weights at hand; only those over seeds speak of the method. Tests are
+finding says what. Tests on images speak of the trained weights at hand; only those over seeds speak of other trainings. Tests are
 corrected for being several within a claim's family (pairs, classes, branches), not across claims. A claim against either baseline is
 tested against each, and the less favourable result counts. No torch here.
 
@@ -32,11 +32,13 @@ from core.findings.finding import (
     Need,
     Result,
     bracket,
+    judge,
     name,
     percent,
     points,
     rank_result,
     show_effect,
+    show_p,
 )  # fmt: skip
 from core.results import Run
 
@@ -66,6 +68,7 @@ __all__ = [
     "points",
     "seed_accuracies",
     "show_effect",
+    "show_p",
     "write_headline",
 ]  # fmt: skip
 
@@ -136,8 +139,14 @@ def find_findings(run: Run, runs: Sequence[Run] = (), ids: Collection[str] | Non
     evidence = Evidence.load(run, runs)
     found = [claim.test(evidence) for claim in CLAIMS if ids is None or claim.id in ids]
     if any(finding.kind == "seeds" and finding.verdict != UNTESTED for finding in found):
-        found.sort(key=lambda finding: finding.kind != "seeds")  # the method's test goes before the tests of one run's weights
+        found.sort(key=lambda finding: finding.kind != "seeds")  # the test over trainings goes before those of one run's weights
     return found
+
+
+AVERAGING = {SUPPORTED: "worse", OPEN: "as well, as far as the test can tell", CONTRADICTED: "better"}  # of the claim in fusion's favour
+COUNTS = ("none", "one", "two", "three", "four", "five")
+LISTED = 5  # trainings, each with its leads
+FROM_WORST = (CONTRADICTED, OPEN, SUPPORTED)
 
 
 class Headline(NamedTuple):
@@ -150,7 +159,7 @@ class Headline(NamedTuple):
 
 def write_headline(run: Run, findings: list[Finding]) -> Headline:
     """Fusion against either baseline, the less favourable verdict counting, and the ensemble; over seeds where that was tested,
-    else on the images.
+    else on the images, in how many of the trainings at hand.
 
     Takes the findings of HEADLINE, others may be among them.
     """
@@ -162,8 +171,29 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
     over_seeds = by_id["seeds-better"].verdict != UNTESTED
     *baselines, ensemble = (by_id[f"{'seeds' if over_seeds else 'accuracy'}-{against}"] for against in ("better", "other", "ensemble"))
     hardest = min(baselines, key=rank_result)
-    alone = f"{name(hardest.against or '')} alone"
     losses = " with branch losses" if run.recipe.branch_loss else ""
+    trained = [] if over_seeds else _judge_trainings(by_id)
+    if len(trained) > 1:
+        beats, beside = _say_trainings(trained, losses)
+        won = any(alone == SUPPORTED for alone, _ in trained) and any(averaged != SUPPORTED for _, averaged in trained)
+    else:
+        beats, beside = _say_verdicts(hardest, ensemble, losses, over_seeds)
+        won = hardest.verdict == SUPPORTED and ensemble.verdict != SUPPORTED
+    numbers = "; ".join(
+        f"over {name(one.against) if one.against else 'fusion without branch losses'} {points(one.effect)} {bracket(one.interval)}"
+        f"{f', {show_p(one.p)}' if one.p is not None else ''}"
+        for one in (*baselines, ensemble, *([] if over_seeds else [by_id["branch-losses"]]))
+        if one.effect is not None and one.interval and not one.of  # which were tested, and on this run
+    )
+    tested = f"{ensemble.n} seeds" if over_seeds else f"{ensemble.n:,} test images, one training (seed {run.record['seed']})"
+    numbers = f"Fusion's lead in accuracy: {numbers}; 95 % intervals, each by itself, and p (Holm) from {tested}."
+    numbers += _list_trainings(by_id, "" if over_seeds else str(run.record["seed"]))
+    return Headline(f"{beats}, {'but' if won else 'and'} {beside}.", numbers, hardest)
+
+
+def _say_verdicts(hardest: Finding, ensemble: Finding, losses: str, over_seeds: bool) -> tuple[str, str]:
+    """What one training, or the test over several, says of fusion beside either network alone, and beside averaging them."""
+    alone = f"{name(hardest.against or '')} alone"
     beats = {
         SUPPORTED: f"Yes, fusing{losses} beats either network alone"
         if over_seeds
@@ -171,27 +201,52 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
         OPEN: f"No gain shown: the two networks fused{losses} are not distinguishable from {alone}",
         CONTRADICTED: f"No: the two networks fused{losses} do worse than {alone}",
     }[hardest.verdict]
+    if over_seeds and ensemble.verdict == OPEN:  # of few seeds an interval is wide
+        return beats, "no difference from simply averaging their predictions is shown"
     does = "does" if over_seeds or hardest.verdict != SUPPORTED else "did"
-    beside = {
-        SUPPORTED: f"simply averaging their predictions {does} worse",
-        OPEN: f"simply averaging their predictions {does} as well, as far as the test can tell",
-        CONTRADICTED: f"simply averaging their predictions {does} better",
-    }[ensemble.verdict]
-    link = "but" if hardest.verdict == SUPPORTED and ensemble.verdict != SUPPORTED else "and"
-    numbers = "; ".join(
-        f"over {name(one.against) if one.against else 'fusion without branch losses'} {points(one.effect)} {bracket(one.interval)}"
-        for one in (*baselines, ensemble, *([] if over_seeds else [by_id["branch-losses"]]))
-        if one.effect is not None and one.interval and not one.of  # which were tested, and on this run
-    )
-    tested = f"{ensemble.n} seeds" if over_seeds else f"{ensemble.n:,} test images, one training (seed {run.record['seed']})"
-    return Headline(f"{beats}, {link} {beside}.", f"Fusion's lead in accuracy: {numbers}; 95 % intervals from {tested}.", hardest)
+    return beats, f"simply averaging their predictions {does} {AVERAGING[ensemble.verdict]}"
+
+
+def _say_trainings(trained: list[tuple[str, str]], losses: str) -> tuple[str, str]:
+    """The same of several trainings, too few for a test over them: `trained` holds both verdicts of each."""
+    won = sum(alone == SUPPORTED for alone, _ in trained)
+    some, several = (COUNTS[n] if n < len(COUNTS) else f"{n}" for n in (won, len(trained)))
+    beats = f"In {'both' if won == len(trained) == 2 else f'{some} of {several}'} trainings, fusing{losses} beat either network alone"
+    if not won:
+        beats = f"No gain shown: in none of {several} trainings did fusing{losses} beat both networks alone"
+    averaged = [verdict for verdict in (SUPPORTED, OPEN, CONTRADICTED) if any(verdict == other for _, other in trained)]
+    return beats, f"simply averaging their predictions did {', or '.join(AVERAGING[verdict] for verdict in averaged)}"
+
+
+def _judge_trainings(by_id: dict[str, Finding]) -> list[tuple[str, str]]:
+    """The verdicts of each training on its test images: against the baseline that is harder to beat, and the ensemble."""
+    sides = {}
+    for against in ("better", "other", "ensemble"):
+        numbers = by_id[f"seeds-{against}"].numbers
+        seeds = [key.removeprefix("seed_") for key in numbers if key.startswith("seed_")]
+        sides[against] = [judge(numbers[f"seed_{seed}"], numbers[f"p_seed_{seed}"]) for seed in seeds]
+    hardest = [min(pair, key=FROM_WORST.index) for pair in zip(sides["better"], sides["other"], strict=True)]
+    return list(zip(hardest, sides["ensemble"], strict=True))
+
+
+def _list_trainings(by_id: dict[str, Finding], left_out: str) -> str:
+    """The leads of each training, without those of the seed `left_out`, in a sentence each; nothing where they are many."""
+    leads = [by_id[f"seeds-{against}"] for against in ("better", "other", "ensemble")]
+    seeds = [key.removeprefix("seed_") for key in leads[0].numbers if key.startswith("seed_")]
+    text = ""
+    for seed in (one for one in seeds if one != left_out and len(seeds) <= LISTED):
+        values = ((name(one.against or ""), one.numbers[f"seed_{seed}"], one.numbers[f"p_seed_{seed}"]) for one in leads)
+        text += f" Seed {seed}: {'; '.join(f'over {other} {points(lead)}, {show_p(p)}' for other, lead, p in values)}."
+    return text
 
 
 def describe_scope(run: Run, findings: list[Finding]) -> str:
     """Whom the tests speak of: said once, where the claims stand."""
     seeds = max((finding.n for finding in findings if finding.kind == "seeds"), default=1)
-    images = f"Tests on images speak of the weights of one training (seed {run.record['seed']}): another training gives other weights."
-    if seeds >= accuracy.SEEDS_TESTED:
-        return f"{images} Tests over the {seeds} seeds speak of the method."
+    images = f"Tests on images speak of the trainings they name, else of the one with seed {run.record['seed']}: another training gives "
+    images += "other weights."
+    if any(finding.kind == "seeds" and finding.verdict != UNTESTED for finding in findings):
+        return f"{images} Tests over the {seeds} seeds speak of training by this recipe, on these test images."
     trained = "one was" if seeds < 2 else f"{seeds} were"
-    return f"{images} Only a test over {accuracy.SEEDS_TESTED} or more seeds speaks of the method; {trained} trained with all models."
+    needed = accuracy.SEEDS_TESTED
+    return f"{images} Only a test over {needed} or more seeds speaks of training by this recipe; {trained} trained with all models."

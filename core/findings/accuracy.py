@@ -1,5 +1,6 @@
 """Is fusion more accurate, on the test images and over seeds? Pairs are corrected together by Holm."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from core.config import BASELINES, ENSEMBLE, UserError
 from core.findings.evidence import Evidence
 from core.findings.finding import (
     ALPHA,
+    OPEN,
     UNTESTED,
     Result,
     bracket,
@@ -22,6 +24,7 @@ from core.findings.finding import (
     percent,
     points,
     say_next_training,
+    say_precisions,
     show_p,
 )  # fmt: skip
 from core.results import Run
@@ -31,11 +34,16 @@ MARGIN = 0.005  # of accuracy: less than the share of test labels that are wrong
 SEEDS_TESTED = 3
 
 
+def mcnemar_pairs(correct: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Exact McNemar p (3,) of fusion against each of PAIRS, from each model's correctness (N,) bool; before Holm's correction."""
+    return np.array([metrics.mcnemar(correct["fusion"], correct[other]) for other in PAIRS])
+
+
 def compare_pairs(evidence: Evidence, kept: np.ndarray | None = None) -> dict[str, dict[str, Any]]:
     """Fusion against each of PAIRS on the images `kept` (N,) bool, or all: difference, interval, p (Holm), the images that only one
     predicts correctly, and what Holm's correction asks of the p without it, the other pairs as they are (`alpha`)."""
     correct = {model: evidence.correct(model)[slice(None) if kept is None else kept] for model in ("fusion", *PAIRS)}
-    bare = np.array([metrics.mcnemar(correct["fusion"], correct[other]) for other in PAIRS])
+    bare = mcnemar_pairs(correct)
     pairs = {}
     for position, (other, corrected) in enumerate(zip(PAIRS, metrics.holm(bare), strict=True)):
         difference, interval = metrics.accuracy_difference(correct["fusion"], correct[other])
@@ -55,9 +63,9 @@ def compare_accuracy(evidence: Evidence, other: str) -> Result:
     verdict = judge(pair["difference"], pair["p"])
     statement = choose(
         verdict,
-        f"Fusion is more accurate than {name(other)}",
-        f"Fusion and {name(other)} are not distinguishable in accuracy",
-        f"Fusion is less accurate than {name(other)}",
+        f"In this training fusion is more accurate than {name(other)}",
+        f"In this training fusion and {name(other)} are not distinguishable in accuracy",
+        f"In this training fusion is less accurate than {name(other)}",
     )
     where = split_by_baselines(evidence) if other == ENSEMBLE else ""
     smallest = metrics.smallest_difference(pair["only_fusion"] + pair["only_other"], pair["alpha"]) / len(evidence.labels)
@@ -99,9 +107,9 @@ def compare_within_margin(evidence: Evidence, _: str | None) -> Result:
     margin = f"{100 * MARGIN:g} points"
     statement = choose(
         verdict,
-        "Fusion's accuracy is comparable to both baselines', or above",
-        f"Whether fusion's accuracy is comparable to {name(other)}'s is not distinguishable",
-        f"Fusion's accuracy is more than {margin} below {name(other)}'s",
+        "In this training fusion's accuracy is comparable to both baselines', or above",
+        f"Whether in this training fusion's accuracy is comparable to {name(other)}'s is not distinguishable",
+        f"In this training fusion's accuracy is more than {margin} below {name(other)}'s",
     )
     listed = "; ".join(f"to {name(one)} {points(pairs[one]['difference'])} {bracket(pairs[one]['interval'])}" for one in (other, second))
     return Result(
@@ -123,53 +131,86 @@ def compare_within_margin(evidence: Evidence, _: str | None) -> Result:
 
 def seed_accuracies(runs: list[Run]) -> pd.DataFrame:
     """Test accuracy, a row a run, a column a model, the ensemble included. Raises UserError."""
-    return pd.DataFrame([measure_accuracy(run.path, results.stamp_predictions(run)) for run in runs])
+    return pd.DataFrame([{model: correct.mean() for model, correct in read_correct(run).items()} for run in runs])
 
 
-@lru_cache(maxsize=4096)
-def measure_accuracy(path: Path, _stamp: tuple[tuple[int, int, int], ...]) -> dict[str, float]:
-    """Of one run, measured again when its stamp says that predictions changed: there may be hundreds of seeds. Raises UserError."""
+def read_correct(run: Run) -> dict[str, np.ndarray]:
+    """Which test images (N,) bool each model predicts correctly, the ensemble included. Raises UserError."""
+    return _read_correct(run.path, results.stamp_predictions(run))
+
+
+@lru_cache(maxsize=512)
+def _read_correct(path: Path, _stamp: tuple[tuple[int, int, int], ...]) -> dict[str, np.ndarray]:
+    """Read again when the run's stamp says that predictions changed: there may be hundreds of seeds."""
     _, labels, logits = results.load_logits(results.load_run(path))
-    return {model: float((values.argmax(axis=1) == labels).mean()) for model, values in logits.items()}
+    return {model: values.argmax(axis=1) == labels for model, values in logits.items()}
 
 
-def load_seeds(evidence: Evidence) -> pd.DataFrame:
-    """seed_accuracies of the run's seeds, for Evidence.once."""
-    return seed_accuracies(evidence.seeds)
+def compare_seeds(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Fusion against each of PAIRS in each training: `lead` and `p` (exact McNemar, Holm over the pairs), seed -> value; over the
+    trainings, metrics.seed_test, p before Holm (`bare`), and over the images, metrics.mean_lead (`images`)."""
+    correct = {run.record["seed"]: read_correct(run) for run in evidence.seeds}
+    p = {seed: metrics.holm(mcnemar_pairs(one)) for seed, one in correct.items()}
+    pairs = {}
+    for position, other in enumerate(PAIRS):
+        lead = {seed: float(one["fusion"].mean() - one[other].mean()) for seed, one in correct.items()}
+        both = (np.stack([one[model] for one in correct.values()]) for model in ("fusion", other))
+        test = metrics.seed_test(np.array(list(lead.values())))
+        pairs[other] = {
+            **test,
+            **{"lead": lead, "p": {seed: float(one[position]) for seed, one in p.items()}},
+            **{"bare": test["p"], "images": metrics.mean_lead(*both)[1]},
+        }
+    return pairs
 
 
 def compare_over_seeds(evidence: Evidence, other: str) -> Result:
-    """Another training of the same recipe differs: only this test speaks of the method, not of one run's weights."""
-    seeds = [str(run.record["seed"]) for run in evidence.seeds]
+    """Another training of the same recipe differs: only this test speaks of more than one run's weights.
+
+    It asks for two things: that the lead is larger than its spread between trainings, and than what drawing other images would change.
+    """
+    seeds = [run.record["seed"] for run in evidence.seeds]
     more = say_next_training(evidence)
     if len(seeds) == 1:
         raise UserError(f"Only seed {seeds[0]} was trained with all models and the test needs {SEEDS_TESTED}: {more}")
-    accuracy = evidence.once(load_seeds)
-    tests = {one: metrics.seed_test(accuracy["fusion"] - accuracy[one]) for one in PAIRS}
-    test = tests[other]
-    numbers = {"mean": test["mean"], "std": test["std"], "fusion": accuracy["fusion"].mean(), other: accuracy[other].mean()}
-    numbers |= {f"seed_{seed}": value for seed, value in zip(seeds, accuracy["fusion"] - accuracy[other], strict=True)}
-    listed = f"seeds {', '.join(seeds)}" if len(seeds) <= 10 else f"{len(seeds)} seeds"
-    spread = f"{points(test['mean'])} on average over {listed}, standard deviation {100 * test['std']:.2f}"
-    if len(seeds) < SEEDS_TESTED:
-        details = f"{spread}; {len(seeds)} seeds are too few for a test, it needs {SEEDS_TESTED}: {more}."
-        return Result(verdict=UNTESTED, details=details, numbers=numbers, effect=test["mean"], n=len(seeds))
-    p = dict(zip(PAIRS, metrics.holm(np.array([tests[one]["p"] for one in PAIRS])), strict=True))[other]
-    verdict, interval = judge(test["mean"], p), (test["low"], test["high"])
+    pairs = evidence.once(compare_seeds)
+    pair = pairs[other]
+    numbers = {"mean": pair["mean"], "std": pair["std"]}
+    numbers |= {f"seed_{seed}": value for seed, value in pair["lead"].items()} | {f"p_seed_{seed}": p for seed, p in pair["p"].items()}
+    each = [f"seed {seed} {points(value)}, {show_p(pair['p'][seed])}" for seed, value in pair["lead"].items()]
+    ends = f"from {points(min(pair['lead'].values()))} to {points(max(pair['lead'].values()))}"
+    listed = "; ".join(each) if len(each) <= 10 else f"{ends} over {len(each)} seeds"
+    spread = f"{points(pair['mean'])} on average ({listed}), standard deviation {100 * pair['std']:.2f}; over test images "
+    precisions = say_precisions(evidence.seeds)
+    spread += f"{bracket(pair['images'])}{precisions and f'; trained with {precisions}'}"
+    tested = "in each seed exact McNemar, Holm over 3 pairs; over test images a bootstrap, each image in all seeds at once"
+    if np.isnan(pair["bare"]):
+        lack = f"{len(seeds)} seeds are too few for a test over trainings, it needs {SEEDS_TESTED}"
+        lack = lack if len(seeds) < SEEDS_TESTED else "leads that are all alike have no spread to test by"
+        details = f"{spread}. Untested: {lack}: {more}."
+        return Result(verdict=UNTESTED, details=details, numbers=numbers, test=tested, effect=pair["mean"], n=len(seeds))
+    bare = np.nan_to_num([pairs[one]["bare"] for one in PAIRS], nan=1.0)
+    position = PAIRS.index(other)
+    p, interval = metrics.holm(bare)[position], (pair["low"], pair["high"])
+    verdict = judge(pair["mean"], p)
+    if judge_interval(pair["images"]) != verdict:
+        verdict = OPEN
+    smallest = metrics.smallest_mean(pair["std"], len(seeds), metrics.holm_level(np.delete(bare, position), ALPHA))
     statement = choose(
         verdict,
-        f"Trained again and again, fusion is more accurate than {name(other)}",
+        f"Over trainings, fusion is more accurate than {name(other)}",
         f"Over trainings, fusion and {name(other)} are not distinguishable in accuracy",
-        f"Trained again and again, fusion is less accurate than {name(other)}",
+        f"Over trainings, fusion is less accurate than {name(other)}",
     )
     return Result(
         statement=statement,
-        details=f"{spread}; {bracket(interval)}, {show_p(p)}.",
+        details=f"{spread}; over trainings {bracket(interval)}, {show_p(p)}. With this spread a mean below {100 * smallest:.2f} points "
+        "could not have been shown.",
         verdict=verdict,
-        numbers=numbers,
-        test="paired t test over seeds, Holm over 3 pairs",
+        numbers=numbers | {"smallest": smallest},
+        test=f"paired t test over seeds, Holm over 3 pairs; {tested}",
         p=float(p),
-        effect=test["mean"],
+        effect=pair["mean"],
         interval=interval,
         n=len(seeds),
     )

@@ -21,6 +21,7 @@ from core.findings.finding import (
     percent,
     points,
     say_next_training,
+    say_precisions,
     say_training,
     show_p,
 )  # fmt: skip
@@ -178,29 +179,31 @@ def find_ways(evidence: Evidence) -> dict[str, combine.Way]:
     return combine.find_ways(evidence.run, evidence.retrainings, results.find_control(evidence.run, evidence.runs))
 
 
-def find_twice(evidence: Evidence, other: str) -> tuple[str, np.ndarray]:
-    """A baseline trained twice and averaged: in words, and its correctness (N,). Raises UserError."""
+def find_twice(evidence: Evidence, other: str) -> tuple[str, np.ndarray, str]:
+    """A baseline trained twice and averaged: in words, its correctness (N,), and what else the two differ in. Raises UserError."""
     twice = combine.find_twice(evidence.run, evidence.retrainings)
     if not twice:
         raise UserError(f"It needs a second seed of the two networks: {say_next_training(evidence)}")
-    return twice[f"two_{other}"].label, twice[f"two_{other}"].correct
+    differ = say_precisions([evidence.run, evidence.retrainings[0]])
+    return twice[f"two_{other}"].label, twice[f"two_{other}"].correct, differ and f"Trained with {differ}."
 
 
 def compare_with_twice(evidence: Evidence, other: str) -> Result:
     """Is fusing two architectures better than averaging two trainings of one?"""
-    words, correct = find_twice(evidence, other)
-    return compare_pair(evidence.correct("fusion"), correct, ("Fusion", words))
+    words, correct, remark = find_twice(evidence, other)
+    return compare_pair(evidence.correct("fusion"), correct, ("Fusion", words), remark)
 
 
 def compare_architectures(evidence: Evidence, other: str) -> Result:
     """Is it the second architecture, or just a second network? Both averaged, neither trained together."""
-    words, correct = find_twice(evidence, other)
-    return compare_pair(evidence.correct(ENSEMBLE), correct, ("Averaging the two architectures", words))
+    words, correct, remark = find_twice(evidence, other)
+    return compare_pair(evidence.correct(ENSEMBLE), correct, ("Averaging the two architectures", words), remark)
 
 
 def compare_disagreement(evidence: Evidence, other: str) -> Result:
     """Do two architectures err on different images more than two trainings of one? Else they have no more to gain."""
-    find_twice(evidence, other)  # says what is missing
+    *_, remark = find_twice(evidence, other)  # says what is missing
+    seeds = " and ".join(str(run.record["seed"]) for run in (evidence.run, evidence.retrainings[0]))
     architectures = [evidence.correct(model) for model in BASELINES]
     trainings = [evidence.correct(other), test_correct(evidence.retrainings[0], other)]
     apart = [first != second for first, second in (architectures, trainings)]
@@ -220,7 +223,8 @@ def compare_disagreement(evidence: Evidence, other: str) -> Result:
             f"Whether two architectures err on different images more than two trainings of {name(other)} is not distinguishable",
             f"Two architectures err on different images less than two trainings of {name(other)}",
         ),
-        details=f"Images on which exactly one is correct: {listed}. Difference: {points(difference)} {bracket(interval)}, {show_p(p)}.",
+        details=f"Images on which exactly one is correct: {listed}. Difference: {points(difference)} {bracket(interval)}, {show_p(p)}. "
+        f"The trainings are those with seeds {seeds}.{remark and f' {remark}'}",
         verdict=verdict,
         numbers={f"{key}_{kind}": value for kind, one in measures.items() for key, value in one.items()} | {"difference": difference},
         test="exact McNemar on the images on which exactly one is correct; paired bootstrap",

@@ -1,6 +1,6 @@
 """A claim, what came out of its test, and the verdicts and words that all claims share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -150,6 +150,16 @@ def say_next_training(evidence: "Evidence") -> str:
             return f"{run.name} lacks {' and '.join(map(label, missing))}: {more}"
     taken = {run.record["seed"] for run in seeds}
     return say_training(evidence.run, next(seed for seed in count() if seed not in taken))
+
+
+def say_precisions(runs: Sequence[Run]) -> str:
+    """In what each was trained, where trainings differ in more than their seed: "seed 0 in bfloat16, seed 1 in float32"."""
+    by_precision: dict[str, list[str]] = {}
+    for run in runs:
+        by_precision.setdefault(run.precision, []).append(str(run.record["seed"]))
+    if len(by_precision) == 1:
+        return ""
+    return ", ".join(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} in {precision}" for precision, seeds in by_precision.items())
 
 
 def percent(share: float) -> str:

@@ -225,10 +225,10 @@ def find_loss_test(run: Run, runs: Iterable[Run]) -> Run | None:
 
 
 def find_seeds(run: Run, runs: Iterable[Run]) -> list[Run]:
-    """`run` and those of `runs` that differ from it in nothing but the seed, by seed; one a seed, and no copies. Raises UserError.
+    """`run` and those of `runs` with other seeds, alike in recipe and start weights, by seed; one a seed, and no copies. Raises UserError.
 
-    They may lack some of its models, not all. A copied folder is no second measurement, even with another seed written into its record:
-    it predicted the same.
+    They may lack some of its models, not all, and may be trained in another precision. A copied folder is no second measurement, even
+    with another seed written into its record: it predicted the same.
     """
     alike = [other for other in runs if other.recipe == run.recipe and start_alike(run, other)]
     return _keep_one_a_seed(run, alike, run.models)

@@ -20,8 +20,8 @@ from dashboard.theme import BAD, CLASS_COLORS, LIGHT, NEUTRAL, STYLES, Style, Su
 from dashboard.theme import GOOD as GOOD
 
 
-def accuracy_figure(table: pd.DataFrame) -> go.Figure:
-    """Accuracy with its interval, a row a model; table columns: model, accuracy, low, high (shares)."""
+def accuracy_figure(table: pd.DataFrame, seed: int) -> go.Figure:
+    """Accuracy with its interval, a row a model, of the training with `seed`; table columns: model, accuracy, low, high (shares)."""
     figure = go.Figure()
     for row in table.itertuples():
         style = STYLES[row.model]
@@ -40,7 +40,7 @@ def accuracy_figure(table: pd.DataFrame) -> go.Figure:
             hovertemplate=f"{style.label}: %{{x:.2f}} % [{100 * row.low:.2f}, {100 * row.high:.2f}]<extra></extra>",
         )
     layout(figure, "How often is each model correct?", 110 + 44 * len(table))
-    figure.update_xaxes(title="test accuracy (%), 95 % interval")
+    figure.update_xaxes(title=f"test accuracy (%), 95 % interval; seed {seed}")
     figure.update_yaxes(autorange="reversed")
     return figure
 

@@ -31,11 +31,13 @@ def show_ways(ways: pd.DataFrame) -> None:
     caption = (
         f"Against {baseline} alone, the better network on validation. "
         + f"On these test images {theme.label(on_test)} is the better one: look at its row too. " * (on_test != on_validation)
-        + "Paired bootstrap of the test images, each interval by itself; the verdict is p (Holm). What is weighted or stacked is fitted on "
-        "validation; all are reported on test."
+        + f"Diamonds: seed {run.record['seed']}, with the paired bootstrap of the test images, each interval by itself; the verdict is "
+        "p (Holm). What is weighted or stacked is fitted on validation; all are reported on test. "
+        + f"Circles: each seed against its own training of {baseline}; a way that only one seed has shows none."
+        * bool(ways["seeds"].map(bool).any())
     )
     shares = ["accuracy", "val_accuracy", "difference", "low", "high"]
-    shown = ways.drop(columns="seeds").assign(**100 * ways[shares])
+    shown = ways.assign(**100 * ways[shares], seeds=[" ".join(f"{100 * one:+.2f}" for one in values) for values in ways["seeds"]])
     components.show_figure(claims.draw_ways(ways, baseline), "ways", caption, shown)
     shown = shown.assign(**ways[["parameters", "macs"]] / 1e6)
     components.show_table(

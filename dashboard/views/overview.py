@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core.config import BASELINES
-from core.findings import CLAIMS
+from core.findings import CLAIMS, UNTESTED, describe_scope
 from dashboard import address, components, data, diagram, selection, theme
 
 run, models = st.session_state["current"]
@@ -33,7 +33,7 @@ for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
 has = set(shown["model"]).__contains__
 against = better is not None and not set(shown["model"]) <= {*BASELINES}
 above = f"; points above {theme.label(better['model'])}, the baseline that is higher on them" if against else ""
-st.caption(f"Share of the {len(predictions):,} test images predicted correctly{above}.")
+st.caption(f"Share of the {len(predictions):,} test images predicted correctly, in the training with seed {run.record['seed']}{above}.")
 st.subheader("How often is each model correct, and what does it cost?")
 st.html(diagram.costs_html(shown))
 st.caption(
@@ -55,7 +55,8 @@ text, findings = data.load_headline(run), data.load_findings(run, data.OVERVIEW)
 headline.markdown(f"#### {text.sentence}\n\n{text.numbers}")
 if findings:
     st.subheader("What may be claimed")
-    components.show_findings(findings)
+    st.caption(describe_scope(run, findings))
+    components.show_findings([one for one in findings if one.kind != "seeds" or one.verdict != UNTESTED])
     address.link("evidence", f"All {len(CLAIMS)} claims, each with its test")
 
 st.subheader("What they look at")

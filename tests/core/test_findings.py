@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import sklearn.metrics
 from scipy.special import softmax as scipy_softmax
 from scipy.stats import ttest_rel
@@ -89,7 +90,7 @@ def test_fusion_above_all_three():
         assert found.p == pytest.approx(expected[other], rel=1e-6, abs=0)
         assert (found.numbers["only_fusion"], found.numbers[f"only_{other}"]) == table[1:3]
         assert found.verdict == SUPPORTED and found.n == N and found.effect == pytest.approx((table[1] - table[2]) / N)
-        assert found.statement.startswith("Fusion is more accurate than")
+        assert found.statement.startswith("In this training fusion is more accurate than")
 
 
 @pytest.mark.parametrize(("fusion", "verdict"), [(EQUAL, OPEN), (WORSE, CONTRADICTED)])
@@ -128,7 +129,7 @@ def test_comparable_accuracy_needs_the_whole_interval(fusion, verdict):
 def test_comparable_accuracy_needs_both_baselines():
     found = accuracy.compare_within_margin(build(BETTER_ONE, BETTER_ONE, EQUAL), "resnet18")
     assert found.verdict == OPEN and found.interval[0] == found.numbers["lowest"] < -accuracy.MARGIN
-    assert found.statement == "Whether fusion's accuracy is comparable to MobileNetV2's is not distinguishable"
+    assert found.statement == "Whether in this training fusion's accuracy is comparable to MobileNetV2's is not distinguishable"
     assert found.details.index("to MobileNetV2") < found.details.index("to ResNet18 +0.00 points")  # the one that decides comes first
 
 
@@ -537,19 +538,87 @@ def test_advice_to_train_starts_from_the_runs_own_weights(tmp_path, start, optio
     assert matched.details.endswith(f"--resume{option}.")
 
 
-def test_seeds_are_tested_from_three_on(folder, monkeypatch):
-    table = pd.DataFrame({"fusion": [0.95, 0.952, 0.951, 0.95], "resnet18": [0.93, 0.931, 0.93, 0.928]})
-    table["mobilenet_v2"], table["ensemble"] = [0.96, 0.961, 0.963, 0.96], [0.951, 0.95, 0.952, 0.95]
-    monkeypatch.setattr(accuracy, "seed_accuracies", lambda runs: table)
+def made_up_seeds(folder, monkeypatch, right: dict[str, list[int]], first: dict[str, list[int]] | None = None) -> Evidence:
+    """Seeds that predict so many of 1,000 images correctly: those from the image `first` (0) on, round and round."""
+
+    def read_correct(run: Run) -> dict[str, np.ndarray]:
+        seed = run.record["seed"]
+        starts = {model: (first or {}).get(model, [0] * 4)[seed] for model in right}
+        return {model: np.roll(np.arange(1_000) < counts[seed], starts[model]) for model, counts in right.items()}
+
+    monkeypatch.setattr(accuracy, "read_correct", read_correct)
     runs = open_seeds(folder, 4)
-    evidence = Evidence.load(runs[0], runs)
+    return Evidence.load(runs[0], runs)
+
+
+def test_seeds_are_tested_from_three_on(folder, monkeypatch):
+    right = {"fusion": [950, 952, 951, 950], "resnet18": [930, 931, 930, 928], "mobilenet_v2": [960, 961, 963, 960]}
+    right["ensemble"] = [951, 950, 952, 950]
+    evidence = made_up_seeds(folder, monkeypatch, right)
     found = {other: accuracy.compare_over_seeds(evidence, other) for other in accuracy.PAIRS}
     assert [one.verdict for one in found.values()] == [SUPPORTED, CONTRADICTED, OPEN]
-    p = [ttest_rel(table["fusion"], table[other]).pvalue for other in accuracy.PAIRS]
-    assert [one.p for one in found.values()] == pytest.approx(multipletests(p, method="holm")[1], rel=1e-6, abs=0)
-    assert found["resnet18"].effect == pytest.approx(0.021) and found["resnet18"].n == 4
-    assert found["resnet18"].details.startswith("+2.10 points on average over seeds 0, 1, 2, 3, standard deviation 0.08")
-    assert found["resnet18"].numbers["seed_3"] == pytest.approx(0.022)
+    bare = [ttest_rel(right["fusion"], right[other]).pvalue for other in accuracy.PAIRS]
+    assert [one.p for one in found.values()] == pytest.approx(multipletests(bare, method="holm")[1], rel=1e-6, abs=0)
+    resnet = found["resnet18"]
+    assert resnet.effect == pytest.approx(0.021) and resnet.n == 4 and resnet.numbers["seed_3"] == pytest.approx(0.022)
+    in_seed_0 = [mcnemar([[0, max(950 - n, 0)], [max(n - 950, 0), 0]], exact=True).pvalue for n in (930, 960, 951)]
+    assert resnet.numbers["p_seed_0"] == pytest.approx(multipletests(in_seed_0, method="holm")[1][0])
+    assert resnet.details.startswith("+2.10 points on average (seed 0 +2.00 points, p < 0.001; seed 1 +2.10 points, p < 0.001; ")
+    lead = np.subtract(right["fusion"], right["resnet18"]) / 1_000
+    rest = np.sort(np.delete(bare, 0))
+    level = next((0.05 / (3 - i) for i, p in enumerate(rest) if p >= 0.05 / (3 - i)), 0.05)  # as Holm steps down the others
+    smallest = scipy.stats.t.isf(level / 2, 3) * lead.std(ddof=1) / 2
+    assert resnet.numbers["smallest"] == pytest.approx(smallest) and f"a mean below {100 * smallest:.2f} points could not" in resnet.details
+
+
+def test_a_lead_that_other_images_could_undo_is_none(folder, monkeypatch):
+    """Alike in every training, but of a few images out of many that either predicts correctly alone."""
+    right = {"fusion": [803, 804, 803, 804], "resnet18": [800] * 4, "mobilenet_v2": [700, 705, 702, 703], "ensemble": [790, 794, 795, 791]}
+    evidence = made_up_seeds(folder, monkeypatch, right, {"resnet18": [150] * 4})
+    found = accuracy.compare_over_seeds(evidence, "resnet18")
+    assert found.p < 0.05 and found.interval[0] > 0 and found.verdict == OPEN
+    assert accuracy.compare_over_seeds(evidence, "mobilenet_v2").verdict == SUPPORTED
+
+
+def test_leads_that_are_all_alike_are_no_test(folder, monkeypatch):
+    right = {"fusion": [950, 952, 951, 950], "resnet18": [940, 942, 941, 940], "mobilenet_v2": [900, 901, 903, 900], "ensemble": [900] * 4}
+    evidence = made_up_seeds(folder, monkeypatch, right)
+    found = accuracy.compare_over_seeds(evidence, "resnet18")
+    assert (found.verdict, found.p) == (UNTESTED, None) and "no spread to test by" in found.details
+    assert accuracy.compare_over_seeds(evidence, "mobilenet_v2").verdict == SUPPORTED
+
+
+def test_what_trainings_differ_in_beside_the_seed_is_said(folder, monkeypatch):
+    runs = open_seeds(folder, 3)
+    changed = Run(runs[1].path, runs[1].record | {"precision": "float32"})
+    evidence = Evidence.load(runs[0], [runs[0], changed, runs[2]])
+    kinds = "seeds 0, 2 in bfloat16, seed 1 in float32"
+    assert f"; trained with {kinds}; over trainings [" in accuracy.compare_over_seeds(evidence, "resnet18").details
+    pair = "Trained with seed 0 in bfloat16, seed 1 in float32."
+    assert controls.compare_with_twice(evidence, "resnet18").details.endswith(pair)
+    assert controls.compare_disagreement(evidence, "resnet18").details.endswith(f"The trainings are those with seeds 0 and 1. {pair}")
+
+
+@pytest.mark.parametrize(
+    ("fusion", "ensemble", "words"),
+    [
+        ([990, 990], [900, 900], "In both trainings, fusing beat either network alone, and {} did worse."),
+        ([990, 951], [990, 951], "In one of two trainings, fusing beat either network alone, but {} did as well, as far as"),
+        ([951, 990], [951, 999], "In one of two trainings, fusing beat either network alone, but {} did as well, {}, or better."),
+        ([951, 900], [990, 990], "No gain shown: in none of two trainings did fusing beat both networks alone, and {} did "),
+    ],
+)  # fmt: skip
+def test_two_trainings_are_both_told_in_the_headline(folder, monkeypatch, fusion, ensemble, words):
+    """The one that is opened first must not hide the other."""
+    right = {"fusion": fusion, "resnet18": [950, 950], "mobilenet_v2": [940, 941], "ensemble": ensemble}
+    evidence = made_up_seeds(folder, monkeypatch, right)
+    evidence = Evidence.load(evidence.run, evidence.runs[:2])
+    by_id = {one.id: one for one in findings.find_findings(evidence.run, evidence.runs, findings.HEADLINE)}
+    headline = findings.write_headline(evidence.run, list(by_id.values()))
+    assert headline.sentence.startswith(words.format("simply averaging their predictions", "as far as the test can tell"))
+    lead = f"over ResNet18 {findings.points((fusion[1] - 950) / 1_000)}, p"
+    assert " Seed 1: over " in headline.numbers and lead in headline.numbers.split(" Seed 1: ")[1]
+    assert by_id["seeds-better"].verdict == UNTESTED
 
 
 def test_each_seed_counts_once_and_the_method_is_asked_first(folder):
@@ -839,7 +908,7 @@ def test_the_headline_is_a_sentence_anyone_understands(folder, better, other, en
     assert headline.sentence.startswith(words.format(**against))
     unnamed = headline.sentence.replace(against["better"], "").replace(against["other"], "")  # ResNet18 has a digit of its own
     assert not re.search(r"\d", unnamed)
-    assert "95 % intervals from 400 test images, one training (seed 0)" in headline.numbers
+    assert "95 % intervals, each by itself, and p (Holm) from 400 test images, one training (seed 0)" in headline.numbers
     assert all(f"over {name}" in headline.numbers for name in against.values())
     assert headline.decisive.verdict == max(better, other, key=(SUPPORTED, OPEN, CONTRADICTED).index)
 
@@ -859,11 +928,14 @@ def test_the_headline_and_the_scope_speak_of_seeds_where_these_were_tested(folde
     tested = [replace(one, effect=0.01, interval=(0.0, 0.02)) if one.id == "branch-losses" else one for one in found]
     headline = findings.write_headline(runs[0], tested)
     assert "without branch losses" not in headline.numbers  # that interval is over images
-    assert "95 % intervals from 3 seeds" in headline.numbers and (headline.decisive.kind, headline.decisive.n) == ("seeds", 3)
-    assert findings.describe_scope(runs[0], found).endswith("Tests over the 3 seeds speak of the method.")
+    assert "and p (Holm) from 3 seeds. Seed 0: over" in headline.numbers and " Seed 2: over" in headline.numbers
+    assert (headline.decisive.kind, headline.decisive.n) == ("seeds", 3)
+    assert findings.describe_scope(runs[0], found).endswith(
+        "Tests over the 3 seeds speak of training by this recipe, on these test images."
+    )
     alone = findings.find_findings(runs[0])
     assert findings.describe_scope(runs[0], alone).endswith(
-        "Only a test over 3 or more seeds speaks of the method; one was trained with all models."
+        "Only a test over 3 or more seeds speaks of training by this recipe; one was trained with all models."
     )
 
 

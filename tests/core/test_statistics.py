@@ -170,8 +170,28 @@ def test_too_few_or_equal_seeds():
     assert one["mean"] == 0.5 and np.isnan([one["std"], one["p"], one["low"]]).all()
     assert two["std"] == pytest.approx(np.sqrt(0.02)) and np.isnan([two["p"], two["low"]]).all()
     equal, zero = metrics.seed_test(np.full(3, 0.5)), metrics.seed_test(np.zeros(4))
-    assert (equal["std"], equal["low"], equal["high"], equal["p"]) == (0, 0.5, 0.5, 0)
-    assert zero["p"] == 1
+    for one in (equal, zero):
+        assert one["std"] == 0 and np.isnan([one["low"], one["high"], one["p"]]).all()
+
+
+def test_the_least_mean_that_seeds_can_show():
+    values = np.array([1.0, 2.0, 3.5, 0.5])
+    smallest = metrics.smallest_mean(values.std(ddof=1), 4, 0.02)
+    shifted = values - values.mean() + smallest
+    assert metrics.seed_test(shifted + 0.001)["p"] < 0.02 < metrics.seed_test(shifted - 0.001)["p"]
+
+
+def test_the_mean_lead_of_trainings_is_drawn_image_by_image():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 3, 2_000)) < np.array([0.9, 0.85])[:, None, None]
+    lead, (low, high) = metrics.mean_lead(first, second)
+    gains = (first.astype(int) - second).mean(axis=0)
+    assert lead == pytest.approx(gains.mean())
+    drawn = gains[rng.integers(0, 2_000, (4_000, 2_000))].mean(axis=1)
+    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.001)
+    lead, interval = metrics.mean_lead(np.repeat(first[:1], 3, 0), np.repeat(second[:1], 3, 0))  # one training thrice is one training
+    difference, expected = metrics.accuracy_difference(first[0], second[0])
+    assert lead == pytest.approx(difference) and interval == pytest.approx(expected, abs=0.002)
 
 
 # --- probabilities ---------------------------------------------------------------------------------------------------

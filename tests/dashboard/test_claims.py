@@ -134,7 +134,7 @@ def test_evidence_says_the_answer_then_its_numbers_then_every_claim(visit, findi
     words = [element.value for element in app.markdown]
     assert words[0].startswith("#### ") and not re.search(r"\d", words[0].removeprefix("#### ").replace("ResNet18", ""))
     assert "95 % intervals" in words[1]
-    scope = "Only a test over 3 or more seeds speaks of the method; 2 were trained with all models."
+    scope = "Only a test over 3 or more seeds speaks of training by this recipe; 2 were trained with all models."
     assert any(scope in caption.value for caption in app.caption)
     html = unescape(" ".join(block.proto.body for block in app.get("html")))
     for finding in findings:

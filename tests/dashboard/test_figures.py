@@ -96,7 +96,7 @@ def test_smoothing_keeps_a_constant_and_follows_pandas():
 
 def test_accuracy_figure_spans_the_interval():
     table = pd.DataFrame({"model": ["fusion"], "accuracy": [0.95], "low": [0.94], "high": [0.96]})
-    trace = figures.accuracy_figure(table).data[0]
+    trace = figures.accuracy_figure(table, 0).data[0]
     np.testing.assert_allclose([trace.x[0], trace.error_x.array[0], trace.error_x.arrayminus[0]], [95, 1, 1])
 
 
