@@ -303,7 +303,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarr
     return k / len(k), np.cumsum(wrong) / k
 
 
-# --- what fusing changed: `after` (N,) bool, is fusion correct?; `before` the same of the models it is compared with ------
+# --- beside people, and on corrupted images ---------------------------------------------------------------------------
 
 
 def human_agreement(votes: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -327,6 +327,9 @@ def corruption_error(wrong: np.ndarray, reference: np.ndarray, resamples: int = 
     n, generator = wrong.shape[-1], np.random.default_rng(seed)
     draws = [ratio(np.bincount(generator.integers(0, n, n), minlength=n)[None].astype(np.float64)) for _ in range(resamples)]
     return float(ratio(np.ones((1, n)))[0]), percentile_interval(np.concatenate(draws))
+
+
+# --- what fusing changed: `after` (N,) bool, is fusion correct?; `before` the same of the models it is compared with ------
 
 
 def transitions(after: np.ndarray, *before: np.ndarray) -> np.ndarray:

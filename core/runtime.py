@@ -76,7 +76,9 @@ def open_world(place: str | None = None) -> Iterator[World]:
     except RuntimeError as error:  # of gloo, and as torch calls those of nccl
         if "gloo" not in str(error) and not isinstance(error, dist.DistError):
             raise
-        raise UserError("another process was lost: start again with --resume, with this or another number of processes") from error
+        raise UserError(
+            "another process was lost: start the same command again (train.py: with --resume), with this or another number of processes"
+        ) from error
     finally:
         if size > 1:
             dist.destroy_process_group()

@@ -122,13 +122,14 @@ def train_epoch(
             totals += torch.stack([loss, correct / len(labels)])
             last, due = step + 1 == steps, time.perf_counter() - saved > SAVE_EVERY
             if (step + 1) % READ_LOSS_EVERY == 0 or last:
-                mean_loss, mean_accuracy = (world.average(totals) / (step + 1)).tolist()
+                averaged = world.average(totals)
+                mean_loss, mean_accuracy = (averaged / (step + 1)).tolist()
                 if not math.isfinite(mean_loss):
                     raise UserError(f"{title}: the loss became {mean_loss}; the last checkpoint is kept: lower the learning rates")
                 bar.set_postfix(loss=f"{mean_loss:.3f}", accuracy=f"{mean_accuracy:.1%}", refresh=False)
                 if due and not last:
                     seconds = done.seconds + time.perf_counter() - start
-                    save(Progress(step + 1, tuple(totals.tolist()), tuple(rates.tolist()), seconds))
+                    save(Progress(step + 1, tuple(averaged.tolist()), tuple(rates.tolist()), seconds))
                     saved = time.perf_counter()
             bar.update(recipe.batch_size)
     synchronize(world.device)
@@ -160,6 +161,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: train it with python scripts/train.py --help") from None
+    except (OSError, MemoryError) as error:
+        raise UserError(
+            f"{path} cannot be read now ({str(error) or 'out of memory'}): it may be whole, so mend that and try again"
+        ) from None
     except Exception as error:  # torch.load raises many kinds on damaged files
         raise UserError(f"{path} cannot be read ({str(error)[:200]}): delete it and train again") from None
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS:

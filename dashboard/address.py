@@ -32,8 +32,7 @@ class Memory:
     followed_there: set[str] = field(default_factory=set)  # keys that a component's script writes, in the browser
     drawing: bool = False  # the page is not yet whole
     labels: dict[str, dict[str, Any]] = field(default_factory=dict)  # of each menu: every label it had -> the option
-    chosen: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # of keys that choose() set since the last run began: old, new
-    chosen_before: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # and in the callbacks of that run
+    chosen: dict[str, tuple[Any, Any, str]] = field(default_factory=dict)  # what choose() set: old, new, and the address the browser had
     followed: bool = True  # the visitor came by a link or by Back: the address counts, not what widgets said
 
 
@@ -56,11 +55,11 @@ def start(page: str) -> None:
     if theirs(query) == theirs(kept.query):  # the browser has the last one: what it sends from now on is the visitor's
         kept.replaced.clear()
     moved = page != kept.page or getattr(get_script_run_ctx(suppress_warning=True), "is_history_navigation", False)
-    late = now - kept.replaced.get(urlencode(theirs(query), doseq=True), -IN_FLIGHT) < IN_FLIGHT
+    late = now - kept.replaced.get(_spell(query), -IN_FLIGHT) < IN_FLIGHT
     kept.followed = moved or (theirs(query) != theirs(kept.query) and not late)
     if page != kept.page:
         kept.followed_there.clear()
-    kept.chosen_before, kept.chosen = kept.chosen, {}
+        kept.chosen.clear()
     kept.page, kept.query, kept.entries, kept.drawing = page, query, {}, True
 
 
@@ -71,16 +70,25 @@ def finish() -> None:
 
 
 def choose(key: str, value: Any) -> None:
-    """Set a widget in a callback so that a click which comes before the browser knows can go on from there: see latest()."""
-    memory().chosen[key] = st.session_state[key], value
-    st.session_state[key] = value
+    """Set a widget in a callback: a click on one thing that changes another.
+
+    Until the browser has heard of it, each of its messages has the old value and the old address: see latest().
+    """
+    if (old := st.session_state.get(key)) != value:
+        memory().chosen[key] = old, value, _spell(read_address())
+        st.session_state[key] = value
 
 
 def latest(key: str) -> Any:
-    """What a widget says, in a callback; what choose() set in the run before, where the browser still sends what was there then."""
+    """What a widget says, or what choose() set, where the browser has not heard of that."""
     said = st.session_state[key]
-    old, new = (memory().chosen_before | memory().chosen).get(key, (said, said))
-    return new if said == old else said
+    old, new, before = memory().chosen.get(key, (None, None, None))
+    return new if before == _spell(read_address()) and said == old else said
+
+
+def _spell(query: Query) -> str:
+    """The part of the address that the server writes, as text."""
+    return urlencode(theirs(query), doseq=True)
 
 
 def write() -> None:
@@ -97,7 +105,7 @@ def write() -> None:
     if theirs(wanted) != theirs(query):
         now = time.monotonic()
         kept.replaced = {text: when for text, when in kept.replaced.items() if now - when < IN_FLIGHT}
-        kept.replaced[urlencode(theirs(query), doseq=True)] = now
+        kept.replaced[_spell(query)] = now
         st.query_params.from_dict(wanted)
     kept.query, kept.followed = wanted, False
 
@@ -129,6 +137,8 @@ def _bind(key: str, default: Any, read: Callable[[list[str]], Any], allowed: Cal
     kept, state = memory(), st.session_state
     kept.known.add(key)
     kept.followed_there.discard(key)
+    if kept.followed or kept.chosen.get(key, ("", "", ""))[2] != _spell(read_address()):
+        kept.chosen.pop(key, None)
     if kept.followed or key not in state:
         texts = st.query_params.get_all(key) or st.query_params.get_all(FORMER.get(key, key))
         try:
@@ -136,6 +146,8 @@ def _bind(key: str, default: Any, read: Callable[[list[str]], Any], allowed: Cal
         except ValueError:
             state[key] = default
     _understand(key)
+    if (now := latest(key)) != state[key]:
+        state[key] = now
     if not ((default is None or isinstance(state[key], type(default))) and allowed(state[key])):
         state[key] = default
 

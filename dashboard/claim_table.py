@@ -44,9 +44,6 @@ def claims_html(findings: Sequence[Finding]) -> str:
     drawn, rows = place(findings), []
     for one in findings:
         mark, color = theme.VERDICTS[one.verdict]
-        effect = show_effect(one)
         words = {"claim": one.claim, "verdict": one.verdict, "statement": one.statement, "details": one.details, "test": one.test}
-        rows.append(
-            {"mark": mark, "color": color, "effect": effect, "spoken": effect, "n": f"{one.n:,}", "drawn": drawn.get(one.id), **words}
-        )
+        rows.append({"mark": mark, "color": color, "effect": show_effect(one), "n": f"{one.n:,}", "drawn": drawn.get(one.id), **words})
     return TEMPLATES.get_template("claims.html").render(rows=rows)

@@ -107,7 +107,8 @@ def draw_classes(asked: Asked) -> go.Figure:
     correct = [predictions[f"{one}_correct"].to_numpy() for one in ("fusion", asked.finding.against)]
     table = 100 * pd.DataFrame(metrics.class_differences(predictions["label"].to_numpy(), *correct))
     axis = f"recall, fusion minus {theme.label(asked.finding.against)} (points, 95 % interval)"
-    return figures.difference_figure(table.assign(name=CLASSES), "In which classes does fusion differ?", axis)
+    title = f"In which classes does fusion differ from {theme.label(asked.finding.against)}?"
+    return figures.difference_figure(table.assign(name=CLASSES), title, axis)
 
 
 def draw_gap(asked: Asked) -> go.Figure:
@@ -128,10 +129,10 @@ def draw_probe(asked: Asked) -> go.Figure:
 
 def draw_calibration(asked: Asked) -> go.Figure:
     predictions, diagrams = data.load_predictions(asked.run), {}
-    baseline = asked.finding.against or next(one.against for one in asked.findings if one.id == "calibration")
+    scales = {one: asked.finding.numbers.get(f"temperature_{one}") for one in (*BASELINES, "fusion")}
+    baseline = asked.finding.against or next(one for one in BASELINES if scales[one])
     for one in (baseline, "fusion"):
-        scale = asked.finding.numbers.get(f"temperature_{one}", 1.0)
-        probabilities = metrics.softmax(data.load_logits(asked.run, one) / scale)
+        probabilities = metrics.softmax(data.load_logits(asked.run, one) / (scales[one] or 1.0))
         diagrams[one] = metrics.reliability(probabilities.max(axis=1), predictions[f"{one}_correct"].to_numpy())
     when = "as trained" if asked.finding.id == "calibration" else "with a fitted temperature"
     return figures.reliability_figure(diagrams, f"Are predictions as often correct as they are confident, {when}?")
@@ -140,7 +141,7 @@ def draw_calibration(asked: Asked) -> go.Figure:
 def draw_headroom(asked: Asked) -> go.Figure:
     flows = selection.name_flows(list(BASELINES))
     counts = data.load_transitions(asked.run, list(BASELINES))["flow"].value_counts().reindex(flows, fill_value=0)
-    states = ["both correct", *(f"only {theme.label(one)} correct" for one in BASELINES), "both wrong"]
+    states = selection.name_states([theme.label(one) for one in BASELINES])
     names, title = ("baselines", theme.label("fusion")), "What becomes of correct and wrong predictions?"
     return figures.transition_figure(counts.to_numpy().reshape(-1, 2), states, flows, set(), names, title, asked.surface)
 

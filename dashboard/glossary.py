@@ -28,7 +28,6 @@ WORDS = (
     Word("p", "How often a difference this large, or larger, would come about if there were none. Below 0.05 it counts as shown; above, "
          "nothing is shown, not that there is none.", ("p < 0.001", "p (Holm)")),
     Word("standard deviation", "How far values lie from their mean, typically."),
-    Word("permutation", "A test that swaps labels at random many times and asks how often chance does as well as the data."),
     Word("Mann-Whitney", "A test whether values of one group tend to be larger than another's, by their ranks (Mann & Whitney 1947)."),
     Word("rank correlation", "Likeness of two orders: 1 the same, 0 unrelated, −1 reversed (Spearman 1904)."),
     Word("precision", "Of the images a model calls a cat, the share that are cats."),

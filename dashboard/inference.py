@@ -88,7 +88,7 @@ class Queue:
         finally:
             with self.lock:
                 job.waiting -= 1
-                if not job.waiting and self.jobs.get(key) is job:
+                if self.jobs.get(key) is job and (job.future.done() or not job.waiting):  # failed, or asked for by nobody
                     job.future.cancel()
                     del self.jobs[key]
 

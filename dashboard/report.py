@@ -311,7 +311,7 @@ def _change(report: Report) -> list[Part]:
         np.add.at(counts, tuple((~one).astype(int) for one in (*start, after)), 1)
         flows, by_class = selection.name_flows(before), metrics.class_transitions(labels, metrics.transitions(after, *start))
         by_class = pd.DataFrame({"class": CLASSES, **by_class})
-        states = ["both correct", *(f"only {theme.label(one)} correct" for one in before), "both wrong"]
+        states = selection.name_states([theme.label(one) for one in before])
 
         def draw_transitions(surface: Surface) -> go.Figure:
             names, title = ("baselines", theme.label("fusion")), "What did fusion change?"

@@ -44,14 +44,12 @@ def available_outcomes(predictions: pd.DataFrame) -> list[str]:
     return [name for name in OUTCOMES if whole or not name.startswith("only")]
 
 
-def select_images(
-    predictions: pd.DataFrame, model: str, true: list[str] = (), predicted: list[str] = (), outcome: str = "everything", sort: str = "index"
-) -> pd.Index:
+def select_images(predictions: pd.DataFrame, model: str, true: list[str] = (), predicted: list[str] = (), sort: str = "index") -> pd.Index:
     """Labels of the rows of `predictions` that fit every choice, in order: a page keeps these, not the rows. No class means all classes.
 
     The Errors page asks for more: dashboard.filters.
     """
-    keep = pd.Series(OUTCOMES[outcome](predictions, model), predictions.index)
+    keep = pd.Series(True, predictions.index)
     if true:
         keep = keep & predictions["label"].isin([CLASSES.index(name) for name in true])
     if predicted:

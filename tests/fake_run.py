@@ -122,7 +122,7 @@ def write_optional_tables(folder: Path, model: str, splits: dict, epochs: int, s
     """
     generator = np.random.default_rng((seed, list(STRENGTH).index(model)))
     index, labels, _ = splits["test"]
-    sample = np.sort(generator.choice(50_000, min(5_000, len(index)), replace=False))
+    sample = np.sort(np.random.default_rng(seed).choice(50_000, min(5_000, len(index)), replace=False))  # the same for every model
     of_sample = generator.permutation(np.arange(len(sample)) % 10)
     sampled = make_logits(of_sample, (model,), seed + 100)[model]
     sampled[np.arange(len(sample)), of_sample] += 1.5  # better known than test images

@@ -136,4 +136,4 @@ def test_a_process_left_alone_says_so_in_a_line(tmp_path):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     torch.multiprocessing.spawn(meet_and_part, (port, tmp_path), nprocs=2)
-    assert (tmp_path / "told").read_text().startswith("another process was lost: start again with --resume")
+    assert (tmp_path / "told").read_text().startswith("another process was lost: start the same command again (train.py: with --resume)")

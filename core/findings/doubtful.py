@@ -48,7 +48,7 @@ def leave_out(evidence: Evidence, other: str, left_out: np.ndarray, images: str,
 def leave_out_relabelled(evidence: Evidence, other: str) -> Result:
     """An annotator who saw both classes counts against the label here, and for it in the second figure."""
     errors = results.load_label_errors(evidence.run.path.parent)
-    doubted = np.isin(evidence.index, errors.loc[errors["votes_given"] < 3, "index"])
+    doubted = np.isin(evidence.index, errors.loc[errors["relabelled"], "index"])
     generous = ~np.isin(evidence.index, errors.loc[errors["votes_given"] + errors["votes_both"] < 3, "index"])
     result = leave_out(evidence, other, doubted, "doubted labels", "fewer than three of five annotators confirm their label")
     difference = evidence.correct("fusion")[generous].mean() - evidence.correct(other)[generous].mean()

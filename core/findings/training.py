@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from core import metrics
+from core import metrics, results
 from core.config import BASELINES, TRIO, UserError
 from core.findings.evidence import Evidence
 from core.findings.finding import ALPHA, Need, Result, bracket, choose, judge, judge_interval, name, percent, points, show_p
@@ -15,6 +15,8 @@ PROBES = Need(tuple(f"{model}/probe.parquet" for model in TRIO), "python scripts
 def compare_gaps(evidence: Evidence, other: str) -> Result:
     """Final weights on training images without augmentation: the history's training accuracy is of moving weights on augmented ones."""
     samples = {model: evidence.predict(model, "train", "train_sample") for model in ("fusion", other)}
+    if not np.array_equal(samples["fusion"].index, samples[other].index):
+        raise UserError(f"The samples of training images differ: run {TRAIN_SAMPLES.command.format(run=results.quote(evidence.run.path))}")
     train = {model: (one.logits.argmax(axis=1) == one.labels).astype(float) for model, one in samples.items()}
     val = {model: evidence.val_correct(model).astype(float) for model in samples}
     gap = {model: train[model].mean() - val[model].mean() for model in samples}

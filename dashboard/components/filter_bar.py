@@ -31,7 +31,8 @@ def change_filter(chosen: Filter, before: Filter | None = None) -> None:
     Only before they are drawn, as in a callback.
     """
     wanted, had = spell_menus(chosen), spell_menus(before) if before else {}
-    st.session_state.update({key: value for key, value in wanted.items() if key not in had or had[key] != value})
+    for key in (key for key, value in wanted.items() if key not in had or had[key] != value):
+        address.choose(key, wanted[key])
 
 
 def spell_menus(chosen: Filter) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def show_method(method: str) -> None:
         for model in questions:
             components.say_blank_maps(run, model)
         if blank and "grad_cam_signed" not in methods:
-            st.button("Show the signed maps", on_click=lambda: st.session_state.update(methods=[*methods, "grad_cam_signed"]))
+            st.button("Show the signed maps", on_click=lambda: address.choose("methods", [*methods, "grad_cam_signed"]))
 
 
 def show_branch_sums(question: inference.Question) -> None:

@@ -42,8 +42,9 @@ def copy_click(key: str, name: str) -> None:
     """Make a clicked cell of a model the chosen one; the selection itself is lost when the figure changes."""
     points = st.session_state[key].selection.points
     if points:
-        st.session_state["true"], st.session_state["predicted"] = points[0]["customdata"][:2]
-        st.session_state["of"] = name
+        true, predicted = points[0]["customdata"][:2]
+        for part, value in (("true", true), ("predicted", predicted), ("of", name)):
+            address.choose(part, value)
 
 
 def show_matrix(figure: go.Figure, key: str, name: str, shown: np.ndarray, colour: str) -> None:

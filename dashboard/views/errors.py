@@ -38,16 +38,16 @@ def show_matrix(main: Filter, chosen: Filter, conditions: dict[str, np.ndarray])
     components.small_matrix(chosen.model, labels, predicted, shown, measured, marked, lambda *what: follow_click(main, *what))
 
 
-def show_gallery(chosen: Filter, rows: pd.Index, grouped: bool, page_key: str = "page") -> None:
+def show_gallery(chosen: Filter, rows: pd.Index, grouped: bool, size: int, page_key: str = "page") -> None:
     headings = None
     if grouped:
-        rows, headings = filters.group_by_predicted(predictions, rows, chosen.model, st.session_state.get("per_page", 100))
-    components.paged_gallery(predictions, rows, chosen.model, f"gallery_{page_key}", headings, page_key)
+        rows, headings = filters.group_by_predicted(predictions, rows, chosen.model, size)
+    components.paged_gallery(predictions, rows, chosen.model, size, f"gallery_{page_key}", headings, page_key)
 
 
 def go_to_images(wanted: Filter) -> None:
     components.change_filter(wanted)
-    st.session_state["show"] = SHOWN[0]
+    address.choose("show", SHOWN[0])
 
 
 def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
@@ -89,15 +89,16 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
             "selection", components.name_selection(chosen), f"{len(rows[0]):,} test images.", predictions.loc[rows[0]], chosen.model
         )
     total.markdown(f"**{len(rows[0]):,}** of {len(predictions):,} test images ({len(rows[0]) / len(predictions):.2%})", width="stretch")
+    size = components.images_a_page()
     if beside:
         for column, (one, kept), own in zip(st.columns(2), sides, rows, strict=True):
             with column:
                 show_matrix(chosen, one, kept)
-                show_gallery(one, own, grouped, "page" if one is chosen else "page_beside")
+                show_gallery(one, own, grouped, size, "page" if one is chosen else "page_beside")
     else:
         gallery, matrix = st.columns([1.6, 1])
         with gallery:
-            show_gallery(chosen, rows[0], grouped)
+            show_gallery(chosen, rows[0], grouped, size)
         with matrix:
             show_matrix(chosen, chosen, conditions)
             st.caption("A cell shows its images, a recall the misses of its class, a precision what is wrongly called so.")
@@ -106,9 +107,6 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
 @st.fragment
 def show_errors() -> None:
     chosen, conditions = components.filter_images(run, predictions)
-    if st.session_state.get("page", 1) != 1 and st.session_state.get("page_of", chosen) != chosen:
-        st.session_state["page"] = 1
-    st.session_state["page_of"] = chosen
     show = address.pick(st.segmented_control, "Show", SHOWN, key="show", default=SHOWN[0], label_visibility="collapsed", wrap=True)
     if show == "weak slices":
         components.show_weak_slices(run, models, go_to_images)

@@ -109,7 +109,7 @@ classes[["difference", "low", "high", "smallest"]] *= 100
 left, right = st.columns([1, 1.25])
 with left:
     axis = f"recall, fusion minus {theme.label(other)} (points)"
-    figure = figures.difference_figure(classes, "In which classes does fusion differ?", axis)
+    figure = figures.difference_figure(classes, f"In which classes does fusion differ from {theme.label(other)}?", axis)
     components.show_figure(
         figure, "class_differences", "95 % intervals of single classes, paired bootstrap; the verdict over all ten is p (Holm).", classes
     )

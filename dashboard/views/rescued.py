@@ -49,7 +49,8 @@ def copy_click(key: str) -> None:
     points = st.session_state[key].selection.points
     if points:
         *true, flow = points[0]["customdata"]
-        st.session_state["flow"], st.session_state["true"], st.session_state["page"] = flow, true, 1
+        address.choose("flow", flow)
+        address.choose("true", true)
 
 
 sums = by_class[["rescued", "broken", "net"]].sum()
@@ -100,6 +101,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     count = f"**{len(shown):,}** of {len(predictions):,} test images ({len(shown) / len(predictions):.2%})"
     st.markdown(f"**{said}**{of_class}: {count}", width="stretch")
     tagged = components.tagged_images()  # not within the download, which no visit's session is part of
+    components.tag_store()
     name = filters.spell_file(f"{run.name}_{said}_{'-'.join(true)}")
     st.download_button("CSV of these images", list_images, f"{name}.csv", "text/csv", on_click="ignore")
     share = f"{len(shown):,} of {len(predictions):,} test images; the surest are shown."
@@ -112,4 +114,4 @@ if certain in flows and "/" not in reference:  # what the filter of Errors can s
     with before_lightbox:
         address.link("errors", "The same images, with every filter", model=model, outcome="everything", true=true, **says)
 components.image_detail(run, predictions, [*run.models, *(one for one in before if "/" in one)])
-components.paged_gallery(predictions, shown, model)
+components.paged_gallery(predictions, shown, model, components.images_a_page())

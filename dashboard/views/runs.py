@@ -30,7 +30,7 @@ def describe_run(run: Run) -> dict:
 def open_row() -> None:
     """The run of the row that was clicked becomes the one shown on all pages."""
     if rows := st.session_state["runs_table"].selection.rows:
-        st.session_state["run"] = table["run"].iloc[rows[0]]
+        address.choose("run", table["run"].iloc[rows[0]])
 
 
 st.title("All runs")

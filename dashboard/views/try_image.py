@@ -25,7 +25,7 @@ with left:
         )  # fmt: skip
         st.button(
             "Any test image",
-            on_click=lambda: st.session_state.update(image=random.randrange(len(images.png))),
+            on_click=lambda: address.choose("image", random.randrange(len(images.png))),
             disabled=mine is not None,
         )
     if mine is None and index is None:

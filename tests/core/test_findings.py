@@ -207,6 +207,19 @@ def test_the_gap_is_that_of_final_weights_on_plain_training_images(fusion, verdi
     assert found.p == pytest.approx(ztest(difference)[1], rel=1e-6)
 
 
+def test_samples_of_other_training_images_are_not_compared(tmp_path):
+    run = results.load_run(make_run(tmp_path, "run", n_test=400, labels=LABELS[:400]))
+    assert findings.find_findings(run, ids=("gap",))[0].verdict != UNTESTED
+    sample = results.load_predictions(run, "fusion", "train", name="train_sample")
+    for kept, moved in ((300, 0), (400, 1)):
+        splits = {"train": (sample.index[:kept] + moved, sample.labels[:kept], sample.logits[:kept])}
+        results.write_predictions(run.path / "fusion" / "train_sample.parquet", splits)
+        (found,) = findings.find_findings(run, ids=("gap",))
+        assert found.verdict == UNTESTED and found.details.startswith(
+            "The samples of training images differ: run python scripts/evaluate.py"
+        )
+
+
 @pytest.mark.parametrize(("fusion", "verdict"), [(range(260), SUPPORTED), (range(10, 330), OPEN), (range(420), CONTRADICTED)])
 def test_probes_of_frozen_features(fusion, verdict):
     correct = {"fusion": wrong_on(fusion), "resnet18": wrong_on(range(600)), "mobilenet_v2": wrong_on(range(320))}
@@ -345,7 +358,7 @@ def test_headroom_by_hand():
 def test_a_gain_is_corrected_alike_wherever_it_stands(monkeypatch):
     """What Holm's correction leaves open is not shown by calling it headroom, nor by leaving out one image."""
     evidence = build(wrong_on(range(30)), wrong_on(range(20, 67)), wrong_on(range(22, 68)), wrong_on(range(30)))
-    doubted = pd.DataFrame({"index": [500], "votes_given": [0], "votes_both": [0]})
+    doubted = pd.DataFrame({"index": [500], "votes_given": [0], "votes_both": [0], "relabelled": [True]})
     monkeypatch.setattr(results, "load_label_errors", lambda folder: doubted)
     tests = accuracy.compare_accuracy, headroom.measure_headroom, doubtful.leave_out_relabelled
     found = [test(evidence, "resnet18") for test in tests]
@@ -408,15 +421,15 @@ def test_people_with_nothing_to_compare(monkeypatch, fusion, confidence, agreeme
 
 
 def test_doubted_labels_are_left_out_and_what_both_means_is_said(monkeypatch):
-    doubted = {"index": [0, 5, 70, 400, 9_999], "votes_given": [2, 0, 3, 1, 0], "votes_both": [1, 0, 0, 0, 0]}
-    monkeypatch.setattr(results, "load_label_errors", lambda folder: pd.DataFrame(doubted))
+    doubted = pd.DataFrame({"index": [0, 5, 70, 400, 9_999], "votes_given": [2, 0, 3, 1, 0], "votes_both": [1, 0, 0, 0, 0]})
+    monkeypatch.setattr(results, "load_label_errors", lambda folder: doubted.assign(relabelled=doubted["votes_given"] < 3))
     found = doubtful.leave_out_relabelled(build(BETTER_ONE, WORSE, EQUAL & WORSE), "resnet18")
     assert found.n == N - 3 and found.numbers["left_out"] == 3  # the last is not among these images
     assert found.numbers["left_out_both_for"] == 2  # of the first, two saw the label and one saw both
     assert found.numbers["fusion"] == pytest.approx((N - 3 - 58) / (N - 3))
     assert found.numbers["difference_both_for"] == pytest.approx(240 / (N - 2))
     assert found.numbers["fusion_with"] == 0.97 and found.verdict == SUPPORTED
-    monkeypatch.setattr(results, "load_label_errors", lambda folder: pd.DataFrame(doubted).assign(votes_given=5))
+    monkeypatch.setattr(results, "load_label_errors", lambda folder: doubted.assign(votes_given=5, relabelled=False))
     with pytest.raises(UserError, match="hold no doubted labels"):
         doubtful.leave_out_relabelled(build(BETTER_ONE, WORSE, EQUAL), "resnet18")
 

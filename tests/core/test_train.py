@@ -6,6 +6,7 @@ import socket
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -217,13 +218,17 @@ def test_a_checkpoint_of_another_model_is_refused(trained, data, run, world, tmp
         fit("mobilenet_v2", RECIPES["smoke"], "none", data, run, world, path)
 
 
-def test_checkpoints_that_cannot_be_read_are_named(trained, tmp_path):
+def test_checkpoints_that_cannot_be_read_are_named(trained, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"none\.pt does not exist: train it with python scripts/train\.py"):
         load_checkpoint(tmp_path / "none.pt")
     content = checkpoint_of(trained, "mobilenet_v2").read_bytes()
     for kept in (0, 100, len(content) - 1_000):
         (tmp_path / "cut.pt").write_bytes(content[:kept])
         with pytest.raises(UserError, match=r"cut\.pt cannot be read .*: delete it and train again"):
+            load_checkpoint(tmp_path / "cut.pt")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", Mock(side_effect=MemoryError))
+        with pytest.raises(UserError, match=r"cut\.pt cannot be read now \(out of memory\): it may be whole"):
             load_checkpoint(tmp_path / "cut.pt")
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"other\.pt is not a checkpoint"):

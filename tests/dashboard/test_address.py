@@ -133,3 +133,24 @@ def test_what_another_page_left_under_a_key_is_no_choice(left, state):
     for key, draw in widgets.items():
         state[key] = left
         assert draw(key) == {"some": [], "number": 4, "range": (0.0, 1.0), "list": []}[key] == state[key]
+
+
+def test_a_click_that_changes_a_menu_is_not_undone_by_what_the_browser_sent_before_it_heard(state, monkeypatch):
+    sent: dict[str, list[str]] = {}
+    monkeypatch.setattr(address, "read_address", lambda: sent)
+
+    def draw() -> object:
+        return address.pick(lambda *_, key, **__: state[key], "", ["all", "cat", "dog"], key="true", default="all")
+
+    state["true"] = "all"
+    assert draw() == "all"
+    address.choose("true", "cat")  # a click on a cell; the answer, with true=cat in the address, is on its way
+    assert draw() == "cat"
+    state["true"] = "all"  # the next click reached the server with the menus as they were
+    assert address.latest("true") == "cat" and draw() == "cat" == state["true"]
+    sent["true"] = ["cat"]
+    assert draw() == "cat"  # heard
+    state["true"] = "all"
+    assert draw() == "all"  # and so a choice
+    sent.clear()
+    assert draw() == "all"

@@ -99,7 +99,7 @@ def test_strength_alone_has_no_sign(visit_tiny):
 
 def test_next_and_previous_walk_through_the_filter(visit_tiny, predictions):
     app = visit_tiny("attributions", true=["cat"], methods=["saliency"], models=["Fusion"])
-    order = selection.select_images(predictions, "fusion", ["cat"], outcome="model wrong", sort="most confident first").tolist()
+    order = selection.select_images(predictions[~predictions["fusion_correct"]], "fusion", ["cat"], sort="most confident first").tolist()
     image = next(box for box in app.number_input if box.key == "image")
     assert image.value == order[0]
     next(button for button in app.button if button.label.startswith("Next")).click().run()
@@ -186,7 +186,7 @@ def test_the_part_that_is_cropped_is_explained(visit_tiny):
 
 
 def test_previous_goes_to_the_last_from_outside_the_filter(visit_tiny, predictions):
-    order = selection.select_images(predictions, "fusion", ["cat"], outcome="model wrong", sort="most confident first").tolist()
+    order = selection.select_images(predictions[~predictions["fusion_correct"]], "fusion", ["cat"], sort="most confident first").tolist()
     outside = next(i for i in range(len(predictions)) if i not in order)
     for name, expected in (("Previous", order[-1]), ("Next", order[0])):
         app = visit_tiny("attributions", true=["cat"], image=str(outside), methods=["saliency"], models=["fusion"])
@@ -264,7 +264,7 @@ def test_visitors_who_ask_the_same_wait_for_one_answer(tiny_results, monkeypatch
 
 
 def test_next_stays_within_the_filter_of_the_link(visit_tiny, predictions):
-    order = selection.select_images(predictions, "fusion", ["cat"], ["dog"], "model wrong", "most confident first")
+    order = selection.select_images(predictions[~predictions["fusion_correct"]], "fusion", ["cat"], ["dog"], "most confident first")
     chosen = {"true": ["cat"], "predicted": ["dog"], "methods": ["saliency"], "models": ["fusion"]}
     app = visit_tiny("attributions", image=str(order[0]), **chosen)
     next(button for button in app.button if button.label == f"Next of {len(order):,}").click().run()
@@ -273,6 +273,6 @@ def test_next_stays_within_the_filter_of_the_link(visit_tiny, predictions):
 
 def test_a_link_to_the_first_image_keeps_its_address(visit_tiny, predictions):
     """Else the server would write another, and Back would need a second step."""
-    first = selection.select_images(predictions, "fusion", ["cat"], [], "model wrong", "most confident first")[0]
+    first = selection.select_images(predictions[~predictions["fusion_correct"]], "fusion", ["cat"], [], "most confident first")[0]
     app = visit_tiny("attributions", image=str(first), true=["cat"], methods=["saliency"], models=["fusion"])
     assert app.query_params["image"] in (str(first), [str(first)])

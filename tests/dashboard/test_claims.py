@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from core import combine, results
-from core.config import ROOT
+from core.config import BASELINES, ROOT
 from core.findings import CLAIMS, CONTRADICTED, OPEN, UNTESTED, Finding, find_findings, show_effect
 from dashboard import claim_table, claims, data, report, theme
 from dashboard.theme import LIGHT
@@ -59,6 +59,17 @@ def test_every_tested_claim_has_a_chart_of_its_own_numbers(fake_results, run, fi
             assert np.isclose(drawn_values(figure), 100 * finding.interval[0]).any(), finding.id
     shown = [title for of_kind in titles.values() for title in of_kind]
     assert len(titles) >= 9 and len(shown) == len(set(shown))  # no two kinds show one chart
+
+
+def test_a_chart_shows_the_baseline_of_its_own_claim(fake_results, run, findings):
+    by_id = {one.id: one for one in findings}
+    (fitted,) = {one for one in BASELINES if f"temperature_{one}" in by_id["temperature"].numbers}
+    (other,) = set(BASELINES) - {fitted}
+    calibration = replace(by_id["calibration"], against=other)  # need not be the baseline that is better on validation
+    drawn = claims.draw(run, by_id["temperature"], [calibration, by_id["temperature"]], LIGHT)
+    assert {theme.label(fitted), "Fusion"} <= {trace.name for trace in drawn.data}
+    named = {one: claims.draw(run, replace(by_id["classes"], against=one), findings, LIGHT).layout.title.text for one in BASELINES}
+    assert all(theme.label(one) in title for one, title in named.items())
 
 
 def test_the_table_says_what_the_findings_say(findings):

@@ -219,6 +219,36 @@ def test_what_a_menu_cannot_hold_filters_neither_at_once_nor_later(visit, asked)
     assert total() == first and first.startswith("**0** of") == (asked[0] == "tags")
 
 
+@pytest.mark.parametrize(("size", "page", "pages", "more"), [(50, 8, 11, {}), (200, 2, 3, {}), (50, 3, 11, {"grouped": "true"})])
+def test_a_link_to_a_page_counts_pages_of_its_size(visit, predictions, size, page, pages, more):
+    wrong = int((~predictions["fusion_correct"]).sum())
+    assert -(-wrong // size) == pages  # of the made-up run
+    app = visit("errors", per_page=str(size), page=str(page), **more)
+    assert app.number_input(key="page").value == page and app.number_input(key="page").label == f"Page of {pages}"
+    gallery = component(app, "image_gallery")
+    assert gallery["first"] == (page - 1) * size and len(gallery["items"]) == min(size, wrong - gallery["first"])
+    assert bool(gallery["items"][0]["heading"]) == bool(more)
+
+
+def test_other_images_begin_with_the_first_page_in_every_gallery(visit):
+    app = visit("errors", per_page="50", page="3", page_beside="2", beside="resnet18")
+    assert [app.number_input(key=key).value for key in ("page", "page_beside")] == [3, 2]
+    app.multiselect(key="true").set_value(["cat", "dog"]).run()
+    assert [app.number_input(key=key).value for key in ("page", "page_beside")] == [1, 1]
+    app = visit("rescued", per_page="50", page="2")
+    assert app.number_input(key="page").value == 2
+    app.selectbox(key="flow").set_value("broken").run()
+    assert app.number_input(key="page").value == 1
+
+
+def test_an_image_asked_of_a_larger_run_is_not_looked_for(visit):
+    app = visit("errors", image="3")
+    app.session_state["lightbox_asked"] = {"number": 0, "ahead": [10_000, 5], "look": False}
+    app.run()
+    assert not app.exception
+    assert [one["index"] for one in component(app, "lightbox")["details"]] == [3, 5]
+
+
 def test_the_slide_of_a_selection_names_all_that_is_filtered(visit):
     app = visit("errors", confidence=["0.5", "1"], true="cat", people=["0", "1"], agreement="models disagree")
     shared = component(app, "share")
@@ -363,6 +393,11 @@ def test_a_glance_never_waits_and_hands_on_what_went_wrong():
     with pytest.raises(UserError, match="no weights"):
         poll(lambda: queue.glance("bad", fail, lane))
     assert not queue.jobs
+    with pytest.raises(inference.NotYet):
+        queue.glance("later", fail, lane)
+    with pytest.raises(UserError, match="no weights"):
+        queue.ask("later", work, lane, None)  # waits for what the glance began
+    assert queue.ask("later", work, lane, None) == 7  # and the next one begins anew
     lane.shutdown()
 
 

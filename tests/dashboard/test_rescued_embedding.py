@@ -210,6 +210,11 @@ def test_a_run_that_cannot_be_compared_is_named(visit, tmp_path, monkeypatch):
     assert "b/fusion/predictions.parquet cannot be read" in app.error[0].value and app.selectbox(key="reference").value == "b/resnet18"
 
 
+def test_tags_are_known_where_images_are_listed(visit):
+    """The browser tells of them only where a page asks."""
+    assert component(visit("rescued"), "tag_store")["known"] == {}
+
+
 def test_the_same_images_open_on_the_errors_page(visit):
     app = visit("rescued", reference="resnet18", flow="broken", true=["cat", "dog"])
     link = next(one for one in app.get("page_link") if one.proto.label == "The same images, with every filter")

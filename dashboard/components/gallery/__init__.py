@@ -10,6 +10,7 @@ from core.config import CLASSES
 from dashboard import address, selection, thumbnails
 
 ASSETS = {kind: (Path(__file__).parent / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
+SIZES = (50, 100, 200)  # images a page
 COLUMNS = 20  # of the sheet of pictures, not of the page
 
 
@@ -52,25 +53,37 @@ def image_gallery(
     )
 
 
+def images_a_page() -> int:
+    """How many images a page of a gallery holds: to call once, before the first one is drawn."""
+    return address.keep("per_page", SIZES[1], lambda texts: int(texts[-1]), lambda size: [str(size)], SIZES.__contains__)
+
+
 def paged_gallery(
     predictions: pd.DataFrame,
     chosen: pd.Index,
     model: str,
+    size: int,
     key: str = "gallery",
     headings: dict[int, str] | None = None,
     page_key: str = "page",
 ) -> None:
-    """A gallery of the `chosen` predictions, a page of them, with the choice of page (`page_key` in the URL) and of its size."""
-    size = st.session_state.get("per_page", 100)
+    """A gallery of the `chosen` predictions, a page of `size` of them, with the choice of page (`page_key` in the URL) and of its size.
+
+    Other images than before begin with the first page, unless a link says otherwise.
+    """
+    shown = hash((model, *chosen))
     pages = max(1, -(-len(chosen) // size))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if page_key == "page":  # a second gallery follows the first
-            size = address.pick(st.selectbox, "Images a page", [50, 100, 200], key="per_page", default=100, width=130)
+            st.selectbox("Images a page", SIZES, key="per_page", width=130)
+        if st.session_state.setdefault(f"{page_key}_of", shown) != shown:
+            st.session_state[page_key] = 1
+        st.session_state[f"{page_key}_of"] = shown
         if st.session_state.get(page_key, 1) > pages:
             st.session_state[page_key] = pages
         page = address.pick_number(f"Page of {pages}", 1, pages, key=page_key, default=1, width=130)
 
     def turn() -> None:
-        st.session_state[page_key] = min(max(int(st.session_state[key].turned), 1), pages)
+        address.choose(page_key, min(max(int(st.session_state[key].turned), 1), pages))
 
     image_gallery(predictions.loc[chosen[(page - 1) * size : page * size]], model, key, (page, pages, size, len(chosen)), headings, turn)

@@ -39,7 +39,7 @@ def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None =
     with above:
         index = address.pick_number("Open image number", 0, last, key="image", placeholder=f"0–{last}", width=150)
     address.leave_to_browser("image")
-    wanted = [i for i in (index, *asked["ahead"]) if i is not None]
+    wanted = [i for i in (index, *asked["ahead"]) if i is not None and 0 <= i <= last]  # asked of a run with more images, perhaps
     details = [describe_image(run, predictions, int(i), models or run.models) for i in wanted]
     if index is not None:
         with above:
