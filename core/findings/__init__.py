@@ -166,7 +166,7 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
         missing = " and ".join(label(model) for model in TRIO if model not in run.models)
         more = "import the rest with scripts/import.py" if run.imported else "train the rest with --resume"
         return Headline(f"This run lacks {missing}: {more} before fusion can be compared.", "")
-    over_seeds = by_id["seeds-better"].verdict != UNTESTED
+    over_seeds = all(by_id[f"seeds-{against}"].verdict != UNTESTED for against in ("better", "other", "ensemble"))
     *baselines, ensemble = (by_id[f"{'seeds' if over_seeds else 'accuracy'}-{against}"] for against in ("better", "other", "ensemble"))
     hardest = min(baselines, key=rank_result)
     losses = " with branch losses" if run.recipe.branch_loss else ""

@@ -131,35 +131,37 @@ def compare_within_margin(evidence: Evidence, _: str | None) -> Result:
 
 def seed_accuracies(runs: list[Run]) -> pd.DataFrame:
     """Test accuracy, a row a run, a column a model, the ensemble included. Raises UserError."""
-    return pd.DataFrame([{model: correct.mean() for model, correct in read_correct(run).items()} for run in runs])
+    return pd.DataFrame([{model: correct.mean() for model, correct in read_correct(run)[1].items()} for run in runs])
 
 
-def read_correct(run: Run) -> dict[str, np.ndarray]:
-    """Which test images (N,) bool each model predicts correctly, the ensemble included. Raises UserError."""
+def read_correct(run: Run) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Indices (N,) of a run's test images, and which of them each model predicts correctly (N,) bool. Raises UserError."""
     return _read_correct(run.path, results.stamp_predictions(run))
 
 
 @lru_cache(maxsize=512)
-def _read_correct(path: Path, _stamp: tuple[tuple[int, int, int], ...]) -> dict[str, np.ndarray]:
+def _read_correct(path: Path, _stamp: tuple[tuple[int, int, int], ...]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Read again when the run's stamp says that predictions changed: there may be hundreds of seeds."""
-    _, labels, logits = results.load_logits(results.load_run(path))
-    return {model: values.argmax(axis=1) == labels for model, values in logits.items()}
+    index, labels, logits = results.load_logits(results.load_run(path))
+    return index, {model: values.argmax(axis=1) == labels for model, values in logits.items()}
 
 
 def compare_seeds(evidence: Evidence) -> dict[str, dict[str, Any]]:
-    """Fusion against each of PAIRS in each training: `lead` and `p` (exact McNemar, Holm over the pairs), seed -> value; over the
-    trainings, metrics.seed_test, p before Holm (`bare`), and over the images, metrics.mean_lead (`images`)."""
-    correct = {run.record["seed"]: read_correct(run) for run in evidence.seeds}
+    """Fusion against each of PAIRS: in each training `lead` and `p` (exact McNemar, Holm over the pairs), seed -> value; over trainings
+    `test` (metrics.seed_test, its p before Holm); over test images `images` (metrics.mean_lead's interval). Raises UserError."""
+    correct = {}
+    for run in evidence.seeds:
+        index, correct[run.record["seed"]] = read_correct(run)
+        if not np.array_equal(index, evidence.index):
+            raise UserError(f"{run.name} holds predictions of other test images than {evidence.run.name}")
     p = {seed: metrics.holm(mcnemar_pairs(one)) for seed, one in correct.items()}
     pairs = {}
     for position, other in enumerate(PAIRS):
         lead = {seed: float(one["fusion"].mean() - one[other].mean()) for seed, one in correct.items()}
         both = (np.stack([one[model] for one in correct.values()]) for model in ("fusion", other))
-        test = metrics.seed_test(np.array(list(lead.values())))
         pairs[other] = {
-            **test,
             **{"lead": lead, "p": {seed: float(one[position]) for seed, one in p.items()}},
-            **{"bare": test["p"], "images": metrics.mean_lead(*both)[1]},
+            **{"test": metrics.seed_test(np.array(list(lead.values()))), "images": metrics.mean_lead(*both)[1]},
         }
     return pairs
 
@@ -174,28 +176,28 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     if len(seeds) == 1:
         raise UserError(f"Only seed {seeds[0]} was trained with all models and the test needs {SEEDS_TESTED}: {more}")
     pairs = evidence.once(compare_seeds)
-    pair = pairs[other]
-    numbers = {"mean": pair["mean"], "std": pair["std"]}
+    pair, test = pairs[other], pairs[other]["test"]
+    numbers = {"mean": test["mean"], "std": test["std"]}
     numbers |= {f"seed_{seed}": value for seed, value in pair["lead"].items()} | {f"p_seed_{seed}": p for seed, p in pair["p"].items()}
     each = [f"seed {seed} {points(value)}, {show_p(pair['p'][seed])}" for seed, value in pair["lead"].items()]
     ends = f"from {points(min(pair['lead'].values()))} to {points(max(pair['lead'].values()))}"
     listed = "; ".join(each) if len(each) <= 10 else f"{ends} over {len(each)} seeds"
-    spread = f"{points(pair['mean'])} on average ({listed}), standard deviation {100 * pair['std']:.2f}; over test images "
+    spread = f"{points(test['mean'])} on average ({listed}), standard deviation {100 * test['std']:.2f}; over test images "
     precisions = say_precisions(evidence.seeds)
     spread += f"{bracket(pair['images'])}{precisions and f'; trained with {precisions}'}"
     tested = "in each seed exact McNemar, Holm over 3 pairs; over test images a bootstrap, each image in all seeds at once"
-    if np.isnan(pair["bare"]):
+    if np.isnan(test["p"]):
         lack = f"{len(seeds)} seeds are too few for a test over trainings, it needs {SEEDS_TESTED}"
         lack = lack if len(seeds) < SEEDS_TESTED else "leads that are all alike have no spread to test by"
         details = f"{spread}. Untested: {lack}: {more}."
-        return Result(verdict=UNTESTED, details=details, numbers=numbers, test=tested, effect=pair["mean"], n=len(seeds))
-    bare = np.nan_to_num([pairs[one]["bare"] for one in PAIRS], nan=1.0)
+        return Result(verdict=UNTESTED, details=details, numbers=numbers, test=tested, effect=test["mean"], n=len(seeds))
+    bare = np.nan_to_num([pairs[one]["test"]["p"] for one in PAIRS], nan=1.0)
     position = PAIRS.index(other)
-    p, interval = metrics.holm(bare)[position], (pair["low"], pair["high"])
-    verdict = judge(pair["mean"], p)
+    p, interval = metrics.holm(bare)[position], (test["low"], test["high"])
+    verdict = judge(test["mean"], p)
     if judge_interval(pair["images"]) != verdict:
         verdict = OPEN
-    smallest = metrics.smallest_mean(pair["std"], len(seeds), metrics.holm_level(np.delete(bare, position), ALPHA))
+    smallest = metrics.smallest_mean(test["std"], len(seeds), metrics.holm_level(np.delete(bare, position), ALPHA))
     statement = choose(
         verdict,
         f"Over trainings, fusion is more accurate than {name(other)}",
@@ -210,7 +212,7 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
         numbers=numbers | {"smallest": smallest},
         test=f"paired t test over seeds, Holm over 3 pairs; {tested}",
         p=float(p),
-        effect=pair["mean"],
+        effect=test["mean"],
         interval=interval,
         n=len(seeds),
     )

@@ -554,14 +554,17 @@ def test_advice_to_train_starts_from_the_runs_own_weights(tmp_path, start, optio
 def made_up_seeds(folder, monkeypatch, right: dict[str, list[int]], first: dict[str, list[int]] | None = None) -> Evidence:
     """Seeds that predict so many of 1,000 images correctly: those from the image `first` (0) on, round and round."""
 
-    def read_correct(run: Run) -> dict[str, np.ndarray]:
+    def read_correct(run: Run) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         seed = run.record["seed"]
         starts = {model: (first or {}).get(model, [0] * 4)[seed] for model in right}
-        return {model: np.roll(np.arange(1_000) < counts[seed], starts[model]) for model, counts in right.items()}
+        correct = {model: np.roll(np.arange(1_000) < counts[seed], starts[model]) for model, counts in right.items()}
+        return runs_index, correct
 
     monkeypatch.setattr(accuracy, "read_correct", read_correct)
     runs = open_seeds(folder, 4)
-    return Evidence.load(runs[0], runs)
+    evidence = Evidence.load(runs[0], runs)
+    runs_index = evidence.index
+    return evidence
 
 
 def test_seeds_are_tested_from_three_on(folder, monkeypatch):
@@ -599,6 +602,22 @@ def test_leads_that_are_all_alike_are_no_test(folder, monkeypatch):
     found = accuracy.compare_over_seeds(evidence, "resnet18")
     assert (found.verdict, found.p) == (UNTESTED, None) and "no spread to test by" in found.details
     assert accuracy.compare_over_seeds(evidence, "mobilenet_v2").verdict == SUPPORTED
+
+
+def test_where_one_pair_has_no_spread_the_headline_counts_trainings(folder, monkeypatch):
+    right = {"fusion": [950, 992, 991, 950], "resnet18": [940, 942, 941, 939], "mobilenet_v2": [900, 901, 903, 900]}
+    evidence = made_up_seeds(folder, monkeypatch, right | {"ensemble": [949, 991, 990, 949]})
+    found = findings.find_findings(evidence.run, evidence.runs, findings.HEADLINE)
+    assert {one.id: one.verdict == UNTESTED for one in found if one.kind == "seeds"}["seeds-ensemble"]
+    sentence = findings.write_headline(evidence.run, found).sentence
+    assert sentence.startswith("In four of four trainings, fusing beat either network alone, but simply averaging their predictions did as")
+
+
+def test_seeds_with_other_test_images_are_not_compared(folder, monkeypatch):
+    runs = open_seeds(folder, 2)
+    monkeypatch.setattr(accuracy, "read_correct", lambda run: (np.arange(400) + run.record["seed"], {}))
+    (found,) = findings.find_findings(runs[0], runs, ("seeds-better",))
+    assert found.verdict == UNTESTED and found.details == "seed1 holds predictions of other test images than seed0."
 
 
 def test_what_trainings_differ_in_beside_the_seed_is_said(folder, monkeypatch):
