@@ -47,7 +47,9 @@ def show_ways(ways: pd.DataFrame) -> None:
             "label": "prediction of",
             "accuracy": st.column_config.NumberColumn("test (%)", format="%.2f"),
             "difference": st.column_config.NumberColumn("difference", format="%+.2f", help=f"In points, to {baseline} alone"),
-            "p_holm": st.column_config.NumberColumn("p (Holm)", format="%.2g", help="Exact McNemar, corrected by Holm over the rows"),
+            "p_holm": st.column_config.NumberColumn(
+                "p (Holm)", format="%.3f", help="Exact McNemar, corrected by Holm over the rows; 0.000: below 0.0005"
+            ),
             "val_accuracy": st.column_config.NumberColumn("validation (%)", format="%.2f"),
             "networks": st.column_config.NumberColumn("networks", help="Trained, and run for every image"),
             "parameters": st.column_config.NumberColumn("parameters (M)", format="%.1f"),
@@ -120,7 +122,7 @@ with right:
         column_config={
             "name": "class",
             **{column: st.column_config.NumberColumn(column, format="%+.1f") for column in ("difference", "low", "high")},
-            "p_holm": st.column_config.NumberColumn("p (Holm)", format="%.3g"),
+            "p_holm": st.column_config.NumberColumn("p (Holm)", format="%.3f", help="0.000: below 0.0005"),
             "smallest": st.column_config.NumberColumn(
                 "least seen", format="%.1f", help="The least difference this test can show, in points"
             ),
