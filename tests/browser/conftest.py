@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, WebError, sync_playwright
 
 from core.config import ROOT
 from tests.fake_run import make_run
@@ -88,7 +88,7 @@ def open_tab(context: BrowserContext, address: str) -> Iterator[Page]:
     (page,), outside, errors = context.pages, [], []
     page.set_viewport_size(DESK)
     page.emulate_media(color_scheme="light")
-    note, fail = partial(note_outside, outside, address), errors.append
+    note, fail = partial(note_outside, outside, address), partial(note_error, errors)
     context.on("request", note)
     context.on("weberror", fail)
     yield page
@@ -103,12 +103,16 @@ def open_tab(context: BrowserContext, address: str) -> Iterator[Page]:
     context.remove_listener("weberror", fail)
     context.clear_permissions()
     assert outside == []
-    assert [one.error.stack or one.error.message for one in errors] == []
+    assert errors == []
 
 
 def note_outside(outside: list[str], address: str, request: Request) -> None:
     if not request.url.startswith((address, "data:", "blob:")):
         outside.append(request.url)
+
+
+def note_error(errors: list[str], failed: WebError) -> None:
+    errors.append(failed.error.stack or failed.error.message)
 
 
 @pytest.fixture(scope="session")
