@@ -188,8 +188,8 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     tested = "in each seed exact McNemar, Holm over 3 pairs; over test images a bootstrap, each image in all seeds at once"
     if np.isnan(test["p"]):
         lack = f"{len(seeds)} seeds are too few for a test over trainings, it needs {SEEDS_TESTED}"
-        lack = lack if len(seeds) < SEEDS_TESTED else "leads that are all alike have no spread to test by"
-        details = f"{spread}. Untested: {lack}: {more}."
+        lack = lack if len(seeds) < SEEDS_TESTED else "Leads that are all alike have no spread to test by"
+        details = f"{spread}. {lack}: {more}."
         return Result(verdict=UNTESTED, details=details, numbers=numbers, test=tested, effect=test["mean"], n=len(seeds))
     bare = np.nan_to_num([pairs[one]["test"]["p"] for one in PAIRS], nan=1.0)
     position = PAIRS.index(other)
