@@ -134,6 +134,12 @@ def percentile_interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[fl
     return float(low), float(high)
 
 
+def total_interval(gains: np.ndarray) -> tuple[float, float]:
+    """Bootstrap interval of the sum of the images' gains (N,), which take few values."""
+    steps, counts = np.unique(gains, return_counts=True)
+    return percentile_interval(resample_outcomes(counts) @ steps)
+
+
 def accuracy_difference(first: np.ndarray, second: np.ndarray, resamples: int = 10_000, seed: int = 0) -> tuple[float, tuple[float, float]]:
     """first's accuracy minus second's, and its paired bootstrap interval; (0, 0) if they are correct on the same images."""
     draws = resample_outcomes(count_outcomes(first, second), resamples, seed)
@@ -207,8 +213,8 @@ def mean_lead(first: np.ndarray, second: np.ndarray) -> tuple[float, tuple[float
     An image is drawn for all trainings at once: their errors on it are not independent. The trainings stay as they are.
     """
     gains = (first.astype(int) - second).sum(axis=0)
-    steps, counts = np.unique(gains, return_counts=True)
-    return float(gains.mean() / len(first)), percentile_interval(resample_outcomes(counts) @ steps / first.size)
+    low, high = total_interval(gains)
+    return float(gains.mean() / len(first)), (low / first.size, high / first.size)
 
 
 # --- probabilities: `confidence` (N,) is the largest probability, `correct` (N,) bool ---------------------------------
@@ -348,6 +354,5 @@ def class_transitions(labels: np.ndarray, gain: np.ndarray, classes: int = 10) -
     columns = {name: np.bincount(labels[gain * sign > 0], minlength=classes) for name, sign in (("rescued", 1), ("broken", -1))}
     n, low, high = np.bincount(labels, minlength=classes), np.zeros(classes), np.zeros(classes)
     for position in np.flatnonzero(n):
-        steps, counts = np.unique(gain[labels == position], return_counts=True)
-        low[position], high[position] = percentile_interval(resample_outcomes(counts) @ steps)
+        low[position], high[position] = total_interval(gain[labels == position])
     return {"n": n, **columns, "net": np.bincount(labels, weights=gain, minlength=classes), "low": low, "high": high}

@@ -82,8 +82,10 @@ def choose(key: str, value: Any) -> None:
 def latest(key: str) -> Any:
     """What a widget says, or what choose() set, where the browser has not heard of that."""
     said = st.session_state[key]
-    old, new, before = memory().chosen.get(key, (None, None, None))
-    return new if before == _spell(read_address()) and said == old else said
+    if key not in memory().chosen:
+        return said
+    old, new, before = memory().chosen[key]
+    return new if said == old and before == _spell(read_address()) else said
 
 
 def _spell(query: Query) -> str:
@@ -137,8 +139,8 @@ def _bind(key: str, default: Any, read: Callable[[list[str]], Any], allowed: Cal
     kept, state = memory(), st.session_state
     kept.known.add(key)
     kept.followed_there.discard(key)
-    if kept.followed or kept.chosen.get(key, ("", "", ""))[2] != _spell(read_address()):
-        kept.chosen.pop(key, None)
+    if key in kept.chosen and (kept.followed or kept.chosen[key][2] != _spell(read_address())):
+        del kept.chosen[key]
     if kept.followed or key not in state:
         texts = st.query_params.get_all(key) or st.query_params.get_all(FORMER.get(key, key))
         try:

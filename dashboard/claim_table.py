@@ -12,7 +12,7 @@ def place(findings: Sequence[Finding]) -> dict[str, dict]:
     scales: dict[str, list[float]] = {}
     base = {one.id: 0.0 if one.unit in SHARES else one.neutral for one in findings}
     for one in findings:
-        ends = [one.effect, one.neutral, *(one.interval or ()), *seeds(one)] if one.effect is not None else []
+        ends = [one.effect, one.neutral, *(one.interval or ()), *one.seeds.values()] if one.effect is not None else []
         scales.setdefault(one.unit, []).extend(abs(end - base[one.id]) for end in ends)
     drawn = {}
     for one in findings:
@@ -28,15 +28,9 @@ def place(findings: Sequence[Finding]) -> dict[str, dict]:
                 "neutral": at(one.neutral),
                 "low": low,
                 "high": high,
-                "seeds": [*map(at, seeds(one))],
+                "seeds": [*map(at, one.seeds.values())],
             }
     return drawn
-
-
-def seeds(finding: Finding) -> list[float]:
-    """The effect of each training, where several were made."""
-    found = [value for key, value in finding.numbers.items() if key.startswith("seed_")]
-    return found if len(found) > 1 else []
 
 
 def claims_html(findings: Sequence[Finding]) -> str:

@@ -22,6 +22,7 @@ from core.findings.finding import (
     BETTER,
     CONTRADICTED,
     EITHER,
+    FROM_WORST,
     OPEN,
     OTHER,
     SHARES,
@@ -144,7 +145,6 @@ def find_findings(run: Run, runs: Sequence[Run] = (), ids: Collection[str] | Non
 AVERAGING = {SUPPORTED: "worse", OPEN: "as well, as far as the test can tell", CONTRADICTED: "better"}  # of the claim in fusion's favour
 COUNTS = ("none", "one", "two", "three", "four", "five")
 LISTED = 5  # trainings, each with its leads
-FROM_WORST = (CONTRADICTED, OPEN, SUPPORTED)
 
 
 class Headline(NamedTuple):
@@ -166,12 +166,13 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
         missing = " and ".join(label(model) for model in TRIO if model not in run.models)
         more = "import the rest with scripts/import.py" if run.imported else "train the rest with --resume"
         return Headline(f"This run lacks {missing}: {more} before fusion can be compared.", "")
-    over_seeds = all(by_id[f"seeds-{against}"].verdict != UNTESTED for against in ("better", "other", "ensemble"))
-    *baselines, ensemble = (by_id[f"{'seeds' if over_seeds else 'accuracy'}-{against}"] for against in ("better", "other", "ensemble"))
+    leads, seeds = ([by_id[f"{kind}-{against}"] for against in ("better", "other", "ensemble")] for kind in ("accuracy", "seeds"))
+    over_seeds = all(one.verdict != UNTESTED for one in seeds)
+    *baselines, ensemble = seeds if over_seeds else leads
     hardest = min(baselines, key=rank_result)
     losses = " with branch losses" if run.recipe.branch_loss else ""
-    trained = [] if over_seeds else _judge_trainings(by_id)
-    if len(trained) > 1:
+    trained = [] if over_seeds else _judge_trainings(seeds)
+    if trained:
         beats, beside = _say_trainings(trained, losses)
         won = any(alone == SUPPORTED for alone, _ in trained) and any(averaged != SUPPORTED for _, averaged in trained)
     else:
@@ -185,7 +186,7 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
     )
     tested = f"{ensemble.n} seeds" if over_seeds else f"{ensemble.n:,} test images, one training (seed {run.record['seed']})"
     numbers = f"Fusion's lead in accuracy: {numbers}; 95 % intervals, each by itself, and p (Holm) from {tested}."
-    numbers += _list_trainings(by_id, "" if over_seeds else str(run.record["seed"]))
+    numbers += _list_trainings(seeds, "" if over_seeds else str(run.record["seed"]))
     return Headline(f"{beats}, {'but' if won else 'and'} {beside}.", numbers, hardest)
 
 
@@ -212,28 +213,24 @@ def _say_trainings(trained: list[tuple[str, str]], losses: str) -> tuple[str, st
     beats = f"In {'both' if won == len(trained) == 2 else f'{some} of {several}'} trainings, fusing{losses} beat either network alone"
     if not won:
         beats = f"No gain shown: in none of {several} trainings did fusing{losses} beat both networks alone"
-    averaged = [verdict for verdict in (SUPPORTED, OPEN, CONTRADICTED) if any(verdict == other for _, other in trained)]
-    return beats, f"simply averaging their predictions did {', or '.join(AVERAGING[verdict] for verdict in averaged)}"
+    averaged = [words for verdict, words in AVERAGING.items() if any(verdict == other for _, other in trained)]
+    return beats, f"simply averaging their predictions did {', or '.join(averaged)}"
 
 
-def _judge_trainings(by_id: dict[str, Finding]) -> list[tuple[str, str]]:
-    """The verdicts of each training on its test images: against the baseline that is harder to beat, and the ensemble."""
-    sides = {}
-    for against in ("better", "other", "ensemble"):
-        numbers = by_id[f"seeds-{against}"].numbers
-        seeds = [key.removeprefix("seed_") for key in numbers if key.startswith("seed_")]
-        sides[against] = [judge(numbers[f"seed_{seed}"], numbers[f"p_seed_{seed}"]) for seed in seeds]
-    hardest = [min(pair, key=FROM_WORST.index) for pair in zip(sides["better"], sides["other"], strict=True)]
-    return list(zip(hardest, sides["ensemble"], strict=True))
+def _judge_trainings(leads: list[Finding]) -> list[tuple[str, str]]:
+    """The verdicts of each training on its test images, against the baseline that is harder to beat and against the ensemble.
+
+    `leads`: the findings over seeds against both baselines and the ensemble.
+    """
+    verdicts = ([judge(lead, one.numbers[f"p_seed_{seed}"]) for seed, lead in one.seeds.items()] for one in leads)
+    return [(min(pair, key=FROM_WORST.index), averaged) for *pair, averaged in zip(*verdicts, strict=True)]
 
 
-def _list_trainings(by_id: dict[str, Finding], left_out: str) -> str:
+def _list_trainings(leads: list[Finding], left_out: str) -> str:
     """The leads of each training, without those of the seed `left_out`, in a sentence each; nothing where they are many."""
-    leads = [by_id[f"seeds-{against}"] for against in ("better", "other", "ensemble")]
-    seeds = [key.removeprefix("seed_") for key in leads[0].numbers if key.startswith("seed_")]
-    text = ""
+    seeds, text = leads[0].seeds, ""
     for seed in (one for one in seeds if one != left_out and len(seeds) <= LISTED):
-        values = ((name(one.against or ""), one.numbers[f"seed_{seed}"], one.numbers[f"p_seed_{seed}"]) for one in leads)
+        values = ((name(one.against or ""), one.seeds[seed], one.numbers[f"p_seed_{seed}"]) for one in leads)
         text += f" Seed {seed}: {'; '.join(f'over {other} {points(lead)}, {show_p(p)}' for other, lead, p in values)}."
     return text
 

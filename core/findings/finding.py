@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 SHARES = ("points", "%")  # units of what is stored as a share
 SUPPORTED, OPEN, CONTRADICTED, UNTESTED = "supported", "not distinguishable", "contradicted", "untested"
+FROM_WORST = (CONTRADICTED, OPEN, SUPPORTED, UNTESTED)
 BETTER, OTHER = "better", "other"  # the baseline with the higher accuracy on validation, and the other one
 EITHER = "either"  # each of the two: the less favourable result counts
 
@@ -60,6 +61,12 @@ class Finding(Result):
     @property
     def text(self) -> str:
         return f"{self.statement}. {self.details}".strip()
+
+    @property
+    def seeds(self) -> dict[str, float]:
+        """Seed -> the effect in that training alone, where several were made."""
+        found = {key.removeprefix("seed_"): value for key, value in self.numbers.items() if key.startswith("seed_")}
+        return found if len(found) > 1 else {}
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ class Claim:
 
 def rank_result(result: Result) -> tuple[int, float]:
     """Sorts results from the least favourable to the most."""
-    return (CONTRADICTED, OPEN, SUPPORTED, UNTESTED).index(result.verdict), result.effect or 0
+    return FROM_WORST.index(result.verdict), result.effect or 0
 
 
 def check_need(need: Need, evidence: "Evidence") -> None:
