@@ -70,7 +70,7 @@ def finish() -> None:
 
 
 def choose(key: str, value: Any) -> None:
-    """Set a widget in a callback: a click on one thing that changes another.
+    """Set a widget before it is drawn, in a callback or in the page: a click on one thing that changes another.
 
     Until the browser has heard of it, each of its messages has the old value and the old address: see latest().
     """

@@ -23,7 +23,7 @@ def pick_models(run: Run) -> list[str]:
     """The sidebar's choice of the models shown; none means all."""
     models, state = available_models(run), st.session_state
     if "models" in state and set(state["models"]) == set(state.get("all_models", models)):
-        state["models"] = models  # all of the run before means all of this one
+        address.choose("models", models)  # all of the run before means all of this one
     state["all_models"] = models
     options = {"key": "models", "default": models, "names": theme.label, "selection_mode": "multi"}
     chosen = address.pick_several(st.sidebar.pills, "Models shown", models, **options)

@@ -112,19 +112,46 @@ def test_a_closing_that_the_server_never_heard_of_leaves_the_lightbox_alive(chro
         expect(lightbox(page)).to_have_attribute("data-index", "18")
 
 
-def test_a_closed_image_opens_again_only_when_asked_for(page: Page):
-    """By its number, in an address, or by its thumbnail; not by the number that the box still held when the page was drawn anew."""
-    open_view(page, "embedding?image=17")
-    expect(lightbox(page)).to_have_attribute("data-whole", "true")
-    page.keyboard.press("Escape")
-    page.get_by_test_id("stMain").get_by_role("radio", name="ResNet18").click()
-    settle(page)
-    page.wait_for_timeout(500)
+def test_a_closed_image_opens_again_only_when_asked_for(chromium, server):
+    """By its number, in an address, or by its thumbnail; not by a click whose message left before the closing was answered."""
+    with open_window(chromium, server) as context:
+        page, held, late, routes = context.pages[0], [], [], []
+
+        def carry(route):
+            to_server = route.connect_to_server()
+            to_server.on_message(lambda message: held.append(message) if late else route.send(message))
+            routes.append(route)
+
+        page.route_web_socket("**/_stcore/stream", carry)
+        open_view(page, "embedding?image=17")
+        expect(lightbox(page)).to_have_attribute("data-whole", "true")
+        settle(page)
+        late.append(True)
+        page.keyboard.press("Escape")
+        page.get_by_test_id("stMain").get_by_role("radio", name="ResNet18").click()
+        page.wait_for_timeout(1000)
+        assert held
+        late.clear()
+        while held:
+            routes[0].send(held.pop(0))
+            page.wait_for_timeout(50)
+        page.wait_for_timeout(500)
+        settle(page)
+        expect(lightbox(page)).to_have_count(0)
+        assert "image=" not in page.url
+        box = page.get_by_label("Open image number")
+        expect(box).to_have_value("")
+        open_by_number(page, 17)
+        expect(lightbox(page)).to_have_attribute("data-index", "17")
+
+
+def test_a_number_that_no_image_has_is_refused(page: Page):
+    open_view(page, "embedding")
+    box = page.get_by_label("Open image number")
+    open_by_number(page, 10_000_000)
+    assert box.evaluate("box => box.validationMessage")
     expect(lightbox(page)).to_have_count(0)
-    settle(page)
-    expect(page.get_by_label("Open image number")).to_have_value("")
-    open_by_number(page, 17)
-    expect(lightbox(page)).to_have_attribute("data-index", "17")
+    expect(page.get_by_text("Open image number")).to_be_visible()
 
 
 def test_a_closed_image_does_not_come_back_into_the_address(page: Page):

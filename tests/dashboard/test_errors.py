@@ -241,6 +241,19 @@ def test_other_images_begin_with_the_first_page_in_every_gallery(visit):
     assert app.number_input(key="page").value == 1
 
 
+def test_the_page_of_other_images_is_not_undone_by_a_click_before_its_answer(visit):
+    app = visit("errors", per_page="50", page="3")
+    before = dict(app.query_params)
+    app.multiselect(key="true").set_value(["cat", "dog"]).run()
+    after = dict(app.query_params)
+    app.query_params.clear()
+    app.query_params.update(before)
+    app.number_input(key="page").set_value(3)  # the next click reached the server with the page as it was
+    assert app.run().number_input(key="page").value == 1
+    assert dict(app.query_params) == after
+    assert app.number_input(key="page").set_value(3).run().number_input(key="page").value == 3
+
+
 def test_an_image_asked_of_a_larger_run_is_not_looked_for(visit):
     app = visit("errors", image="3")
     app.session_state["lightbox_asked"] = {"number": 0, "ahead": [10_000, 5], "look": False}

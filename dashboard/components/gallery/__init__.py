@@ -77,10 +77,10 @@ def paged_gallery(
         if page_key == "page":  # a second gallery follows the first
             st.selectbox("Images a page", SIZES, key="per_page", width=130)
         if st.session_state.setdefault(f"{page_key}_of", shown) != shown:
-            st.session_state[page_key] = 1
+            address.choose(page_key, 1)
         st.session_state[f"{page_key}_of"] = shown
         if st.session_state.get(page_key, 1) > pages:
-            st.session_state[page_key] = pages
+            address.choose(page_key, pages)
         page = address.pick_number(f"Page of {pages}", 1, pages, key=page_key, default=1, width=130)
 
     def turn() -> None:

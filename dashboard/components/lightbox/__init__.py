@@ -21,9 +21,10 @@ ASSETS = {kind: (Path(__file__).parent / f"lightbox.{kind}").read_text(encoding=
 
 @st.fragment
 def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None = None) -> None:
-    """A box for the number of an image (`image` in the URL); where there is one, the lightbox shows it.
+    """A box that asks for the number of an image; where one is asked for (`image` in the URL), the lightbox shows it.
 
-    The browser asks for an image and its neighbours, then, once the visitor stays, for where the models look.
+    The browser asks for an image and its neighbours, then, once the visitor stays, for where the models look. The box is the
+    browser's too: one of Streamlit's would go on telling the number of an image that is closed.
     """
     asked = st.session_state.setdefault("lightbox_asked", {"number": 0, "ahead": [], "look": False})
 
@@ -35,22 +36,20 @@ def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None =
         st.session_state["image"] = told["index"]
 
     last = len(predictions) - 1
-    above = st.container()  # whatever comes and goes in it: an element that changes its place is hidden for a moment
-    with above:
-        index = address.pick_number("Open image number", 0, last, key="image", placeholder=f"0–{last}", width=150)
+    index = address.keep("image", None, lambda texts: int(texts[-1]), lambda i: [str(i)], lambda i: i is None or 0 <= i <= last)
     address.leave_to_browser("image")
     wanted = [i for i in (index, *asked["ahead"]) if i is not None and 0 <= i <= last]  # asked of a run with more images, perhaps
     details = [describe_image(run, predictions, int(i), models or run.models) for i in wanted]
-    if index is not None:
-        with above:
+    with st.container():  # an element that changes its place is hidden for a moment
+        if index is not None:
             address.link("attributions", "Why? See its attributions", along=filters.KEYS, image=index)
-        if asked["look"]:
-            details[0]["looks"] = find_looks(run, index)
+    if index is not None and asked["look"]:
+        details[0]["looks"] = find_looks(run, index)
     lightbox = st.components.v2.component("lightbox", **ASSETS | {"js": KEEP_JS + INSIST_JS + ASSETS["js"]})
     # The time it was asked at goes back with the answer: the browser hears of no answer that equals the last one.
     lightbox(
         key="lightbox",
-        data={"run": run.name, "number": asked["number"], "time": asked.get("time"), "open": index, "details": details},
+        data={"run": run.name, "last": last, "number": asked["number"], "time": asked.get("time"), "open": index, "details": details},
         on_asked_change=ask,
     )
     address.write()

@@ -40,7 +40,12 @@ class Lightbox {
     this.sent = null  // number of the last image opened or closed here; what the server says of an earlier one is no order
     this.asked = null  // what the server was told last, until it answers
     this.turned = null  // the page that was left and the way, until the next one is there
-    this.shut = null  // the index closed last, until the server knows: its number box may still hold it
+    const asking = root.querySelector('.ask')
+    asking.onsubmit = (event) => {
+      event.preventDefault()
+      this.open(asking.elements.index.valueAsNumber)
+      asking.reset()
+    }
     const on = (name, action) => { root.querySelector(name).onclick = action }
     on('.before', () => this.step(-1))
     on('.after', () => this.step(1))
@@ -118,7 +123,6 @@ class Lightbox {
   open(index, key) {
     if (this.root.activeElement?.matches('input')) this.root.activeElement.blur()  // what is typed belongs to the image before
     this.current = index
-    this.shut = null
     this.key = key ?? this.key
     this.sent = (this.sent ?? 0) + 1
     if (!this.dialog.open && new URL(location.href).searchParams.get('image') !== String(index)) this.entry = true
@@ -188,7 +192,6 @@ class Lightbox {
     const index = this.current
     this.current = null
     this.turned = null
-    this.shut = index
     this.sent = (this.sent ?? 0) + 1
     this.tell({ index: null, ahead: [], look: false, was: index })
     list?.focus(index)
@@ -198,15 +201,16 @@ class Lightbox {
     this.trigger = trigger
     this.sent ??= data.number
     if (this.asked?.time === data.time) this.asked = null
-    if (data.open === null) this.shut = null
+    const box = this.root.querySelector('.ask input')
+    box.max = data.last
+    box.placeholder = `0–${data.last}`
     if (this.run !== data.run) this.details.clear()
     this.run = data.run
     for (const one of data.details) this.details.set(one.index, { ...this.details.get(one.index), ...one })
     if (data.details.some((one) => one.index === this.current && one.looks?.again)) this.waiting = setTimeout(this.look, AGAIN)
     if (data.number >= this.sent && data.open !== this.current) {
       if (data.open === null) this.dialog.close()
-      else if (data.open !== this.shut) this.open(data.open)
-      else if (!this.asked) this.tell({ index: null, ahead: [], look: false, was: data.open })
+      else this.open(data.open)
     } else if (this.current !== null) this.draw()
   }
 

@@ -37,7 +37,8 @@ def pick_picture() -> Picture | None:
     file = st.session_state.get("own_picture")
     if given is not None and (file is None or file.file_id != given.file_id):
         file = given
-        st.session_state.update(own_picture=file, own=True)
+        st.session_state["own_picture"] = file
+        address.choose("own", True)
     if file is None or not address.switch(f"Show {file.name}", key="own"):
         return None
     of_file, crop = st.session_state.get("crop", ("", MIDDLE))
