@@ -108,6 +108,9 @@ def test_a_closing_that_the_server_never_heard_of_leaves_the_lightbox_alive(chro
         page.wait_for_timeout(500)
         assert len(lost) == 2
         lost.clear()
+        page.get_by_test_id("stMain").get_by_role("radio", name="ResNet18").click()
+        expect(page).to_have_url(re.compile("model=resnet18"))
+        expect(page).not_to_have_url(re.compile("image="))
         open_by_number(page, 18)
         expect(lightbox(page)).to_have_attribute("data-index", "18")
 

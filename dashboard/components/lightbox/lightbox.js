@@ -200,7 +200,10 @@ class Lightbox {
   update(data, trigger) {
     this.trigger = trigger
     this.sent ??= data.number
-    if (this.asked?.time === data.time) this.asked = null
+    if (this.asked?.time === data.time) {
+      this.asked = null
+      writeAddress(this.current)  // the server may have written it while it had not heard
+    }
     const box = this.root.querySelector('.ask input')
     box.max = data.last
     box.placeholder = `0–${data.last}`
