@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from core.config import BACKBONES, BASELINES, CLASSES, label
 from core.explain import METHODS
+from core.findings import Headline
 from core.images import pixels_uri
 from core.results import Attributions, Run, TestImages
 from core.robustness import CLEAN, CORRUPTIONS, SEVERITIES, corrupt_images
@@ -67,6 +68,12 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
 def architecture_html(run: Run) -> Markup:
     """The fusion network: both branches, their features, the head."""
     return STYLE + BLOCKS.network(describe_network(run))
+
+
+def leads_html(headline: Headline) -> Markup:
+    """The leads that the answer rests on."""
+    head, *rows = headline.table
+    return STYLE + BLOCKS.leads(head, rows)
 
 
 def costs_html(summary: pd.DataFrame) -> Markup:

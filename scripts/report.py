@@ -9,6 +9,7 @@ import argparse
 import difflib
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -69,6 +70,11 @@ def describe(run: Run) -> str:
     )
 
 
+def write_rows(head: Sequence[str], *rows: Sequence[str]) -> list[str]:
+    """A table in Markdown."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
 def write_table(run: Run, seeds: list[Run]) -> list[str]:
     """The result table in Markdown, with a column over seeds where there are several."""
     summary = summaries.per_model(run, results.load_test_images(results.RESULTS).labels)
@@ -92,7 +98,7 @@ def write_table(run: Run, seeds: list[Run]) -> list[str]:
     ]
     if spread is not None:
         heads.insert(2, f"mean ± std of {len(seeds)} seeds")
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    lines = []
     for row in summary.itertuples():
         cells = [
             CONTROLS.get(row.model) or label(row.model),
@@ -108,8 +114,8 @@ def write_table(run: Run, seeds: list[Run]) -> list[str]:
         if spread is not None:
             known = row.model in spread and spread[row.model].notna().all()  # a seed may lack a model
             cells.insert(2, f"{percent(spread[row.model].mean())} ± {100 * spread[row.model].std():.2f}" if known else MISSING)
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        lines.append(cells)
+    return write_rows(heads, *lines)
 
 
 def count_verdicts(findings: list[Finding]) -> str:
@@ -149,8 +155,9 @@ def write_block(run: Run, runs: list[Run], findings: list[Finding]) -> str:
     return "\n".join(
         [
             BEGIN,
-            f"**{headline.sentence}** {headline.numbers}".strip(),
+            f"**{headline.sentence}**",
             "",
+            *([*write_rows(*headline.table), "", headline.note, ""] if headline.table else []),
             *write_table(run, results.find_seeds(run, runs)),
             "",
             (
@@ -174,7 +181,7 @@ def write_others(run: Run, runs: list[Run]) -> list[str]:
             text = f"as `{first.name}`, with seed {one.record['seed']}: its leads are told there."
         else:
             headline = write_headline(one, find_findings(one, runs, HEADLINE))
-            text = f"{headline.sentence} {headline.numbers}"
+            text = f"{headline.sentence} {headline.numbers}".rstrip()
             told |= {seed.name: one for seed in results.find_seeds(one, whole)}
         lines.append(f"- `{one.name}`: {text} {one.record.get('note', '')}".rstrip())
     return ["", "The other runs in `results/`:", "", *lines] if lines else []

@@ -32,7 +32,6 @@ from core.findings.finding import (
     Finding,
     Need,
     Result,
-    bracket,
     judge,
     name,
     percent,
@@ -40,6 +39,7 @@ from core.findings.finding import (
     rank_result,
     show_effect,
     show_p,
+    signed,
 )  # fmt: skip
 from core.results import Run
 
@@ -123,7 +123,6 @@ HEADLINE = (
     "seeds-better",
     "seeds-other",
     "seeds-ensemble",
-    "branch-losses",
 )  # claims it rests on
 
 
@@ -144,15 +143,25 @@ def find_findings(run: Run, runs: Sequence[Run] = (), ids: Collection[str] | Non
 
 AVERAGING = {SUPPORTED: "worse", OPEN: "as well, as far as the test can tell", CONTRADICTED: "better"}  # of the claim in fusion's favour
 COUNTS = ("none", "one", "two", "three", "four", "five")
-LISTED = 5  # trainings, each with its leads
+LISTED = 5  # trainings, each with a column
 
 
 class Headline(NamedTuple):
     """The answer to the project's question for a run: a sentence anyone understands, and its numbers."""
 
     sentence: str
-    numbers: str
+    table: tuple[tuple[str, ...], ...] = ()  # fusion's leads: a head, then a row for each baseline and the ensemble
+    note: str = ""  # what the table holds
     decisive: Finding | None = None  # fusion against the baseline that is harder to beat; None where nothing was compared
+
+    @property
+    def numbers(self) -> str:
+        """The table in sentences; "" where nothing was compared."""
+        if not self.table:
+            return ""
+        (_, *columns), *rows = self.table
+        leads = ("; ".join(map(" ".join, zip(columns, cells, strict=True))) for _, *cells in rows)
+        return " ".join([self.note, *(f"Over {rival}: {lead}." for (rival, *_), lead in zip(rows, leads, strict=True))])
 
 
 def write_headline(run: Run, findings: list[Finding]) -> Headline:
@@ -165,29 +174,40 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
     if not by_id:
         missing = " and ".join(label(model) for model in TRIO if model not in run.models)
         more = "import the rest with scripts/import.py" if run.imported else "train the rest with --resume"
-        return Headline(f"This run lacks {missing}: {more} before fusion can be compared.", "")
+        return Headline(f"This run lacks {missing}: {more} before fusion can be compared.")
     leads, seeds = ([by_id[f"{kind}-{against}"] for against in ("better", "other", "ensemble")] for kind in ("accuracy", "seeds"))
     over_seeds = all(one.verdict != UNTESTED for one in seeds)
     *baselines, ensemble = seeds if over_seeds else leads
     hardest = min(baselines, key=rank_result)
     losses = " with branch losses" if run.recipe.branch_loss else ""
-    trained = [] if over_seeds else _judge_trainings(seeds)
-    if trained:
+    beats, beside = _say_verdicts(hardest, ensemble, losses, over_seeds)
+    won = hardest.verdict == SUPPORTED and ensemble.verdict != SUPPORTED
+    trained = _judge_trainings(seeds)
+    in_any = any(alone == SUPPORTED for alone, _ in trained)
+    if over_seeds and hardest.verdict == OPEN and in_any:
+        beats = f"{_say_trainings(trained, losses)[0]}, though it is not shown that another would"
+    elif trained and not over_seeds:
         beats, beside = _say_trainings(trained, losses)
-        won = any(alone == SUPPORTED for alone, _ in trained) and any(averaged != SUPPORTED for _, averaged in trained)
-    else:
-        beats, beside = _say_verdicts(hardest, ensemble, losses, over_seeds)
-        won = hardest.verdict == SUPPORTED and ensemble.verdict != SUPPORTED
-    numbers = "; ".join(
-        f"over {name(one.against) if one.against else 'fusion without branch losses'} {points(one.effect)} {bracket(one.interval)}"
-        f"{f', {show_p(one.p)}' if one.p is not None else ''}"
-        for one in (*baselines, ensemble, *([] if over_seeds else [by_id["branch-losses"]]))
-        if one.effect is not None and one.interval and not one.of  # which were tested, and on this run
-    )
-    tested = f"{ensemble.n} seeds" if over_seeds else f"{ensemble.n:,} test images, one training (seed {run.record['seed']})"
-    numbers = f"Fusion's lead in accuracy: {numbers}; 95 % intervals, each by itself, and p (Holm) from {tested}."
-    numbers += _list_trainings(seeds, "" if over_seeds else str(run.record["seed"]))
-    return Headline(f"{beats}, {'but' if won else 'and'} {beside}.", numbers, hardest)
+        won = in_any and any(averaged != SUPPORTED for _, averaged in trained)
+    return Headline(f"{beats}, {'but' if won else 'and'} {beside}.", *_tabulate_leads(run, leads, seeds, over_seeds), hardest)
+
+
+def _tabulate_leads(run: Run, leads: list[Finding], seeds: list[Finding], over_seeds: bool) -> tuple[tuple[tuple[str, ...], ...], str]:
+    """Headline's table and note: a column for each training, where they are not many, and one for all where that was tested.
+
+    `leads`, `seeds`: the findings on images and over seeds against both baselines and the ensemble.
+    """
+    listed = [seed for seed in seeds[0].seeds if len(seeds[0].seeds) <= LISTED]
+    head = [f"seed {seed}" for seed in listed]
+    rows = [[f"{signed(one.seeds[seed])}, {show_p(one.numbers[f'p_seed_{seed}'])}" for seed in listed] for one in seeds]
+    if over_seeds or not listed:
+        head.append(f"mean of {seeds[0].n} seeds [95 %]" if over_seeds else f"seed {run.record['seed']} [95 %]")
+        for row, one in zip(rows, seeds if over_seeds else leads, strict=True):
+            row.append(f"{show_effect(one).replace(' points', '')}, {show_p(one.p or 0.0)}")
+    table = (("Fusion's lead over", *head), *((name(one.against or ""), *row) for one, row in zip(leads, rows, strict=True)))
+    tests = [f"an exact McNemar test on {leads[0].n:,} test images"] * bool(listed or not over_seeds) + ["a t test over seeds"] * over_seeds
+    intervals = "" if listed and not over_seeds else " Each interval stands by itself."
+    return table, f"In points of test accuracy; p from {' and '.join(tests)}, Holm over the three rows.{intervals}"
 
 
 def _say_verdicts(hardest: Finding, ensemble: Finding, losses: str, over_seeds: bool) -> tuple[str, str]:
@@ -210,7 +230,8 @@ def _say_trainings(trained: list[tuple[str, str]], losses: str) -> tuple[str, st
     """The same of several trainings, too few for a test over them: `trained` holds both verdicts of each."""
     won = sum(alone == SUPPORTED for alone, _ in trained)
     some, several = (COUNTS[n] if n < len(COUNTS) else f"{n}" for n in (won, len(trained)))
-    beats = f"In {'both' if won == len(trained) == 2 else f'{some} of {several}'} trainings, fusing{losses} beat either network alone"
+    which = f"{some} of {several}" if won < len(trained) else "both" if won == 2 else f"all {several}"
+    beats = f"In {which} trainings, fusing{losses} beat either network alone"
     if not won:
         beats = f"No gain shown: in none of {several} trainings did fusing{losses} beat both networks alone"
     averaged = [words for verdict, words in AVERAGING.items() if any(verdict == other for _, other in trained)]
@@ -224,15 +245,6 @@ def _judge_trainings(leads: list[Finding]) -> list[tuple[str, str]]:
     """
     verdicts = ([judge(lead, one.numbers[f"p_seed_{seed}"]) for seed, lead in one.seeds.items()] for one in leads)
     return [(min(pair, key=FROM_WORST.index), averaged) for *pair, averaged in zip(*verdicts, strict=True)]
-
-
-def _list_trainings(leads: list[Finding], left_out: str) -> str:
-    """The leads of each training, without those of the seed `left_out`, in a sentence each; nothing where they are many."""
-    seeds, text = leads[0].seeds, ""
-    for seed in (one for one in seeds if one != left_out and len(seeds) <= LISTED):
-        values = ((name(one.against or ""), one.seeds[seed], one.numbers[f"p_seed_{seed}"]) for one in leads)
-        text += f" Seed {seed}: {'; '.join(f'over {other} {points(lead)}, {show_p(p)}' for other, lead, p in values)}."
-    return text
 
 
 def describe_scope(run: Run, findings: list[Finding]) -> str:

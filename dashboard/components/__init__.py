@@ -1,7 +1,16 @@
 """Widgets that more than one page uses; a custom component is a folder with its own .py, .js and .css."""
 # ruff: noqa: F401 (names for others)
 
-from dashboard.components.charts import color_links, offer_csv, show_figure, show_findings, show_findings_by_theme, show_table, surface
+from dashboard.components.charts import (
+    color_links,
+    offer_csv,
+    show_figure,
+    show_findings,
+    show_findings_by_theme,
+    show_headline,
+    show_table,
+    surface,
+)
 from dashboard.components.choices import available_models, other_models, pick_classes, pick_model, pick_models, pick_one, pick_run
 from dashboard.components.class_curves import show_class_curves, show_threshold
 from dashboard.components.deck import show_deck

@@ -6,9 +6,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import address, claim_table, claims, theme
+from dashboard import address, claim_table, claims, diagram, theme
 from dashboard.components.share import share_chart
-from dashboard.data import Finding
+from dashboard.data import Finding, Headline
 
 
 def surface() -> theme.Surface:
@@ -51,6 +51,14 @@ def offer_csv(table: pd.DataFrame, key: str) -> None:
     st.download_button(
         "CSV", lambda: table.to_csv(index=False), f"{key}.csv", "text/csv", key=f"{key}_csv", type="tertiary", on_click="ignore"
     )
+
+
+def show_headline(headline: Headline) -> None:
+    """The answer, and the leads it rests on."""
+    st.markdown(f"#### {headline.sentence}")
+    if headline.table:
+        st.html(diagram.leads_html(headline))
+        st.caption(headline.note)
 
 
 def show_findings(findings: list[Finding]) -> None:

@@ -14,11 +14,10 @@ predictions = data.load_predictions(run)
 headline, findings = data.load_headline(run), data.load_findings(run)
 
 st.title("Evidence")
-st.markdown(f"#### {headline.sentence}")
+components.show_headline(headline)
 if not set(BASELINES) <= set(run.models):
     st.stop()
 if findings:
-    st.markdown(headline.numbers)
     st.caption(describe_scope(run, findings))
 
 

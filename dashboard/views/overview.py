@@ -16,7 +16,7 @@ baselines = summary[summary["model"].isin(BASELINES)]
 better = baselines.loc[baselines["accuracy"].idxmax()] if len(baselines) else None  # the harder one to beat on these images
 
 note = run.record.get("note", "")
-headline = st.empty()  # filled when the claims are tested; the browser draws the rest meanwhile
+headline = st.container()  # filled when the claims are tested; the browser draws the rest meanwhile
 
 for column, row in zip(st.columns(len(shown)), shown.itertuples(), strict=True):
     with column:
@@ -52,7 +52,8 @@ st.subheader("How the fusion is built")
 st.html(diagram.architecture_html(run))
 
 text, findings = data.load_headline(run), data.load_findings(run, data.OVERVIEW)
-headline.markdown(f"#### {text.sentence}\n\n{text.numbers}")
+with headline:
+    components.show_headline(text)
 if findings:
     st.subheader("What may be claimed")
     st.caption(describe_scope(run, findings))

@@ -610,7 +610,19 @@ def test_where_one_pair_has_no_spread_the_headline_counts_trainings(folder, monk
     found = findings.find_findings(evidence.run, evidence.runs, findings.HEADLINE)
     assert {one.id: one.verdict == UNTESTED for one in found if one.kind == "seeds"}["seeds-ensemble"]
     sentence = findings.write_headline(evidence.run, found).sentence
-    assert sentence.startswith("In four of four trainings, fusing beat either network alone, but simply averaging their predictions did as")
+    assert sentence.startswith("In all four trainings, fusing beat either network alone, but simply averaging their predictions did as")
+
+
+def test_what_each_training_shows_is_told_where_the_test_over_them_shows_nothing(folder, monkeypatch):
+    right = {"fusion": [970, 990, 999], "resnet18": [950, 950, 951], "mobilenet_v2": [940, 941, 939], "ensemble": [969, 991, 998]}
+    evidence = made_up_seeds(folder, monkeypatch, right)
+    found = findings.find_findings(evidence.run, evidence.runs[:3], findings.HEADLINE)
+    headline = findings.write_headline(evidence.run, found)
+    assert headline.decisive.kind == "seeds" and headline.decisive.verdict == OPEN
+    assert headline.sentence == (
+        "In all three trainings, fusing beat either network alone, though it is not shown that another would, and no difference from "
+        "simply averaging their predictions is shown."
+    )
 
 
 def test_seeds_with_other_test_images_are_not_compared(folder, monkeypatch):
@@ -648,8 +660,10 @@ def test_two_trainings_are_both_told_in_the_headline(folder, monkeypatch, fusion
     by_id = {one.id: one for one in findings.find_findings(evidence.run, evidence.runs, findings.HEADLINE)}
     headline = findings.write_headline(evidence.run, list(by_id.values()))
     assert headline.sentence.startswith(words.format("simply averaging their predictions", "as far as the test can tell"))
-    lead = f"over ResNet18 {findings.points((fusion[1] - 950) / 1_000)}, p"
-    assert " Seed 1: over " in headline.numbers and lead in headline.numbers.split(" Seed 1: ")[1]
+    lead = f"{findings.points((fusion[1] - 950) / 1_000).removesuffix(' points')}, p"
+    assert headline.table[0] == ("Fusion's lead over", "seed 0", "seed 1")
+    assert {row[0]: row[2] for row in headline.table[1:]}["ResNet18"].startswith(lead)
+    assert f"; seed 1 {lead}" in headline.numbers.split("Over ResNet18: seed 0 ")[1]
     assert by_id["seeds-better"].verdict == UNTESTED
 
 
@@ -674,7 +688,7 @@ def test_a_page_may_ask_for_some_of_the_claims(folder):
     runs = open_seeds(folder, 3)
     whole, some = findings.find_findings(runs[0], runs), findings.find_findings(runs[0], runs, findings.HEADLINE)
     seeds, images = ([f"{kind}-{against}" for against in ("better", "ensemble", "other")] for kind in ("seeds", "accuracy"))
-    assert [one.id for one in some] == [*seeds, *images, "branch-losses"]
+    assert [one.id for one in some] == [*seeds, *images]
     assert findings.write_headline(runs[0], some) == findings.write_headline(runs[0], whole)
 
 
@@ -709,7 +723,7 @@ def test_branch_losses_are_compared_with_the_same_run_without(tmp_path):
     assert found.numbers["seed_0"] == found.effect == pytest.approx(mended / 400) and found.numbers["seed_1"] == 0
     assert found.p == pytest.approx(mcnemar([[0, int(mended)], [0, 0]], exact=True).pvalue)
     headline = findings.write_headline(with_losses, findings.find_findings(with_losses, runs, findings.HEADLINE))
-    assert "with branch losses" in headline.sentence and "over fusion without branch losses" in headline.numbers
+    assert "with branch losses" in headline.sentence
     (control,) = findings.find_findings(plain[0], runs, ("branch-losses",))
     assert control.details == "This run has no branch losses: it is the control of branch0, of which the claim is tested."
     without = findings.write_headline(plain[0], findings.find_findings(plain[0], runs, findings.HEADLINE))
@@ -735,8 +749,6 @@ def test_branch_losses_without_a_control_are_tested_on_the_run_that_has_one(tmp_
     assert (found.effect, found.p, found.n) == (own.effect, own.p, own.n) and own.of == ""
     other = controls.compare_losses(Evidence.load(shortcut, runs), None)
     assert other.details == found.details.replace("96×96 px. ", "96×96 px, whose fusion has no shortcut. ")
-    headline = findings.write_headline(large, findings.find_findings(large, runs, findings.HEADLINE))
-    assert "the ensemble" in headline.numbers and "without branch losses" not in headline.numbers
     with pytest.raises(UserError, match=r"--recipe cpu-96-branch --seed 0 and .* --recipe cpu-96 --seed 0$"):
         controls.compare_losses(Evidence.load(large, [large]), None)
 
@@ -940,8 +952,13 @@ def test_the_headline_is_a_sentence_anyone_understands(folder, better, other, en
     assert headline.sentence.startswith(words.format(**against))
     unnamed = headline.sentence.replace(against["better"], "").replace(against["other"], "")  # ResNet18 has a digit of its own
     assert not re.search(r"\d", unnamed)
-    assert "95 % intervals, each by itself, and p (Holm) from 400 test images, one training (seed 0)" in headline.numbers
-    assert all(f"over {name}" in headline.numbers for name in against.values())
+    assert headline.note.endswith(
+        "p from an exact McNemar test on 400 test images, Holm over the three rows. Each interval stands by itself."
+    )
+    assert [row[0] for row in headline.table[1:]] == [against[one] for one in ("better", "other", "ensemble")]
+    assert headline.table[0][1:] == ("seed 0 [95 %]",) and all(
+        re.fullmatch(r"[+−]\S+ \[.+\], p [=<] .+", row[1]) for row in headline.table[1:]
+    )
     assert headline.decisive.verdict == max(better, other, key=(SUPPORTED, OPEN, CONTRADICTED).index)
 
 
@@ -957,10 +974,15 @@ def test_of_two_alike_verdicts_the_smaller_lead_decides_the_headline(folder):
 def test_the_headline_and_the_scope_speak_of_seeds_where_these_were_tested(folder):
     runs = open_seeds(folder, 3)
     found = findings.find_findings(runs[0], runs)
-    tested = [replace(one, effect=0.01, interval=(0.0, 0.02)) if one.id == "branch-losses" else one for one in found]
-    headline = findings.write_headline(runs[0], tested)
-    assert "without branch losses" not in headline.numbers  # that interval is over images
-    assert "and p (Holm) from 3 seeds. Seed 0: over" in headline.numbers and " Seed 2: over" in headline.numbers
+    headline = findings.write_headline(runs[0], found)
+    assert headline.table[0] == ("Fusion's lead over", "seed 0", "seed 1", "seed 2", "mean of 3 seeds [95 %]")
+    assert "test images and a t test over seeds, Holm" in headline.note
+    (over,) = [one for one in found if one.id == "seeds-ensemble"]
+    assert headline.table[3] == (
+        "the ensemble of the two",
+        *(f"{findings.points(over.seeds[f'{seed}'])[:-7]}, {findings.show_p(over.numbers[f'p_seed_{seed}'])}" for seed in range(3)),
+        f"{findings.show_effect(over).replace(' points', '')}, {findings.show_p(over.p)}",
+    )
     assert (headline.decisive.kind, headline.decisive.n) == ("seeds", 3)
     assert findings.describe_scope(runs[0], found).endswith(
         "Tests over the 3 seeds speak of training by this recipe, on these test images."

@@ -197,7 +197,7 @@ def test_the_answer_is_one_big_number_the_one_that_decides_the_headline(visit, r
     assert f'<p class="big">{100 * decisive.effect:+.2f}<span class="unit">points: fusion minus {label(decisive.against)}<' in said
     assert f"{100 * decisive.interval[0]:+.2f} to {100 * decisive.interval[1]:+.2f}, {decisive.n:,} test images" in said
     over_seeds = replace(decisive, kind="seeds", n=3)
-    assert "mean of 3 trainings" in deck.answer(run, Headline("", "", over_seeds), findings).said
+    assert "mean of 3 trainings" in deck.answer(run, Headline("", decisive=over_seeds), findings).said
     assert "big" not in deck.answer(run, Headline("", ""), findings).said
 
 
