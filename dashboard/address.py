@@ -109,6 +109,8 @@ def write() -> None:
         kept.replaced = {text: when for text, when in kept.replaced.items() if now - when < IN_FLIGHT}
         kept.replaced[_spell(query)] = now
         st.query_params.from_dict(wanted)
+    else:  # nothing will tell that the browser has heard
+        kept.chosen = {key: chosen for key, chosen in kept.chosen.items() if chosen[2] != _spell(query)}
     kept.query, kept.followed = wanted, False
 
 

@@ -99,7 +99,14 @@ def draw_accuracy(asked: Asked) -> go.Figure:
 
 def draw_seeds(asked: Asked) -> go.Figure:
     trained = {theme.label(one.against): one for one in asked.findings if one.kind == "seeds" and one.effect is not None}
-    return forest(trained, "How far is fusion from the others, over trainings?")
+    figure = forest(trained, "How far is fusion from the others, over trainings?")
+    hollow = {"color": theme.NEUTRAL, "symbol": "circle-open", "size": 9, "line": {"width": 2}}
+    for name, one in trained.items():
+        x, text = [100 * lead for lead in one.seeds.values()], [f"seed {seed}" for seed in one.seeds]
+        figure.add_scatter(
+            x=x, y=[name] * len(x), text=text, mode="markers", marker=hollow, hovertemplate="%{text}: %{x:+.2f}<extra></extra>"
+        )
+    return figure.update_layout(showlegend=False).update_xaxes(title="fusion minus the other (points): ◆ mean, 95 % interval; ○ one seed")
 
 
 def draw_classes(asked: Asked) -> go.Figure:

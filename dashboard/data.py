@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 
 from core import combine, findings, metrics, results, summaries
-from core.config import BASELINES, CLASSES, ENSEMBLE, UserError
+from core.config import BASELINES, CLASSES, ENSEMBLE, TRIO, UserError
 from core.findings import Finding, Headline
 from core.results import Run
 from core.results.files import stamp_file
@@ -179,6 +179,12 @@ def load_predictions(run: Run) -> pd.DataFrame:
 def load_summary(run: Run) -> pd.DataFrame:
     """core.summaries.per_model."""
     return summaries.per_model(run, load_images().labels)
+
+
+def load_means(run: Run) -> tuple[pd.Series, int]:
+    """Mean test accuracy of each model over the run's seeds that hold all three, and how many there are. Raises UserError."""
+    seeds = [one for one in sibling_runs(run) if set(TRIO) <= set(one.models)]
+    return findings.seed_accuracies(seeds).mean(), len(seeds)
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from core import metrics, results
 from core.config import BACKBONES, BASELINES, CLASSES, FUSION, UserError, label
-from core.findings import ALPHA, UNTESTED, Finding, Headline, show_p
+from core.findings import ALPHA, CONTRADICTED, OPEN, SUPPORTED, UNTESTED, Finding, Headline, show_p
 from core.images import pixels_uri
 from core.results import Run
 from dashboard import claims, data, diagram, figures, report, selection, theme, thumbnails
@@ -23,6 +23,7 @@ from dashboard.theme import Surface
 
 CARDS = 7  # images in a row
 UNTESTED_LINES = 4  # on a slide
+SHOWN = {SUPPORTED: "shown", OPEN: "not shown", CONTRADICTED: "a loss is shown"}  # the lead of a claim with this verdict
 GRADES = "Intervals are of 95 %. Points are percentage points."
 
 
@@ -94,16 +95,19 @@ def compare_recipes(run: Run) -> Slide:
     return Slide("models", title, said, "below", shown=diagram.architecture_html(run), notes=notes, main=True)
 
 
-def answer(run: Run, headline: Headline, findings: list[Finding]) -> Slide:
-    """The difference that decides the headline, large, beside the accuracies of this run."""
+def answer(run: Run, headline: Headline, findings: list[Finding], surface: Surface) -> Slide:
+    """The difference that decides the headline, large, beside the leads over trainings or the accuracies of this one."""
     chart = figures.accuracy_figure(data.load_summary(run), run.record["seed"])
     said = f"<p>{escape(headline.sentence)}</p>"
     notes = f"{headline.sentence} {headline.numbers}"
     if one := headline.decisive:
         low, high = (100 * end for end in one.interval)
         said = f'<p class="big">{100 * one.effect:+.2f}<span class="unit">points: fusion minus {label(one.against)}</span></p>{said}'
+        if one.kind == "seeds":
+            chart = claims.draw(run, one, findings, surface)
         tested = f"mean of {one.n} trainings" if one.kind == "seeds" else f"{one.n:,} test images"
-        said += f"<p><small>95 % interval {low:+.2f} to {high:+.2f}, {tested}; {show_p(one.p)}, corrected for three comparisons</small></p>"
+        said += f"<p><small>95 % interval {low:+.2f} to {high:+.2f}, {tested}; {show_p(one.p)}, corrected for three "
+        said += f"comparisons: {SHOWN[one.verdict]}</small></p>"
         against = next(other for other in findings if other.id == f"{one.kind}-ensemble")
         notes += f" Test: {one.test}. {GRADES} Intervals of single models may overlap all the same: a test of two on images counts only "
         notes += f"those that one of them alone predicts correctly. Beside averaging: {against.details}"
@@ -208,7 +212,7 @@ def look(run: Run, predictions: pd.DataFrame, findings: list[Finding]) -> Slide 
 
 def limit(run: Run, findings: list[Finding], tested: int) -> Slide:
     lines = report.list_limits(run, findings, tested)
-    notes = "What is not distinguishable is not equal: more seeds or images could tell them apart."
+    notes = "A claim holds for the images, the recipe and the trainings it was tested on; the appendix has every test."
     return Slide("limits", "What we may not say", report.list_html(lines), "text", notes=notes, main=True)
 
 
@@ -247,7 +251,7 @@ def make_slides(run: Run, surface: Surface) -> list[Slide]:
     """The usual deck, then the appendix. Raises UserError."""
     predictions, headline, findings = data.load_predictions(run), data.load_headline(run), data.load_findings(run)
     whole = set(report.TRIO) <= set(run.models)
-    main = [ask(predictions), compare_recipes(run), answer(run, headline, findings)]
+    main = [ask(predictions), compare_recipes(run), answer(run, headline, findings, surface)]
     if whole:
         main += [
             help_and_hurt(run, headline.decisive.against, findings, surface),

@@ -76,10 +76,11 @@ def leads_html(headline: Headline) -> Markup:
     return STYLE + BLOCKS.leads(head, rows)
 
 
-def costs_html(summary: pd.DataFrame) -> Markup:
+def costs_html(summary: pd.DataFrame, means: pd.Series | None = None, seeds: int = 1) -> Markup:
     """What each model reaches, drawn with its 95 % interval on a common scale, and what it costs.
 
-    `summary`: rows of core.summaries.per_model. It is a table, not a chart, so the first page needs no chart library.
+    `summary`: rows of core.summaries.per_model; `means`: accuracies over several `seeds`, by model. It is a table, not a chart, so the
+    first page needs no chart library.
     """
     low, high = (np.floor(100 * summary["low"].min()), np.ceil(100 * summary["high"].max()))
     units = {"parameters": 1e6, "macs": 1e6, "latency_ms": 1, "training_minutes": 1}
@@ -89,16 +90,21 @@ def costs_html(summary: pd.DataFrame) -> Markup:
 
     rows = []
     for row in summary.itertuples():
-        style, values = STYLES[row.model], [row.accuracy, *(getattr(row, name) / unit for name, unit in units.items())]
+        style, values = STYLES[row.model], [getattr(row, name) / unit for name, unit in units.items()]
+        shares = [row.accuracy, *([] if means is None else [means.get(row.model, np.nan)])]
         rows.append(
             {
                 **{"label": style.label, "color": style.color, "glyph": GLYPHS[style.marker]},
                 "text": f"{100 * row.accuracy:.2f} % [{100 * row.low:.2f}, {100 * row.high:.2f}]",
                 **{"low": place(row.low), "high": place(row.high), "place": place(row.accuracy)},
-                "costs": [f"{100 * values[0]:.2f}", *("–" if np.isnan(value) else f"{value:,.1f}" for value in values[1:])],
+                "costs": [
+                    *("–" if np.isnan(share) else f"{100 * share:.2f}" for share in shares),
+                    *("–" if np.isnan(value) else f"{value:,.1f}" for value in values),
+                ],
             }
         )
-    heads = (("test accuracy", "%"), ("parameters", "million"), ("MACs", "million"), ("latency", "ms"), ("training", "minutes"))
+    heads = [("parameters", "million"), ("MACs", "million"), ("latency", "ms"), ("training", "minutes")]
+    heads = [("test accuracy", "%"), *([] if means is None else [("mean", f"{seeds} seeds, %")]), *heads]
     return STYLE + BLOCKS.costs(rows, heads, f"{low:g} % to {high:g} %")
 
 

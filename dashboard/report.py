@@ -119,6 +119,7 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
         *([f"Start weights: {starts}. From others, a baseline may be stronger and fusion gain more or less."] if starts else []),
         f"The images have 32×32 pixels, enlarged to {size}×{size}: photographs in full detail may behave differently.",
         "One data set, two backbones: other pairs were not tried.",
+        "What is not distinguishable is not equal: more seeds or images could tell them apart.",
     ]
     if run.imported:
         limits.append("How the models were trained and joined is not known here.")

@@ -9,6 +9,7 @@ tested against each, and the less favourable result counts. No torch here.
 To add a claim, write a function of (Evidence, the model it is against) -> Result and a row in CLAIMS.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -73,10 +74,10 @@ __all__ = [
 
 # id, kind, what is claimed, how it is tested, against whom, what it needs
 CLAIMS = (
-    Claim("accuracy-better", "accuracy", "Fusion is more accurate than the baseline better on validation, {other}",
+    Claim("accuracy-better", "accuracy", "In this training fusion is more accurate than the baseline better on validation, {other}",
           accuracy.compare_accuracy, BETTER),
-    Claim("accuracy-ensemble", "accuracy", "Fusion is more accurate than {other}", accuracy.compare_accuracy, ENSEMBLE),
-    Claim("accuracy-other", "accuracy", "Fusion is more accurate than {other}", accuracy.compare_accuracy, OTHER),
+    Claim("accuracy-ensemble", "accuracy", "In this training fusion is more accurate than {other}", accuracy.compare_accuracy, ENSEMBLE),
+    Claim("accuracy-other", "accuracy", "In this training fusion is more accurate than {other}", accuracy.compare_accuracy, OTHER),
     Claim("comparable", "accuracy", "Fusion's accuracy is comparable or improved", accuracy.compare_within_margin),
     Claim("seeds-better", "seeds", "Over trainings, fusion is more accurate than {other}", accuracy.compare_over_seeds, BETTER),
     Claim("seeds-ensemble", "seeds", "Over trainings, fusion is more accurate than {other}", accuracy.compare_over_seeds, ENSEMBLE),
@@ -160,13 +161,13 @@ class Headline(NamedTuple):
         if not self.table:
             return ""
         (_, *columns), *rows = self.table
-        leads = ("; ".join(map(" ".join, zip(columns, cells, strict=True))) for _, *cells in rows)
-        return " ".join([self.note, *(f"Over {rival}: {lead}." for (rival, *_), lead in zip(rows, leads, strict=True))])
+        leads = (f"{rival}: {'; '.join(map(' '.join, zip(columns, cells, strict=True)))}" for rival, *cells in rows)
+        return f"Fusion's lead over {'. Over '.join(leads)}. {self.note}"
 
 
 def write_headline(run: Run, findings: list[Finding]) -> Headline:
-    """Fusion against either baseline, the less favourable verdict counting, and the ensemble; over seeds where that was tested,
-    else on the images, in how many of the trainings at hand.
+    """Fusion against either baseline, the less favourable verdict counting, and the ensemble; over seeds where that was tested, else
+    on the images, in how many of the trainings at hand. Where the test over seeds is open, what all of them show is told too.
 
     Takes the findings of HEADLINE, others may be among them.
     """
@@ -183,12 +184,13 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
     beats, beside = _say_verdicts(hardest, ensemble, losses, over_seeds)
     won = hardest.verdict == SUPPORTED and ensemble.verdict != SUPPORTED
     trained = _judge_trainings(seeds)
-    in_any = any(alone == SUPPORTED for alone, _ in trained)
-    if over_seeds and hardest.verdict == OPEN and in_any:
-        beats = f"{_say_trainings(trained, losses)[0]}, though it is not shown that another would"
-    elif trained and not over_seeds:
+    if trained and not over_seeds:
         beats, beside = _say_trainings(trained, losses)
-        won = in_any and any(averaged != SUPPORTED for _, averaged in trained)
+        won = any(alone == SUPPORTED for alone, _ in trained) and any(averaged != SUPPORTED for _, averaged in trained)
+    elif over_seeds and hardest.verdict == OPEN and all(alone == SUPPORTED for alone, _ in trained):
+        less = " or ".join(name(one.against or "") for one in baselines if one.verdict == OPEN)
+        beats = f"{_say_trainings(trained, losses)[0]}, though for trainings in general that is not shown against {less}"
+        won = ensemble.verdict == CONTRADICTED
     return Headline(f"{beats}, {'but' if won else 'and'} {beside}.", *_tabulate_leads(run, leads, seeds, over_seeds), hardest)
 
 
@@ -197,17 +199,26 @@ def _tabulate_leads(run: Run, leads: list[Finding], seeds: list[Finding], over_s
 
     `leads`, `seeds`: the findings on images and over seeds against both baselines and the ensemble.
     """
-    listed = [seed for seed in seeds[0].seeds if len(seeds[0].seeds) <= LISTED]
-    head = [f"seed {seed}" for seed in listed]
-    rows = [[f"{signed(one.seeds[seed])}, {show_p(one.numbers[f'p_seed_{seed}'])}" for seed in listed] for one in seeds]
-    if over_seeds or not listed:
-        head.append(f"mean of {seeds[0].n} seeds [95 %]" if over_seeds else f"seed {run.record['seed']} [95 %]")
-        for row, one in zip(rows, seeds if over_seeds else leads, strict=True):
-            row.append(f"{show_effect(one).replace(' points', '')}, {show_p(one.p or 0.0)}")
-    table = (("Fusion's lead over", *head), *((name(one.against or ""), *row) for one, row in zip(leads, rows, strict=True)))
-    tests = [f"an exact McNemar test on {leads[0].n:,} test images"] * bool(listed or not over_seeds) + ["a t test over seeds"] * over_seeds
-    intervals = "" if listed and not over_seeds else " Each interval stands by itself."
-    return table, f"In points of test accuracy; p from {' and '.join(tests)}, Holm over the three rows.{intervals}"
+    trainings = list(seeds[0].seeds)
+    listed = [] if over_seeds and len(trainings) > LISTED else trainings
+    head = ["Fusion's lead over", *(f"seed {seed}" for seed in listed)]
+    rows = [
+        [name(one.against or ""), *(f"{signed(one.seeds[seed])}, {show_p(one.numbers[f'p_seed_{seed}'])}" for seed in listed)]
+        for one in seeds
+    ]
+    mcnemar, whole = f"an exact McNemar test on {leads[0].n:,} test images", []
+    note = f"In points of test accuracy; p from {mcnemar}, Holm over the three comparisons."
+    if over_seeds:
+        head.append(f"mean of {seeds[0].n} seeds [95 %]")
+        whole = seeds
+        note = note.replace(f"p from {mcnemar}", f"p of a seed from {mcnemar}, of the mean from a t test over seeds")
+        note += " A mean is shown only if a bootstrap of the test images agrees."
+    elif not listed:
+        head.append(f"seed {run.record['seed']} [95 %]")
+        whole = leads
+    for row, one in zip(rows, whole, strict=False):
+        row.append(f"{show_effect(one).replace(' points', '')}, {show_p(math.nan if one.p is None else one.p)}")
+    return (tuple(head), *map(tuple, rows)), note + " Intervals are of one comparison alone." * bool(whole)
 
 
 def _say_verdicts(hardest: Finding, ensemble: Finding, losses: str, over_seeds: bool) -> tuple[str, str]:
@@ -227,9 +238,9 @@ def _say_verdicts(hardest: Finding, ensemble: Finding, losses: str, over_seeds: 
 
 
 def _say_trainings(trained: list[tuple[str, str]], losses: str) -> tuple[str, str]:
-    """The same of several trainings, too few for a test over them: `trained` holds both verdicts of each."""
+    """The same of several trainings, each by itself: `trained` holds both verdicts of each."""
     won = sum(alone == SUPPORTED for alone, _ in trained)
-    some, several = (COUNTS[n] if n < len(COUNTS) else f"{n}" for n in (won, len(trained)))
+    some, several = (COUNTS[n] if len(trained) < len(COUNTS) else f"{n}" for n in (won, len(trained)))
     which = f"{some} of {several}" if won < len(trained) else "both" if won == 2 else f"all {several}"
     beats = f"In {which} trainings, fusing{losses} beat either network alone"
     if not won:
@@ -250,8 +261,7 @@ def _judge_trainings(leads: list[Finding]) -> list[tuple[str, str]]:
 def describe_scope(run: Run, findings: list[Finding]) -> str:
     """Whom the tests speak of: said once, where the claims stand."""
     seeds = max((finding.n for finding in findings if finding.kind == "seeds"), default=1)
-    images = f"Tests on images speak of the trainings they name, else of the one with seed {run.record['seed']}: another training gives "
-    images += "other weights."
+    images = f"Where a claim names no trainings, its test is of the weights of seed {run.record['seed']}: another training gives others."
     if any(finding.kind == "seeds" and finding.verdict != UNTESTED for finding in findings):
         return f"{images} Tests over the {seeds} seeds speak of training by this recipe, on these test images."
     trained = "one was" if seeds < 2 else f"{seeds} were"

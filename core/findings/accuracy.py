@@ -67,7 +67,7 @@ def compare_accuracy(evidence: Evidence, other: str) -> Result:
         f"In this training fusion and {name(other)} are not distinguishable in accuracy",
         f"In this training fusion is less accurate than {name(other)}",
     )
-    where = split_by_baselines(evidence) if other == ENSEMBLE else ""
+    where = _explain_interval(verdict, pair["interval"]) + (split_by_baselines(evidence) if other == ENSEMBLE else "")
     smallest = metrics.smallest_difference(pair["only_fusion"] + pair["only_other"], pair["alpha"]) / len(evidence.labels)
     return Result(
         statement=statement,
@@ -85,6 +85,13 @@ def compare_accuracy(evidence: Evidence, other: str) -> Result:
         interval=pair["interval"],
         n=len(evidence.labels),
     )
+
+
+def _explain_interval(verdict: str, interval: tuple[float, float]) -> str:
+    """Why p, corrected for three pairs, shows nothing though an interval, which is not, leaves out 0."""
+    if verdict != OPEN or judge_interval(interval) == OPEN:
+        return ""
+    return " The interval is of this comparison alone; corrected for three, no difference is shown."
 
 
 def split_by_baselines(evidence: Evidence) -> str:
@@ -195,8 +202,9 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     position = PAIRS.index(other)
     p, interval = metrics.holm(bare)[position], (test["low"], test["high"])
     verdict = judge(test["mean"], p)
-    if judge_interval(pair["images"]) != verdict:
-        verdict = OPEN
+    why = _explain_interval(verdict, interval)
+    if verdict != OPEN and judge_interval(pair["images"]) != verdict:
+        verdict, why = OPEN, " Other test images could undo it: so no difference is shown."
     smallest = metrics.smallest_mean(test["std"], len(seeds), metrics.holm_level(np.delete(bare, position), ALPHA))
     statement = choose(
         verdict,
@@ -207,7 +215,7 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     return Result(
         statement=statement,
         details=f"{spread}; over trainings {bracket(interval)}, {show_p(p)}. With this spread a mean below {100 * smallest:.2f} points "
-        "could not have been shown.",
+        f"could not have been shown.{why}",
         verdict=verdict,
         numbers=numbers | {"smallest": smallest},
         test=f"paired t test over seeds, Holm over 3 pairs; {tested}",

@@ -1,5 +1,6 @@
 """Controls: is it fusing, or the branch losses, the size, or simply a second network? Each needs another training."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -20,9 +21,11 @@ from core.findings.finding import (
     name,
     percent,
     points,
+    rank_result,
     say_next_training,
     say_precisions,
     say_training,
+    show_effect,
     show_p,
 )  # fmt: skip
 from core.results import Run
@@ -179,33 +182,47 @@ def find_ways(evidence: Evidence) -> dict[str, combine.Way]:
     return combine.find_ways(evidence.run, evidence.retrainings, results.find_control(evidence.run, evidence.runs))
 
 
-def find_twice(evidence: Evidence, other: str) -> tuple[str, np.ndarray, str]:
-    """A baseline trained twice and averaged: in words, its correctness (N,), and what else the two differ in. Raises UserError."""
-    twice = combine.find_twice(evidence.run, evidence.retrainings)
-    if not twice:
+def count_least(evidence: Evidence, compare: Callable[[Run, str], Result]) -> Result:
+    """`compare` of each other training of the two networks and what it and this run differ in: the least favourable counts, all are told.
+
+    Raises UserError where there is no other.
+    """
+    if not evidence.retrainings:
         raise UserError(f"It needs a second seed of the two networks: {say_next_training(evidence)}")
-    differ = say_precisions([evidence.run, evidence.retrainings[0]])
-    return twice[f"two_{other}"].label, twice[f"two_{other}"].correct, differ and f"Trained with {differ}."
+    found = {}
+    for other in evidence.retrainings:
+        differ = say_precisions([evidence.run, other])
+        found[other.record["seed"]] = compare(other, differ and f"Trained with {differ}.")
+    result = found.pop(min(found, key=lambda seed: rank_result(found[seed])))
+    for seed, one in found.items():
+        result = result.extend(f" With seed {seed} in its place: {one.verdict} ({show_effect(one)}).", {})
+    return result
 
 
-def compare_with_twice(evidence: Evidence, other: str) -> Result:
+def compare_with_twice(evidence: Evidence, other: str, fused: str = "fusion", words: str = "Fusion") -> Result:
     """Is fusing two architectures better than averaging two trainings of one?"""
-    words, correct, remark = find_twice(evidence, other)
-    return compare_pair(evidence.correct("fusion"), correct, ("Fusion", words), remark)
+
+    def compare(second: Run, remark: str) -> Result:
+        twice = combine.find_twice(evidence.run, [second])[f"two_{other}"]
+        return compare_pair(evidence.correct(fused), twice.correct, (words, twice.label), remark)
+
+    return count_least(evidence, compare)
 
 
 def compare_architectures(evidence: Evidence, other: str) -> Result:
     """Is it the second architecture, or just a second network? Both averaged, neither trained together."""
-    words, correct, remark = find_twice(evidence, other)
-    return compare_pair(evidence.correct(ENSEMBLE), correct, ("Averaging the two architectures", words), remark)
+    return compare_with_twice(evidence, other, ENSEMBLE, "Averaging the two architectures")
 
 
 def compare_disagreement(evidence: Evidence, other: str) -> Result:
     """Do two architectures err on different images more than two trainings of one? Else they have no more to gain."""
-    *_, remark = find_twice(evidence, other)  # says what is missing
-    seeds = " and ".join(str(run.record["seed"]) for run in (evidence.run, evidence.retrainings[0]))
+    return count_least(evidence, lambda second, remark: _compare_disagreement(evidence, second, other, remark))
+
+
+def _compare_disagreement(evidence: Evidence, second: Run, other: str, remark: str) -> Result:
+    seeds = " and ".join(str(run.record["seed"]) for run in (evidence.run, second))
     architectures = [evidence.correct(model) for model in BASELINES]
-    trainings = [evidence.correct(other), test_correct(evidence.retrainings[0], other)]
+    trainings = [evidence.correct(other), test_correct(second, other)]
     apart = [first != second for first, second in (architectures, trainings)]
     measures = {"architectures": combine.measure_pair(*architectures), "trainings": combine.measure_pair(*trainings)}
     difference, interval = metrics.accuracy_difference(*apart)

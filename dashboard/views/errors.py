@@ -96,7 +96,7 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
                 show_matrix(chosen, one, kept)
                 show_gallery(one, own, grouped, size, "page" if one is chosen else "page_beside")
     else:
-        gallery, matrix = st.columns([1.6, 1])
+        gallery, matrix = st.columns([1.3, 1])
         with gallery:
             show_gallery(chosen, rows[0], grouped, size)
         with matrix:

@@ -35,7 +35,8 @@ against = better is not None and not set(shown["model"]) <= {*BASELINES}
 above = f"; points above {theme.label(better['model'])}, the baseline that is higher on them" if against else ""
 st.caption(f"Share of the {len(predictions):,} test images predicted correctly, in the training with seed {run.record['seed']}{above}.")
 st.subheader("How often is each model correct, and what does it cost?")
-st.html(diagram.costs_html(shown))
+means, seeds = data.load_means(run)
+st.html(diagram.costs_html(shown, means if seeds > 1 else None, seeds))
 st.caption(
     "Wilson intervals: those of two models may overlap, and a test on the same images still tell the two apart."
     + " Ensemble: mean of the baselines' probabilities; it costs their sum and no training of its own." * has("ensemble")

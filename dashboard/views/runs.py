@@ -67,7 +67,7 @@ components.show_table(
     },
 )
 seeds = table.loc[table["run"].isin([one.name for one in data.sibling_runs(run)]), compared].dropna()
-span = f" Its {len(seeds)} seeds span {seeds.max() - seeds.min():.2f} points." * (len(seeds) > 1)
+span = f" {theme.label(compared)} spans {seeds.max() - seeds.min():.2f} points over its {len(seeds)} seeds." * (len(seeds) > 1)
 st.caption(f"Differences are to {run.name}, in points.{span} Click the left of a row to choose its run for all pages.")
 with st.container(horizontal=True, vertical_alignment="center"):
     components.offer_csv(table, "runs")

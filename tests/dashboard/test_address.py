@@ -135,6 +135,23 @@ def test_what_another_page_left_under_a_key_is_no_choice(left, state):
         assert draw(key) == {"some": [], "number": 4, "range": (0.0, 1.0), "list": []}[key] == state[key]
 
 
+def test_where_the_address_stays_as_it_is_the_visitor_can_undo_what_was_chosen(state, monkeypatch):
+    """Nothing tells then that the browser has heard."""
+    monkeypatch.setattr(address, "read_address", dict)
+    names = {"options": ["a", "b"], "key": "models", "default": ["a", "b"]}
+
+    def draw() -> object:
+        chosen = address.pick_several(lambda *_, key, **__: state[key], "", **names)
+        address.write()
+        return chosen
+
+    state["models"] = ["a"]
+    address.choose("models", ["a", "b"])  # all of another run, which is the default
+    assert draw() == ["a", "b"]
+    state["models"] = ["a"]
+    assert address.latest("models") == ["a"]
+
+
 def test_a_click_that_changes_a_menu_is_not_undone_by_what_the_browser_sent_before_it_heard(state, monkeypatch):
     sent: dict[str, list[str]] = {}
     monkeypatch.setattr(address, "read_address", lambda: sent)

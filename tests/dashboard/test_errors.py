@@ -254,6 +254,17 @@ def test_the_page_of_other_images_is_not_undone_by_a_click_before_its_answer(vis
     assert app.number_input(key="page").set_value(3).run().number_input(key="page").value == 3
 
 
+def test_a_closed_image_stays_closed_after_a_page_that_has_a_menu_of_its_name(visit):
+    app = visit("confusion", image="17")
+    assert component(app, "lightbox")["open"] == 17
+    app.run()
+    app.query_params.clear()
+    app.switch_page("views/robustness.py").run()
+    app.switch_page("views/confusion.py").run()
+    opened = [component(app.run(), "lightbox")["open"] for _ in range(3)]
+    assert opened == [None] * 3 and not app.exception
+
+
 def test_an_image_asked_of_a_larger_run_is_not_looked_for(visit):
     app = visit("errors", image="3")
     app.session_state["lightbox_asked"] = {"number": 0, "ahead": [10_000, 5], "look": False}

@@ -15,8 +15,9 @@ import pytest
 
 from core import combine, metrics, results, summaries
 from core.config import BASELINES, CLASSES, ROOT, label
-from core.findings import UNTESTED, Headline, find_findings, write_headline
+from core.findings import OPEN, UNTESTED, Headline, find_findings, write_headline
 from dashboard import deck, figures, report
+from dashboard.theme import LIGHT
 from tests.dashboard.conftest import component, open_page
 from tests.fake_run import make_run
 
@@ -196,9 +197,13 @@ def test_the_answer_is_one_big_number_the_one_that_decides_the_headline(visit, r
     said = read_deck(visit("present"))["answer"]["said"]
     assert f'<p class="big">{100 * decisive.effect:+.2f}<span class="unit">points: fusion minus {label(decisive.against)}<' in said
     assert f"{100 * decisive.interval[0]:+.2f} to {100 * decisive.interval[1]:+.2f}, {decisive.n:,} test images" in said
-    over_seeds = replace(decisive, kind="seeds", n=3)
-    assert "mean of 3 trainings" in deck.answer(run, Headline("", decisive=over_seeds), findings).said
-    assert "big" not in deck.answer(run, Headline("", ""), findings).said
+    leads = {f"seed_{seed}": 0.005 * seed for seed in range(3)}
+    tested = {"effect": 0.01, "interval": (0.0, 0.02), "p": 0.2, "n": 3, "verdict": OPEN, "numbers": leads}
+    over_seeds = [replace(one, **tested) for one in findings if one.kind == "seeds"]
+    slide = deck.answer(run, Headline("", decisive=over_seeds[0]), over_seeds, LIGHT)
+    assert "mean of 3 trainings; p = 0.200, corrected for three comparisons: not shown<" in slide.said
+    assert [list(trace.x) for trace in slide.chart.data if trace.marker.symbol == "circle-open"] == [[0.0, 0.5, 1.0]] * 3
+    assert "big" not in deck.answer(run, Headline(""), findings, LIGHT).said
 
 
 def test_the_slide_of_costs_says_what_the_runs_note_says(own_results):

@@ -31,7 +31,7 @@ def test_every_run_is_a_row_with_its_accuracies_and_the_difference_to_the_chosen
     assert table.loc["imagenet-96-seed1", "difference"] == 0
     assert table.loc["imagenet-96-seed0", "difference"] == pytest.approx(accuracy["imagenet-96-seed0"] - accuracy["imagenet-96-seed1"])
     span = abs(accuracy["imagenet-96-seed0"] - accuracy["imagenet-96-seed1"])
-    assert any(f"span {span:.2f} points" in caption.value for caption in app.caption)
+    assert any(f"spans {span:.2f} points over its 2 seeds" in caption.value for caption in app.caption)
 
 
 def keep_models(run: Path, models: tuple[str, ...]) -> None:

@@ -37,6 +37,7 @@ def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None =
 
     last = len(predictions) - 1
     index = address.keep("image", None, lambda texts: int(texts[-1]), lambda i: [str(i)], lambda i: i is None or 0 <= i <= last)
+    st.session_state["image"] = index  # other pages have a widget of this name: what such a key holds is forgotten if not written anew
     address.leave_to_browser("image")
     wanted = [i for i in (index, *asked["ahead"]) if i is not None and 0 <= i <= last]  # asked of a run with more images, perhaps
     details = [describe_image(run, predictions, int(i), models or run.models) for i in wanted]

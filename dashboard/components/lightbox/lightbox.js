@@ -41,9 +41,11 @@ class Lightbox {
     this.asked = null  // what the server was told last, until it answers
     this.turned = null  // the page that was left and the way, until the next one is there
     const asking = root.querySelector('.ask')
-    asking.onsubmit = (event) => {
-      event.preventDefault()
-      this.open(asking.elements.index.valueAsNumber)
+    asking.onsubmit = (event) => event.preventDefault()
+    asking.onchange = () => {  // Enter, too, or leaving the box
+      const { value, valueAsNumber } = asking.elements.index
+      if (!value || !asking.reportValidity()) return
+      this.open(valueAsNumber)
       asking.reset()
     }
     const on = (name, action) => { root.querySelector(name).onclick = action }
@@ -121,7 +123,7 @@ class Lightbox {
   }
 
   open(index, key) {
-    if (this.root.activeElement?.matches('input')) this.root.activeElement.blur()  // what is typed belongs to the image before
+    if (this.root.activeElement?.matches('.tags input')) this.root.activeElement.blur()  // what is typed belongs to the image before
     this.current = index
     this.key = key ?? this.key
     this.sent = (this.sent ?? 0) + 1
