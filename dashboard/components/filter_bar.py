@@ -189,7 +189,7 @@ def choose_more(
     if (seeds := traits.count_seeds(run, chosen.model)) > 1:
         share, kept = traits.load_trait(run, chosen.model, "seeds"), rest("seeds")
         counts = {name: int((kept & filters.fits_seeds(name, share)).sum()) for name in filters.SEEDS}
-        counted_menu(st.selectbox, f"Over {seeds} seeds", filters.SEEDS, counts, key="seeds")
+        counted_menu(st.selectbox, f"{theme.label(chosen.model)} over {seeds} seeds", filters.SEEDS, counts, key="seeds")
     try:
         forgotten = traits.load_trait(run, chosen.model, "forgotten")
         epochs = run.recipe.epochs
