@@ -4,6 +4,7 @@ Python collects what a block shows; templates/blocks.html lays it out and escape
 """
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from markupsafe import Markup
 
 from core.config import BACKBONES, BASELINES, CLASSES, label
 from core.explain import METHODS
-from core.findings import Headline
 from core.images import pixels_uri
 from core.results import Attributions, Run, TestImages
 from core.robustness import CLEAN, CORRUPTIONS, SEVERITIES, corrupt_images
@@ -70,9 +70,9 @@ def architecture_html(run: Run) -> Markup:
     return STYLE + BLOCKS.network(describe_network(run))
 
 
-def leads_html(headline: Headline) -> Markup:
-    """The leads that the answer rests on."""
-    head, *rows = headline.table
+def leads_html(table: Sequence[Sequence[str]]) -> Markup:
+    """The leads that the answer rests on; `table`: of core.findings.Headline."""
+    head, *rows = table
     return STYLE + BLOCKS.leads(head, rows)
 
 

@@ -57,7 +57,7 @@ def show_headline(headline: Headline) -> None:
     """The answer, and the leads it rests on."""
     st.markdown(f"#### {headline.sentence}")
     if headline.table:
-        st.html(diagram.leads_html(headline))
+        st.html(diagram.leads_html(headline.table))
         st.caption(headline.note)
 
 
