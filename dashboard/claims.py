@@ -24,6 +24,7 @@ CONTROLS = {  # what a control compares, in a chart's row
     "twice": "fusion − one network twice",
     "architectures": "two architectures − one twice",
 }
+ONE_SEED = {"color": theme.NEUTRAL, "symbol": "circle-open", "size": 9, "line": {"width": 2}}
 AXIS, DIFFERENCE = "accuracy, fusion minus the other (points, 95 % interval)", "difference in accuracy (points, 95 % interval)"
 
 
@@ -81,8 +82,7 @@ def draw_ways(table: pd.DataFrame, baseline: str) -> go.Figure:
     dots = [(100 * value, row.label) for row in table.itertuples() for value in row.seeds]
     if dots:
         x, y = zip(*dots, strict=True)
-        hollow = {"color": theme.NEUTRAL, "symbol": "circle-open", "size": 9, "line": {"width": 2}}
-        figure.add_scatter(x=x, y=y, mode="markers", name="one seed", marker=hollow, hovertemplate="%{y}: %{x:+.2f}<extra></extra>")
+        figure.add_scatter(x=x, y=y, mode="markers", name="one seed", marker=ONE_SEED, hovertemplate="%{y}: %{x:+.2f}<extra></extra>")
     figures.layout(figure, f"Which way to combine two networks beats {baseline}?", 200 + 30 * len(table))
     figure.update_layout(legend={"y": -0.35})
     figure.add_vline(0, line={"color": theme.NEUTRAL, "width": 2})
@@ -100,11 +100,10 @@ def draw_accuracy(asked: Asked) -> go.Figure:
 def draw_seeds(asked: Asked) -> go.Figure:
     trained = {theme.label(one.against): one for one in asked.findings if one.kind == "seeds" and one.effect is not None}
     figure = forest(trained, "How far is fusion from the others, over trainings?")
-    hollow = {"color": theme.NEUTRAL, "symbol": "circle-open", "size": 9, "line": {"width": 2}}
     for name, one in trained.items():
         x, text = [100 * lead for lead in one.seeds.values()], [f"seed {seed}" for seed in one.seeds]
         figure.add_scatter(
-            x=x, y=[name] * len(x), text=text, mode="markers", marker=hollow, hovertemplate="%{text}: %{x:+.2f}<extra></extra>"
+            x=x, y=[name] * len(x), text=text, mode="markers", marker=ONE_SEED, hovertemplate="%{text}: %{x:+.2f}<extra></extra>"
         )
     return figure.update_layout(showlegend=False).update_xaxes(title="fusion minus the other (points): ◆ mean, 95 % interval; ○ one seed")
 

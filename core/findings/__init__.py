@@ -206,19 +206,20 @@ def _tabulate_leads(run: Run, leads: list[Finding], seeds: list[Finding], over_s
         [name(one.against or ""), *(f"{signed(one.seeds[seed])}, {show_p(one.numbers[f'p_seed_{seed}'])}" for seed in listed)]
         for one in seeds
     ]
-    mcnemar, whole = f"an exact McNemar test on {leads[0].n:,} test images", []
-    note = f"In points of test accuracy; p from {mcnemar}, Holm over the three comparisons."
+    p, bound, whole = f"from an exact McNemar test on {leads[0].n:,} test images", "", []
     if over_seeds:
         head.append(f"mean of {seeds[0].n} seeds [95 %]")
         whole = seeds
-        note = note.replace(f"p from {mcnemar}", f"p of a seed from {mcnemar}, of the mean from a t test over seeds")
-        note += " A mean is shown only if a bootstrap of the test images agrees."
+        p = f"of a seed {p}, of the mean from a t test over seeds"
+        bound = " A mean is shown only if a bootstrap of the test images agrees."
     elif not listed:
         head.append(f"seed {run.record['seed']} [95 %]")
         whole = leads
     for row, one in zip(rows, whole, strict=False):
         row.append(f"{show_effect(one).replace(' points', '')}, {show_p(math.nan if one.p is None else one.p)}")
-    return (tuple(head), *map(tuple, rows)), note + " Intervals are of one comparison alone." * bool(whole)
+    if whole:
+        bound += " Intervals are of one comparison alone."
+    return (tuple(head), *map(tuple, rows)), f"In points of test accuracy; p {p}, Holm over the three comparisons.{bound}"
 
 
 def _say_verdicts(hardest: Finding, ensemble: Finding, losses: str, over_seeds: bool) -> tuple[str, str]:
