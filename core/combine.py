@@ -148,7 +148,7 @@ def find_ways(run: Run, others: Sequence[Run] = (), control: Run | None = None) 
 
 def find_twice(run: Run, others: Sequence[Run]) -> dict[str, Way]:
     """Each baseline averaged with its own training from another seed; none without another run. Raises UserError."""
-    if not others or not set(BASELINES) <= set(run.models):
+    if not others or not run.has_baselines:
         return {}
     ways = {}
     for model in BASELINES:
@@ -165,7 +165,7 @@ def _load_networks(run: Run) -> dict[str, Way]:
 
 def _combine_late(run: Run) -> dict[str, Way]:
     """The two trained baselines, combined in every way of WAYS and by the linear head of `evaluate.py --features`."""
-    if not set(BASELINES) <= set(run.models):
+    if not run.has_baselines:
         return {}
     ways = {}
     val_labels, _ = _load_labels(run)

@@ -189,7 +189,7 @@ def write_from_weights(run: results.Run, data: Cifar10, world: World) -> None:
     """Write what a run's shipped weights give beyond its predictions: train_sample.parquet and features.parquet of every model,
     and linear_head.parquet of the ensemble: a linear classifier on both baselines' features, fine-tuned apart. Raises UserError.
     """
-    recipe, both = run.recipe, set(BASELINES) <= set(run.models)
+    recipe, both = run.recipe, run.has_baselines
     dtype = autocast_dtype(world.device, recipe.bfloat16)
     splits, of_baselines = pick_splits(data, recipe.images_per_split), {}
     train = data.train.first(recipe.images_per_split)

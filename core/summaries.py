@@ -133,7 +133,7 @@ def load_robustness(run: Run, models: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def _load_robustness(run: Run) -> dict[str, np.ndarray]:
-    models = [*run.models, *([ENSEMBLE] if set(BASELINES) <= set(run.models) else [])]
+    models = [*run.models, *([ENSEMBLE] if run.has_baselines else [])]
     return load_robustness(run, [one for one in models if one not in CONTROLS or (run.path / one / "robustness.csv").exists()])
 
 

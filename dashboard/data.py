@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 
 from core import combine, findings, metrics, results, summaries
-from core.config import BASELINES, CLASSES, ENSEMBLE, TRIO, UserError
+from core.config import BASELINES, CLASSES, ENSEMBLE, UserError
 from core.findings import Finding, Headline
 from core.results import Run
 from core.results.files import stamp_file
@@ -183,7 +183,7 @@ def load_summary(run: Run) -> pd.DataFrame:
 
 def load_means(run: Run) -> tuple[pd.Series, int]:
     """Mean test accuracy of each model over the run's seeds that hold all three, and how many there are. Raises UserError."""
-    seeds = [one for one in sibling_runs(run) if set(TRIO) <= set(one.models)]
+    seeds = [one for one in sibling_runs(run) if one.whole]
     return findings.seed_accuracies(seeds).mean(), len(seeds)
 
 
@@ -242,7 +242,7 @@ def models_elsewhere(run: Run) -> list[str]:
     """The models of all other runs that predicted as many test images, ensembles included, as RUN/MODEL."""
     others = [open_run(name) for name in check_runs(run.name)[0] if name != run.name]
     alike = [other for other in others if results.split_size(other, "test") == results.split_size(run, "test")]
-    ensemble = {other.name: [ENSEMBLE] if set(BASELINES) <= set(other.models) else [] for other in alike}
+    ensemble = {other.name: [ENSEMBLE] if other.has_baselines else [] for other in alike}
     return [f"{other.name}/{model}" for other in alike for model in (*other.models, *ensemble[other.name])]
 
 
@@ -300,7 +300,7 @@ def _list_pairs(run: Run, others: list[Run]) -> pd.DataFrame:
 def list_ways(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """core.combine.list_ways, with the difference in every seed (`seeds`), and core.combine.list_pairs. Raises UserError."""
     related = related_runs(run)
-    seeds = results.find_seeds(run, [one for one in related if set(BASELINES) <= set(one.models)])
+    seeds = results.find_seeds(run, [one for one in related if one.has_baselines])
     others = {one.name: results.find_retrainings(one, related)[:1] for one in seeds}
     controls = {one.name: results.find_control(one, related) for one in seeds}
     table = _list_ways(run, others[run.name], controls[run.name])

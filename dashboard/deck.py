@@ -78,8 +78,8 @@ def ask(predictions: pd.DataFrame) -> Slide:
 
 
 def compare_recipes(run: Run) -> Slide:
-    recipe, whole = run.recipe, set(report.TRIO) <= set(run.models)
-    title = "Three models" if whole else "The models"
+    recipe = run.recipe
+    title = "Three models" if run.whole else "The models"
     said = "<p>They were trained elsewhere: how is not known here.</p>"
     if not run.imported:
         title += ", one recipe"
@@ -250,9 +250,8 @@ def show_claims(run: Run, findings: list[Finding], surface: Surface) -> list[Sli
 def make_slides(run: Run, surface: Surface) -> list[Slide]:
     """The usual deck, then the appendix. Raises UserError."""
     predictions, headline, findings = data.load_predictions(run), data.load_headline(run), data.load_findings(run)
-    whole = set(report.TRIO) <= set(run.models)
     main = [ask(predictions), compare_recipes(run), answer(run, headline, findings, surface)]
-    if whole:
+    if run.whole:
         main += [
             help_and_hurt(run, headline.decisive.against, findings, surface),
             fixed_and_broken(run, predictions),

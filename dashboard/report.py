@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from core import metrics, results, summaries
-from core.config import BASELINES, CLASSES, FUSION, ORACLE, TRIO, UserError
+from core.config import BASELINES, CLASSES, FUSION, ORACLE, UserError
 from core.findings import OPEN, UNTESTED, Finding, Headline, describe_scope
 from core.images import pixels_uri
 from core.results import Run, TestImages
@@ -79,11 +79,6 @@ class Report:
         """The baseline that is better on validation: the test images are there to report, not to choose."""
         accuracy = self.summary.set_index("model")["val_accuracy"]
         return max((b for b in BASELINES if b in self.run.models), key=accuracy.get, default=None)
-
-    @property
-    def whole(self) -> bool:
-        """Does the run hold all that is compared?"""
-        return set(TRIO) <= set(self.run.models)
 
     @property
     def shown(self) -> list[str]:
@@ -305,7 +300,7 @@ def _corrupt(report: Report) -> list[Part]:
 
 def _change(report: Report) -> list[Part]:
     predictions, parts = report.predictions, []
-    if report.whole:
+    if report.run.whole:
         before, labels = list(BASELINES), predictions["label"].to_numpy()
         *start, after = (predictions[f"{model}_correct"].to_numpy() for model in (*before, "fusion"))
         counts = np.zeros((2,) * 3, int)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pandas as pd
 
 from core import results, summaries
-from core.config import ENSEMBLE, ORACLE, ROOT, TRIO, UserError, exit_on_user_error, label
+from core.config import ENSEMBLE, ORACLE, ROOT, UserError, exit_on_user_error, label
 from core.findings import (
     CONTRADICTED,
     HEADLINE,
@@ -78,7 +78,7 @@ def write_rows(head: Sequence[str], *rows: Sequence[str]) -> list[str]:
 def write_table(run: Run, seeds: list[Run]) -> list[str]:
     """The result table in Markdown, with a column over seeds where there are several."""
     summary = summaries.per_model(run, results.load_test_images(results.RESULTS).labels)
-    whole = [one for one in seeds if set(TRIO) <= set(one.models)]
+    whole = [one for one in seeds if one.whole]
     seeds = whole if len(whole) > 1 else seeds  # those that the claims compare; a seed that is being made may lack a model
     spread = seed_accuracies(seeds) if len(seeds) > 1 else None
 
@@ -174,7 +174,7 @@ def write_block(run: Run, runs: list[Run], findings: list[Finding]) -> str:
 
 def write_others(run: Run, runs: list[Run]) -> list[str]:
     """What the other runs that hold all three models say to the question, a line each. Raises UserError."""
-    whole = [one for one in runs if set(TRIO) <= set(one.models)]
+    whole = [one for one in runs if one.whole]
     told, lines = {one.name: run for one in results.find_seeds(run, whole)}, []
     for one in (one for one in whole if one.name != run.name):
         if first := told.get(one.name):

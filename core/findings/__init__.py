@@ -133,7 +133,7 @@ def find_findings(run: Run, runs: Sequence[Run] = (), ids: Collection[str] | Non
     `runs`: all at hand, from which the claims pick the other seeds and the controls. Raises UserError where the predictions of
     `run` itself cannot be read; whatever else is missing or damaged leaves a claim untested.
     """
-    if not set(TRIO) <= set(run.models):
+    if not run.whole:
         return []
     evidence = Evidence.load(run, runs)
     found = [claim.test(evidence) for claim in CLAIMS if ids is None or claim.id in ids]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from core import metrics, results
-from core.config import BASELINES, TRIO
+from core.config import BASELINES
 from core.results import Run
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Evidence:
     @cached_property
     def seeds(self) -> list[Run]:
         """This run and the whole ones that differ from it by the seed alone. Raises UserError."""
-        return results.find_seeds(self.run, [run for run in self.runs if set(TRIO) <= set(run.models)])
+        return results.find_seeds(self.run, [run for run in self.runs if run.whole])
 
     @cached_property
     def retrainings(self) -> list[Run]:

@@ -34,6 +34,16 @@ class Run:
         return [model for model in MODELS if model in self.record["models"]]
 
     @property
+    def whole(self) -> bool:
+        """Does it hold all three models that are compared?"""
+        return set(TRIO) <= set(self.models)
+
+    @property
+    def has_baselines(self) -> bool:
+        """Does it hold both, and with them their ensemble?"""
+        return set(BASELINES) <= set(self.models)
+
+    @property
     def recipe(self) -> Recipe:
         return Recipe.from_dict(self.record["recipe"])
 
@@ -239,7 +249,7 @@ def find_retrainings(run: Run, runs: Iterable[Run]) -> list[Run]:
 
     Branch losses, which are a fusion's, make no difference to them.
     """
-    alike = [other for other in _find_alike(run, runs) if set(BASELINES) <= set(other.models)]
+    alike = [other for other in _find_alike(run, runs) if other.has_baselines]
     return [one for one in _keep_one_a_seed(run, alike, BASELINES) if one is not run]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import streamlit as st
+from pandas.io.formats.style import Styler
 
 from core import metrics
 from core.config import BASELINES, CLASSES, UserError
@@ -15,10 +16,15 @@ headline, findings = data.load_headline(run), data.load_findings(run)
 
 st.title("Evidence")
 components.show_headline(headline)
-if not set(BASELINES) <= set(run.models):
+if not run.has_baselines:
     st.stop()
 if findings:
     st.caption(describe_scope(run, findings))
+
+
+def show_small(table: pd.DataFrame) -> Styler:
+    """The table with its p as "< 0.001" where it is; sorted as numbers all the same."""
+    return table.style.format({"p_holm": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}"}, na_rep="–")
 
 
 def show_ways(ways: pd.DataFrame) -> None:
@@ -40,15 +46,13 @@ def show_ways(ways: pd.DataFrame) -> None:
     components.show_figure(claims.draw_ways(ways, baseline), "ways", caption, shown)
     shown = shown.assign(**ways[["parameters", "macs"]] / 1e6)
     components.show_table(
-        shown,
+        show_small(shown),
         column_order=["label", "accuracy", "difference", "p_holm", "val_accuracy", "networks", "parameters", "macs"],
         column_config={
             "label": "prediction of",
             "accuracy": st.column_config.NumberColumn("test (%)", format="%.2f"),
             "difference": st.column_config.NumberColumn("difference", format="%+.2f", help=f"In points, to {baseline} alone"),
-            "p_holm": st.column_config.NumberColumn(
-                "p (Holm)", format="%.3f", help="Exact McNemar, corrected by Holm over the rows; 0.000: below 0.0005"
-            ),
+            "p_holm": st.column_config.NumberColumn("p (Holm)", help="Exact McNemar, corrected by Holm over the rows"),
             "val_accuracy": st.column_config.NumberColumn("validation (%)", format="%.2f"),
             "networks": st.column_config.NumberColumn("networks", help="Trained, and run for every image"),
             "parameters": st.column_config.NumberColumn("parameters (M)", format="%.1f"),
@@ -116,12 +120,12 @@ with left:
     )
 with right:
     components.show_table(
-        classes,
+        show_small(classes),
         column_order=["name", "difference", "low", "high", "p_holm", "smallest"],
         column_config={
             "name": "class",
             **{column: st.column_config.NumberColumn(column, format="%+.1f") for column in ("difference", "low", "high")},
-            "p_holm": st.column_config.NumberColumn("p (Holm)", format="%.3f", help="0.000: below 0.0005"),
+            "p_holm": "p (Holm)",
             "smallest": st.column_config.NumberColumn(
                 "least seen", format="%.1f", help="The least difference this test can show, in points"
             ),

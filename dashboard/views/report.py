@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from core.config import TRIO
 from core.results import Run
 from dashboard import data, report
 
@@ -22,6 +21,6 @@ st.markdown(
     "It opens without this dashboard and without a network."
 )
 st.download_button(f"Download the report ({len(page) / 1e6:.1f} MB)", page, f"{run.name}-report.html", "text/html", on_click="ignore")
-st.subheader("What is in it" + " where a run holds all three models" * (not set(TRIO) <= set(run.models)))
+st.subheader("What is in it" + " where a run holds all three models" * (not run.whole))
 st.markdown("".join(f"1. **{title}**: {text}\n" for title, text in report.SECTIONS.items()))
 st.caption("The same from the command line, for the run the dashboard opens first: `python scripts/report.py --html report.html`.")

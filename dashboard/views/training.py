@@ -25,7 +25,8 @@ runs = data.sibling_runs(run) if seeds else [run]
 histories = {m: [data.load_histories(r)[m] for r in runs if m in r.models] for m in models}
 table = pd.concat([h.assign(model=m, seed=r.record["seed"]) for r in runs for m, h in data.load_histories(r).items() if m in models])
 captions = figures.training_captions(run.recipe, results.split_size(run, "val"))
-captions["speed"] += f" {run.record.get('note', '')}"
+notes = [f"Seed {r.record['seed']}: " * (len(runs) > 1) + r.record["note"] for r in runs if r.record.get("note")]
+captions["speed"] = " ".join([captions["speed"], *notes])
 over_seeds = " Lines: means over the seeds; bands: from the lowest to the highest." * (len(runs) > 1)
 for pair in (("loss", "accuracy"), ("learning rate", "speed")):
     for column, quantity in zip(st.columns(2), pair, strict=True):
@@ -33,7 +34,7 @@ for pair in (("loss", "accuracy"), ("learning rate", "speed")):
             figure = figures.training_figure(histories, quantity, run.recipe.frozen_epochs, smoothing, log)
             components.show_figure(figure, quantity.replace(" ", "_"), captions[quantity] + over_seeds, table)
 
-st.subheader("Class by class")
+st.subheader("Class by class" + f", seed {run.record['seed']}" * (len(runs) > 1))
 model = address.pick(
     st.segmented_control, "Model", models, key="model", default=selection.pick_subject(models), names=theme.label, wrap=True
 )

@@ -6,6 +6,7 @@ from html import unescape
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from core import combine, results
@@ -160,6 +161,20 @@ def test_the_report_too_chooses_the_better_baseline_on_validation(run):
         {"model": ["resnet18", "mobilenet_v2", "fusion"], "accuracy": [0.95, 0.94, 0.96], "val_accuracy": [0.93, 0.94, 0.9]}
     )
     assert report.Report(run, None, None, [], None, summary).better == "mobilenet_v2"
+
+
+def test_a_small_p_is_shown_as_small_not_as_zero(visit):
+    app = visit("evidence", against="mobilenet_v2")
+    tables = [frame for frame in app.dataframe if "p_holm" in frame.value]
+    assert len(tables) == 2  # ways and classes
+    small = 0
+    for frame in tables:
+        shown = pa.ipc.open_stream(frame.proto.arrow_data.styler.display_values).read_pandas()["p_holm"]
+        for p, text in zip(frame.value["p_holm"], shown, strict=True):
+            expected = "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+            assert text == expected
+            small += p < 0.001
+    assert small
 
 
 def test_class_by_class_says_what_could_have_been_seen(visit):

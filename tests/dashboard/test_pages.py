@@ -91,8 +91,10 @@ def test_training_curves_mark_the_phase_boundary_and_follow_the_history(visit, f
 
 
 def test_training_shows_the_spread_of_all_seeds(visit):
-    bands = [trace for trace in figure(visit("training", seeds="true"))["data"] if trace.get("fill") == "toself"]
+    app = visit("training", seeds="true")
+    bands = [trace for trace in figure(app)["data"] if trace.get("fill") == "toself"]
     assert len(bands) == 6  # three models, training and validation
+    assert app.subheader[0].value == "Class by class, seed 0"  # the part that is of one seed says so
 
 
 def test_hiding_a_model_hides_its_curves(visit):
