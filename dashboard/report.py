@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from core import metrics, results, summaries
 from core.config import BASELINES, CLASSES, FUSION, ORACLE, UserError
-from core.findings import OPEN, UNTESTED, Finding, Headline, describe_scope
+from core.findings import OPEN, UNTESTED, Finding, Headline, describe_scope, tell_p
 from core.images import pixels_uri
 from core.results import Run, TestImages
 from core.robustness import by_corruption, by_severity
@@ -243,7 +243,7 @@ def _classes(report: Report) -> list[Part]:
     table = metrics.class_differences(labels, predictions["fusion_correct"].to_numpy(), predictions[f"{better}_correct"].to_numpy())
     for i, row in enumerate(rows):
         difference, low, high = (100 * table[name][i] for name in ("difference", "low", "high"))
-        row += [f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]", f"{table['p_holm'][i]:.3f}"]
+        row += [f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]", tell_p(table["p_holm"][i])]
     note = (
         f"Difference: fusion minus {theme.label(better)}, the baseline better on validation, in points, with its paired bootstrap interval."
     )

@@ -41,6 +41,7 @@ from core.findings.finding import (
     show_effect,
     show_p,
     signed,
+    tell_p,
 )  # fmt: skip
 from core.results import Run
 
@@ -69,6 +70,7 @@ __all__ = [
     "seed_accuracies",
     "show_effect",
     "show_p",
+    "tell_p",
     "write_headline",
 ]  # fmt: skip
 

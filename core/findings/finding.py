@@ -198,7 +198,12 @@ def show_effect(result: "Result | Finding") -> str:
 
 
 def show_p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"p {tell_p(p)}" if p < 0.001 else f"p = {tell_p(p)}"
+
+
+def tell_p(p: float) -> str:
+    """A p under a head that says so: "< 0.001", "0.032"."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def judge(difference: float, p: float) -> str:

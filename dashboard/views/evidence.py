@@ -7,7 +7,7 @@ from pandas.io.formats.style import Styler
 
 from core import metrics
 from core.config import BASELINES, CLASSES, UserError
-from core.findings import ALPHA, describe_scope
+from core.findings import ALPHA, describe_scope, tell_p
 from dashboard import claims, components, data, figures, theme
 
 run, _ = st.session_state["current"]
@@ -23,8 +23,8 @@ if findings:
 
 
 def show_small(table: pd.DataFrame) -> Styler:
-    """The table with its p as "< 0.001" where it is; sorted as numbers all the same."""
-    return table.style.format({"p_holm": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}"}, na_rep="–")
+    """The table with its smallest p as "< 0.001", sorted as numbers all the same."""
+    return table.style.format({"p_holm": tell_p}, na_rep="–")
 
 
 def show_ways(ways: pd.DataFrame) -> None:

@@ -1027,3 +1027,11 @@ def test_an_incomplete_run_is_not_compared(tmp_path):
     run = results.load_run(make_run(tmp_path, "run", n_test=60, models=("resnet18", "fusion"), labels=LABELS[:60]))
     assert findings.find_findings(run) == []
     assert findings.write_headline(run, []).sentence.startswith("This run lacks MobileNetV2")
+
+
+@pytest.mark.parametrize(
+    ("p", "cell", "text"),
+    [(0, "< 0.001", "p < 0.001"), (0.00099, "< 0.001", "p < 0.001"), (0.001, "0.001", "p = 0.001"), (1, "1.000", "p = 1.000")],
+)
+def test_no_p_is_shown_as_zero(p, cell, text):
+    assert (findings.tell_p(p), findings.show_p(p)) == (cell, text)
