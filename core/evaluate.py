@@ -189,7 +189,7 @@ def write_from_weights(run: results.Run, data: Cifar10, world: World) -> None:
     """Write what a run's shipped weights give beyond its predictions: train_sample.parquet and features.parquet of every model,
     and linear_head.parquet of the ensemble: a linear classifier on both baselines' features, fine-tuned apart. Raises UserError.
     """
-    recipe, both = run.recipe, run.has_baselines
+    recipe = run.recipe
     dtype = autocast_dtype(world.device, recipe.bfloat16)
     splits, of_baselines = pick_splits(data, recipe.images_per_split), {}
     train = data.train.first(recipe.images_per_split)
@@ -204,10 +204,10 @@ def write_from_weights(run: results.Run, data: Cifar10, world: World) -> None:
             results.write_predictions(run.path / name / "train_sample.parquet", {"train": (index, labels, values)})
             index, (_, hidden) = splits["test"].index.cpu().numpy(), apply_head(model, parts["test"])
             write_features(run.path / name, model, index, parts["test"], hidden)
-        if both and name in BASELINES:  # as the heads saw them in training, but for the augmentation
+        if run.has_baselines and name in BASELINES:  # as the heads saw them in training, but for the augmentation
             parts["train"] = extract_features(model, train.images, recipe.image_size, world, dtype, f"{name}: all of train")
             of_baselines[name] = {split: values.cpu().numpy() for split, values in parts.items()}
-    if both and world.is_main:
+    if run.has_baselines and world.is_main:
         splits["train"] = train
         truth = {split: one.labels.cpu().numpy() for split, one in splits.items()}
         tqdm.write(f"fitting a linear classifier to both baselines' features of {len(train):,} images")

@@ -198,7 +198,8 @@ def show_effect(result: "Result | Finding") -> str:
 
 
 def show_p(p: float) -> str:
-    return f"p {tell_p(p)}" if p < 0.001 else f"p = {tell_p(p)}"
+    told = tell_p(p)
+    return f"p {told}" if told.startswith("<") else f"p = {told}"
 
 
 def tell_p(p: float) -> str:

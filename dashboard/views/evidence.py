@@ -22,7 +22,7 @@ if findings:
     st.caption(describe_scope(run, findings))
 
 
-def show_small(table: pd.DataFrame) -> Styler:
+def style_p(table: pd.DataFrame) -> Styler:
     """The table with its smallest p as "< 0.001", sorted as numbers all the same."""
     return table.style.format({"p_holm": tell_p}, na_rep="–")
 
@@ -46,7 +46,7 @@ def show_ways(ways: pd.DataFrame) -> None:
     components.show_figure(claims.draw_ways(ways, baseline), "ways", caption, shown)
     shown = shown.assign(**ways[["parameters", "macs"]] / 1e6)
     components.show_table(
-        show_small(shown),
+        style_p(shown),
         column_order=["label", "accuracy", "difference", "p_holm", "val_accuracy", "networks", "parameters", "macs"],
         column_config={
             "label": "prediction of",
@@ -120,7 +120,7 @@ with left:
     )
 with right:
     components.show_table(
-        show_small(classes),
+        style_p(classes),
         column_order=["name", "difference", "low", "high", "p_holm", "smallest"],
         column_config={
             "name": "class",
