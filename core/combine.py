@@ -1,7 +1,8 @@
 """Two networks as one: ways to combine their predictions without training them together, what each costs, and how much there is to gain.
 
 A way is fitted on validation, if at all, and reported on test; its validation logits are cross-fitted, so that ways may be chosen
-by validation accuracy. What a pair can gain shows in how its networks err: together or apart. No torch here.
+by validation accuracy (but for the linear head, fitted on training images: its penalty was chosen on validation). What a pair can
+gain shows in how its networks err: together or apart. No torch here.
 """
 
 from collections.abc import Callable, Sequence

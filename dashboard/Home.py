@@ -83,7 +83,7 @@ def main() -> None:
             )
         else:
             st.session_state["current"] = run, components.pick_models(run)
-            show_links()
+            show_links(name)
             components.close_sidebar(name)
             components.color_links()
             address.offer_return(titles)
@@ -91,10 +91,9 @@ def main() -> None:
                 components.explain_words()
             page.run()
             address.finish()
-    except MissingFile as error:  # which this run never had: no fault
-        st.info(str(error))
     except UserError as error:
-        st.error(str(error))
+        address.stop()
+        (st.info if isinstance(error, MissingFile) else st.error)(str(error))  # what this run never had is no fault
     except StopException:  # the page has said all it can; a run that gives way to the next one leaves the address to that
         address.finish()
         raise
@@ -102,14 +101,15 @@ def main() -> None:
         process.tidy()
 
 
-def show_links() -> None:
-    """The pages, in groups; a link takes along which run and which models are shown, also into a new tab."""
+def show_links(here: str) -> None:
+    """The pages, in groups; a link takes along which run and which models are shown, also into a new tab. That `here` resets it."""
     from dashboard import address
 
     for group, titles in PAGES.items():
         st.sidebar.caption(group)
         for name, title in titles.items():
-            st.sidebar.page_link(f"views/{name}.py", label=title, query_params=address.parameters(back=False))
+            anew = {address.ANEW: True} if name == here else {}
+            st.sidebar.page_link(f"views/{name}.py", label=title, query_params=address.parameters(back=False, **anew))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 Query = dict[str, list[str]]
 ON_EVERY_PAGE = ("run", "models")  # what a link to another page takes along
 FORMER = {"true": "true_class", "predicted": "predicted_class"}  # keys that addresses of earlier versions have
+ANEW = "anew"  # in a link to the page that is open, which is left as it was when first opened; never in the browser's address
+LIGHTBOX = "image"  # of a page whose images open large: the one that is open
 IN_FLIGHT = 30.0  # seconds in which a browser may still send the address that was just replaced
 
 
@@ -27,10 +29,12 @@ class Memory:
     page: str = ""
     query: Query = field(default_factory=dict)
     replaced: dict[str, float] = field(default_factory=dict)  # an address -> when another took its place
-    known: set[str] = field(default_factory=set)  # keys that had a widget once
+    known: set[str] = field(default_factory=lambda: {ANEW})  # keys that had a widget once
     entries: Query = field(default_factory=dict)  # what this page's widgets say; a default is left out
     followed_there: set[str] = field(default_factory=set)  # keys that a component's script writes, in the browser
     drawing: bool = False  # the page is not yet whole
+    gave_way: bool = False  # the last run followed a link, and was left for a click before it was whole
+    bound: set[str] = field(default_factory=set)  # keys that have read the address since it counts, or were clicked since
     labels: dict[str, dict[str, Any]] = field(default_factory=dict)  # of each menu: every label it had -> the option
     chosen: dict[str, tuple[Any, Any, str]] = field(default_factory=dict)  # what choose() set: old, new, and the address the browser had
     followed: bool = True  # the visitor came by a link or by Back: the address counts, not what widgets said
@@ -50,13 +54,22 @@ def theirs(query: Query) -> Query:
 
 
 def start(page: str) -> None:
-    """To call before any widget: does the address count in this run, or what the widgets say?"""
+    """To call before any widget: does the address count in this run, or what the widgets say?
+
+    A run that gives way to the next one, for a click while it draws, leaves to that what it did not come to.
+    """
     now, kept, query = time.monotonic(), memory(), read_address()
+    anew = query.pop(ANEW, None) is not None
     if theirs(query) == theirs(kept.query):  # the browser has the last one: what it sends from now on is the visitor's
         kept.replaced.clear()
-    moved = page != kept.page or getattr(get_script_run_ctx(suppress_warning=True), "is_history_navigation", False)
+    moved = anew or page != kept.page or getattr(get_script_run_ctx(suppress_warning=True), "is_history_navigation", False)
     late = now - kept.replaced.get(_spell(query), -IN_FLIGHT) < IN_FLIGHT
-    kept.followed = moved or (theirs(query) != theirs(kept.query) and not late)
+    followed = moved or (theirs(query) != theirs(kept.query) and not late)
+    kept.gave_way = not followed and kept.drawing and kept.followed
+    kept.bound = set(kept.chosen) | kept.bound if kept.gave_way else set()
+    kept.followed = followed or kept.gave_way
+    if anew:
+        kept.replaced[_spell(kept.query)] = now  # which the browser has until it hears
     if page != kept.page:
         kept.followed_there.clear()
         kept.chosen.clear()
@@ -69,14 +82,22 @@ def finish() -> None:
     write()
 
 
+def stop() -> None:
+    """To call where the page ends before it is whole: its address stays, and what its widgets say counts from now on."""
+    memory().followed = False
+
+
 def choose(key: str, value: Any) -> None:
     """Set a widget before it is drawn, in a callback or in the page: a click on one thing that changes another.
 
     Until the browser has heard of it, each of its messages has the old value and the old address: see latest().
     """
+    kept = memory()
     if (old := st.session_state.get(key)) != value:
-        memory().chosen[key] = old, value, _spell(read_address())
+        kept.chosen[key] = old, value, _spell(read_address())
         st.session_state[key] = value
+        if kept.gave_way:
+            kept.bound.add(key)
 
 
 def latest(key: str) -> Any:
@@ -141,9 +162,11 @@ def _bind(key: str, default: Any, read: Callable[[list[str]], Any], allowed: Cal
     kept, state = memory(), st.session_state
     kept.known.add(key)
     kept.followed_there.discard(key)
-    if key in kept.chosen and (kept.followed or kept.chosen[key][2] != _spell(read_address())):
+    followed = kept.followed and key not in kept.bound
+    kept.bound.add(key)
+    if key in kept.chosen and (followed or kept.chosen[key][2] != _spell(read_address())):
         del kept.chosen[key]
-    if kept.followed or key not in state:
+    if followed or key not in state:
         texts = st.query_params.get_all(key) or st.query_params.get_all(FORMER.get(key, key))
         try:
             state[key] = read(texts) if texts else default
@@ -279,10 +302,13 @@ def keep_text(key: str) -> str | None:
 def parameters(back: bool = True, along: Collection[str] = (), **chosen: Any) -> Query:
     """The query of a link to another page: `chosen`, the run and models shown and, if `back`, the way back to what is seen now.
 
-    What is seen now goes `along` under these keys, where the other page has the same choices.
+    What is seen now goes `along` under these keys, where the other page has the same choices. The way back leads to an open image only
+    where the link is about it: the visitor may close it without the link being drawn anew.
     """
     kept = memory()
-    here = {key: texts for key, texts in (kept.query | kept.entries).items() if key != "from"}
+    here = {key: texts for key, texts in kept.query.items() if key not in ("from", LIGHTBOX)} | kept.entries
+    if LIGHTBOX in chosen:
+        here[LIGHTBOX] = [str(chosen[LIGHTBOX])]
     query = {key: [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)] for key, value in chosen.items()}
     always = {key: kept.entries[key] for key in ON_EVERY_PAGE if key in kept.entries}
     always |= {key: texts for key, texts in here.items() if key in along}

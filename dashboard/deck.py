@@ -102,10 +102,12 @@ def answer(run: Run, headline: Headline, findings: list[Finding], surface: Surfa
     notes = f"{headline.sentence} {headline.numbers}"
     if one := headline.decisive:
         low, high = (100 * end for end in one.interval)
-        said = f'<p class="big">{100 * one.effect:+.2f}<span class="unit">points: fusion minus {label(one.against)}</span></p>{said}'
+        seed = f", seed {run.record['seed']}"
+        tested = f"{one.n:,} test images"
         if one.kind == "seeds":
             chart = claims.draw(run, one, findings, surface)
-        tested = f"mean of {one.n} trainings" if one.kind == "seeds" else f"{one.n:,} test images"
+            seed, tested = "", f"mean of {one.n} trainings"
+        said = f'<p class="big">{100 * one.effect:+.2f}<span class="unit">points: fusion minus {label(one.against)}{seed}</span></p>{said}'
         said += f"<p><small>95 % interval {low:+.2f} to {high:+.2f}, {tested}; {show_p(one.p)}, corrected for three "
         said += f"comparisons: {SHOWN[one.verdict]}</small></p>"
         against = next(other for other in findings if other.id == f"{one.kind}-ensemble")

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from core import results
-from core.config import MODELS, ROOT, TRIO, Recipe, UserError, exit_on_user_error, run_folder
+from core.config import MODELS, ROOT, TRIO, Recipe, UserError, exit_on_user_error, label, run_folder
 from core.data import load_cifar10, open_cifar10
 from core.evaluate import shipped_agreement, write_from_weights, write_probes, write_results
 from core.models import describe_start_weights
@@ -85,7 +85,9 @@ def rewrite(args: argparse.Namespace, world: World) -> str:
 def probe(args: argparse.Namespace, world: World) -> str:
     run, start = results.load_run(args.run), describe_start_weights(args.start_weights)
     if start != {backbone: run.record["start_weights"].get(backbone) for backbone in start}:
-        raise UserError(f"--start-weights {args.start_weights}: {args.run} started from other weights")
+        right = results.start_option(run.record).strip() or "--start-weights imagenet"
+        told = "; ".join(f"{label(name)} from {start}" for name, start in run.starts.items())
+        raise UserError(f"--start-weights {args.start_weights}: {args.run} started from other weights ({told}): pass {right}")
     write_probes(run, args.start_weights, load_cifar10(args.data, world.device), world)
     return f"wrote {args.run}: probe.parquet of {', '.join(model for model in run.models if model in TRIO)}"
 

@@ -1,6 +1,6 @@
 """Write the README's result table and results/CLAIMS.md from results/, check that they still say what the results give, or write a report.
 
-python scripts/report.py                 rewrite CLAIMS.md and what stands between the README's result markers
+python scripts/report.py                 rewrite CLAIMS.md and what stands between the README's result markers (not with RESULTS_DIR)
 python scripts/report.py --check         exit with 1 and name every number that differs; write nothing
 python scripts/report.py --html FILE     write the run, its charts and images as one HTML file; leave the README alone
 """
@@ -173,16 +173,16 @@ def write_block(run: Run, runs: list[Run], findings: list[Finding]) -> str:
 
 
 def write_others(run: Run, runs: list[Run]) -> list[str]:
-    """What the other runs that hold all three models say to the question, a line each. Raises UserError."""
+    """What the other runs say to the question, a line each. Raises UserError."""
     whole = [one for one in runs if one.whole]
     told, lines = {one.name: run for one in results.find_seeds(run, whole)}, []
-    for one in (one for one in whole if one.name != run.name):
+    for one in (one for one in runs if one.name != run.name):
         if first := told.get(one.name):
-            text = f"as `{first.name}`, with seed {one.record['seed']}: its leads are told there."
+            text = f"as `{first.name}`, with seed {one.record['seed']}: it counts among its trainings."
         else:
             headline = write_headline(one, find_findings(one, runs, HEADLINE))
             text = f"{headline.sentence} {headline.numbers}".rstrip()
-            told |= {seed.name: one for seed in results.find_seeds(one, whole)}
+            told |= {seed.name: one for seed in results.find_seeds(one, whole)} if one.whole else {}
         lines.append(f"- `{one.name}`: {text} {one.record.get('note', '')}".rstrip())
     return ["", "The other runs in `results/`:", "", *lines] if lines else []
 
@@ -229,24 +229,28 @@ def main() -> None:
         print(f"wrote {args.html}")
         return
     readme, claims = ROOT / "README.md", results.RESULTS / "CLAIMS.md"
-    before, found, after = split_readme(readme)
+    own = results.RESULTS.resolve() == (ROOT / "results").resolve()  # of another folder the README says nothing
+    before, found, after = split_readme(readme) if own else ("", "", "")
     run, runs = open_default_run()
     findings = find_findings(run, runs)
-    block, list_of_claims = write_block(run, runs, findings), write_claims(run, findings)
+    block, list_of_claims = write_block(run, runs, findings) if own else "", write_claims(run, findings)
+    names = f"{readme.name} and {claims.name}" if own else claims.name
     if args.check:
         differences = [f"{readme.name} {one}" for one in find_differences(found, block, before.count("\n") + 1)]
-        if not claims.exists():
-            raise UserError(f"{claims} is missing: write it with python scripts/report.py")
-        differences += [f"{claims.name} {one}" for one in find_differences(results.read_text(claims), list_of_claims, 1)]
+        try:
+            differences += [f"{claims.name} {one}" for one in find_differences(results.read_text(claims), list_of_claims, 1)]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{claims} cannot be read ({results.say_why(error)}): write it with python scripts/report.py") from None
         for difference in differences:
             print(difference, file=sys.stderr)
         if differences:
             raise SystemExit(1)
-        print(f"{readme.name} and {claims.name} say what {results.RESULTS.name}/ gives")
+        print(f"{names} say{'' if own else 's'} what {results.RESULTS.name}/ gives")
     else:
         results.write_text(claims, list_of_claims)
-        results.write_text(readme, before + block + after)
-        print(f"wrote {claims} and {readme}")
+        if own:
+            results.write_text(readme, before + block + after)
+        print(f"wrote {claims}{f' and {readme}' if own else ''}")
 
 
 if __name__ == "__main__":

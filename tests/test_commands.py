@@ -51,7 +51,7 @@ def printed_commands() -> list[tuple[str, str, str]]:
     for path in places:
         for text in texts_of(path):
             for match in LINE.finditer(text):
-                arguments = RUNS.sub("results/run", match[2]).strip()
+                arguments = RUNS.sub("results/run", match[2]).replace("{start}", " --start-weights none").strip()
                 found.setdefault((match[1], arguments), str(path.relative_to(ROOT)))
             cut = len(re.findall(START, text)) - len(LINE.findall(text))
             assert cut == 0, f"{path}: put a mark after the command, so that one sees where it ends: {text}"

@@ -48,9 +48,10 @@ def written(made, script):
 
 
 @pytest.fixture
-def readme(place, made, monkeypatch, written):
+def readme(place, made, written):
     """The path of a README that says what the made-up results give."""
-    monkeypatch.setattr(results, "RESULTS", made)
+    claims = shutil.copytree(made, place / "results") / "CLAIMS.md"  # whose commands name the folder
+    claims.write_text(claims.read_text(encoding="utf-8").replace(str(made), str(place / "results")), encoding="utf-8")
     (place / "README.md").write_text(written)
     return place / "README.md"
 
@@ -121,29 +122,45 @@ def test_check_sees_a_lost_and_an_added_line(readme, script):
     assert "Fusion wins. should be not there" in script("report.py", "--check").error
 
 
-def test_check_reads_the_claims_too(readme, made, script):
-    path = made / "CLAIMS.md"
+def test_check_reads_the_claims_too(readme, script):
+    path = readme.parent / "results" / "CLAIMS.md"
     text = path.read_text(encoding="utf-8")
     line = next(position for position, line in enumerate(text.splitlines(), 1) if line.startswith("- "))
     path.write_text(text.replace(": **", ": **un", 1), encoding="utf-8")
     checked = script("report.py", "--check")
-    path.write_text(text, encoding="utf-8")
     assert checked.code == 1 and checked.error.startswith(f"CLAIMS.md line {line}: **un")
+    path.write_bytes(b"\xff")
+    checked = script("report.py", "--check")
+    assert checked.code == 2 and re.fullmatch(
+        rf"error: {re.escape(str(path))} cannot be read .*: write it with .*report.py\n", checked.error
+    )
+
+
+def test_another_folders_results_are_not_written_into_the_readme(place, made, script, monkeypatch, tmp_path):
+    folder = shutil.copytree(made, tmp_path / "elsewhere")
+    monkeypatch.setattr(results, "RESULTS", folder)
+    assert script("report.py").out == f"wrote {folder / 'CLAIMS.md'}\n" and (place / "README.md").read_text() == EMPTY
+    assert script("report.py", "--check").out.startswith("CLAIMS.md says what elsewhere/ gives")
+    (folder / "CLAIMS.md").unlink()
+    assert script("report.py", "--check").code == 2
 
 
 @pytest.fixture
 def other_seeds(place, made):
     """A results folder of the same images with seeds 1 and 2, in which the scripts look."""
+    shutil.rmtree(place / "results", ignore_errors=True)
     (place / "results").mkdir()
     shutil.copy(made / "test_images.parquet", place / "results")
     return [results.load_run(make_run(place / "results", f"imagenet-96-seed{seed}", seed=seed)) for seed in (1, 2)]
 
 
-def test_check_sees_results_that_changed(readme, script, other_seeds, monkeypatch):
+def test_check_sees_results_that_changed(readme, script, other_seeds):
     folder = other_seeds[0].path.parent
-    monkeypatch.setattr(results, "RESULTS", folder)
     missing = script("report.py", "--check")
-    assert (missing.code, missing.error) == (2, f"error: {folder / 'CLAIMS.md'} is missing: write it with python scripts/report.py\n")
+    assert (missing.code, missing.error) == (
+        2,
+        f"error: {folder / 'CLAIMS.md'} cannot be read (No such file or directory): write it with python scripts/report.py\n",
+    )
     (folder / "CLAIMS.md").touch()
     assert script("report.py", "--check").code == 1
 
@@ -155,7 +172,7 @@ def test_several_seeds_get_a_column(place, other_seeds, script):
     assert "mean ± std of 2 seeds" in text
     assert f"| {100 * np.mean(fusion):.2f} % ± {100 * np.std(fusion, ddof=1):.2f} |" in text
     first, second = (run.name for run in other_seeds)
-    assert f"\n- `{second}`: as `{first}`, with seed 2: its leads are told there." in text  # above, the table's run being one of them
+    assert f"\n- `{second}`: as `{first}`, with seed 2: it counts among its trainings." in text  # above, the table's run being one of them
     assert re.search(r"^\*\*(?:In both|In one of two|No gain)", text, re.M) and "| Fusion's lead over | seed 1 | seed 2 |" in text
 
 
@@ -168,6 +185,7 @@ def test_a_seed_that_lacks_a_model_is_left_out_of_its_spread(place, other_seeds,
     rows = [line.split(" | ") for line in (place / "README.md").read_text().splitlines()]
     spread = {row[0]: row[2] for row in rows if len(row) > 2}
     assert spread["| Fusion"] == "–" and "±" in spread["| ResNet18"]
+    assert f"\n- `{other_seeds[1].name}`: This run lacks Fusion: train the rest with --resume" in (place / "README.md").read_text()
 
 
 def test_a_run_of_one_model_has_a_table_and_claims_nothing(place, made, script):
@@ -189,8 +207,8 @@ def test_a_run_of_one_model_has_a_table_and_claims_nothing(place, made, script):
         (EMPTY + EMPTY, "once each"),
     ],
 )
-def test_a_readme_without_its_markers_is_named_and_left_alone(place, made, monkeypatch, script, text, message):
-    monkeypatch.setattr(results, "RESULTS", made)
+def test_a_readme_without_its_markers_is_named_and_left_alone(place, made, script, text, message):
+    shutil.copytree(made, place / "results")
     path = place / "README.md"
     path.unlink()
     if text is not None:

@@ -1,6 +1,6 @@
 """The attribution methods, a function each: a Score and a Question -> maps (N, 32, 32) by part.
 
-To add one: its description in METHODS (core/explain/__init__.py), its function here, named alike.
+To add one: its description in METHODS (core/explain/__init__.py), its function here, named alike, and in FUNCTIONS.
 """
 
 from collections.abc import Callable

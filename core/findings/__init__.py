@@ -4,7 +4,8 @@ Every claim is in fusion's favour and is tested two-sided at 5 %. "supported": t
 opposite; "not distinguishable": they say neither, which is no proof of equality; "untested": something is missing, and the
 finding says what. Tests on images speak of the trained weights at hand; only those over seeds speak of other trainings. Tests are
 corrected for being several within a claim's family (pairs, classes, branches), not across claims. A claim against either baseline is
-tested against each, and the less favourable result counts. No torch here.
+tested against each, and the less favourable result counts, as it does over other trainings: strict where a claim is supported, but
+"contradicted" then rests on one of several tests, each at 5 %. No torch here.
 
 To add a claim, write a function of (Evidence, the model it is against) -> Result and a row in CLAIMS.
 """

@@ -13,6 +13,7 @@ from core.config import BASELINES, ENSEMBLE, UserError
 from core.findings.evidence import Evidence
 from core.findings.finding import (
     ALPHA,
+    FROM_WORST,
     OPEN,
     UNTESTED,
     Result,
@@ -67,7 +68,7 @@ def compare_accuracy(evidence: Evidence, other: str) -> Result:
         f"In this training fusion and {name(other)} are not distinguishable in accuracy",
         f"In this training fusion is less accurate than {name(other)}",
     )
-    where = _explain_interval(verdict, pair["interval"]) + (split_by_baselines(evidence) if other == ENSEMBLE else "")
+    where = explain_interval(verdict, pair["interval"]) + (split_by_baselines(evidence) if other == ENSEMBLE else "")
     smallest = metrics.smallest_difference(pair["only_fusion"] + pair["only_other"], pair["alpha"]) / len(evidence.labels)
     return Result(
         statement=statement,
@@ -87,7 +88,7 @@ def compare_accuracy(evidence: Evidence, other: str) -> Result:
     )
 
 
-def _explain_interval(verdict: str, interval: tuple[float, float]) -> str:
+def explain_interval(verdict: str, interval: tuple[float, float]) -> str:
     """Why p, corrected for three pairs, shows nothing though an interval, which is not, leaves out 0."""
     if verdict != OPEN or judge_interval(interval) == OPEN:
         return ""
@@ -105,12 +106,18 @@ def split_by_baselines(evidence: Evidence) -> str:
     )
 
 
+def judge_margin(intervals: Mapping[str, tuple[float, float]]) -> tuple[str, str]:
+    """The name whose interval is the least favourable to "above -MARGIN", and the verdict on it, which is that on all."""
+    verdicts = {model: judge_interval(interval, -MARGIN) for model, interval in intervals.items()}
+    worst = min(verdicts, key=lambda model: (FROM_WORST.index(verdicts[model]), intervals[model][0]))
+    return worst, verdicts[worst]
+
+
 def compare_within_margin(evidence: Evidence, _: str | None) -> Result:
     """The claim the project set out with: comparable or improved accuracy, beside the baseline that comes out best against it."""
     pairs = evidence.once(compare_pairs)
-    other = min(BASELINES, key=lambda model: pairs[model]["interval"][0])
+    other, verdict = judge_margin({model: pairs[model]["interval"] for model in BASELINES})
     (second,) = set(BASELINES) - {other}
-    verdict = judge_interval(pairs[other]["interval"], -MARGIN)
     margin = f"{100 * MARGIN:g} points"
     statement = choose(
         verdict,
@@ -164,7 +171,8 @@ def compare_seeds(evidence: Evidence) -> dict[str, dict[str, Any]]:
     p = {seed: metrics.holm(mcnemar_pairs(one)) for seed, one in correct.items()}
     pairs = {}
     for position, other in enumerate(PAIRS):
-        lead = {seed: float(one["fusion"].mean() - one[other].mean()) for seed, one in correct.items()}
+        more = {seed: int(one["fusion"].sum()) - int(one[other].sum()) for seed, one in correct.items()}  # images: equal leads are equal
+        lead = {seed: images / len(correct[seed]["fusion"]) for seed, images in more.items()}
         both = (np.stack([one[model] for one in correct.values()]) for model in ("fusion", other))
         pairs[other] = {
             **{"lead": lead, "p": {seed: float(one[position]) for seed, one in p.items()}},
@@ -179,9 +187,9 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     It asks for two things: that the lead is larger than its spread between trainings, and than what drawing other images would change.
     """
     seeds = [run.record["seed"] for run in evidence.seeds]
-    more = say_next_training(evidence)
     if len(seeds) == 1:
-        raise UserError(f"Only seed {seeds[0]} was trained with all models and the test needs {SEEDS_TESTED}: {more}")
+        more = f"the test needs {SEEDS_TESTED}: {say_next_training(evidence)}"
+        raise UserError(f"Only seed {seeds[0]} was trained with all models and {more}")
     pairs = evidence.once(compare_seeds)
     pair, test = pairs[other], pairs[other]["test"]
     numbers = {"mean": test["mean"], "std": test["std"]}
@@ -196,13 +204,13 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     if np.isnan(test["p"]):
         lack = f"{len(seeds)} seeds are too few for a test over trainings, it needs {SEEDS_TESTED}"
         lack = lack if len(seeds) < SEEDS_TESTED else "Leads that are all alike have no spread to test by"
-        details = f"{spread}. {lack}: {more}."
+        details = f"{spread}. {lack}: {say_next_training(evidence)}."
         return Result(verdict=UNTESTED, details=details, numbers=numbers, test=tested, effect=test["mean"], n=len(seeds))
     bare = np.nan_to_num([pairs[one]["test"]["p"] for one in PAIRS], nan=1.0)
     position = PAIRS.index(other)
     p, interval = metrics.holm(bare)[position], (test["low"], test["high"])
     verdict = judge(test["mean"], p)
-    why = _explain_interval(verdict, interval)
+    why = explain_interval(verdict, interval)
     if verdict != OPEN and judge_interval(pair["images"]) != verdict:
         verdict, why = OPEN, " Other test images could undo it: so no difference is shown."
     smallest = metrics.smallest_mean(test["std"], len(seeds), metrics.holm_level(np.delete(bare, position), ALPHA))

@@ -7,7 +7,7 @@ import numpy as np
 
 from core import combine, metrics, results
 from core.config import BASELINES, ENSEMBLE, RECIPES, Recipe, UserError, label
-from core.findings.accuracy import MARGIN
+from core.findings.accuracy import MARGIN, judge_margin
 from core.findings.branches import correct_heads, load_heads
 from core.findings.evidence import Evidence
 from core.findings.finding import (
@@ -17,7 +17,6 @@ from core.findings.finding import (
     bracket,
     choose,
     judge,
-    judge_interval,
     name,
     percent,
     points,
@@ -100,8 +99,11 @@ def compare_losses(evidence: Evidence, _: str | None) -> Result:
     differences = {seed: first.mean() - second.mean() for seed, (first, second) in correct.items()}
     listed = ", ".join(f"seed {seed} {points(value)}" for seed, value in differences.items())
     names = ("Fusion with branch losses", "fusion by plain concatenation")
-    remark = f"By seed: {listed}." if len(pairs) > 1 else ""
-    result = compare_pair(*correct[tested.record["seed"]], names, remark)
+    remarks = [f"By seed: {listed}."] if len(pairs) > 1 else []
+    without = results.find_control(tested, fused)
+    if without and tested.precision != without.precision:
+        remarks.append(f"Trained with them in {tested.precision}, without in {without.precision}.")
+    result = compare_pair(*correct[tested.record["seed"]], names, " ".join(remarks))
     result = result.extend("", {f"seed_{seed}": value for seed, value in differences.items()})
     if tested is run:
         return result
@@ -129,11 +131,10 @@ def compare_heads_alone(evidence: Evidence, _: str | None) -> Result:
     alone = {branch: evidence.correct(branch) for branch in BASELINES}
     p = dict(zip(BASELINES, metrics.holm(np.array([metrics.mcnemar(heads[one], alone[one]) for one in BASELINES])), strict=True))
     differences = {branch: metrics.accuracy_difference(heads[branch], alone[branch]) for branch in BASELINES}
-    worst = min(differences, key=lambda branch: differences[branch][1][0])
-    verdict = judge_interval(differences[worst][1], -MARGIN)
+    worst, verdict = judge_margin({branch: interval for branch, (_, interval) in differences.items()})
     statement = choose(
         verdict,
-        "Within the fusion each network stays as good as trained alone",
+        f"Within the fusion each network stays as good as trained alone, or less than {100 * MARGIN:g} points below",
         "Whether each network stays as good within the fusion as alone is not distinguishable",
         f"Training together starves a branch: its own head is more than {100 * MARGIN:g} points below its network alone",
     )
@@ -228,9 +229,13 @@ def _compare_disagreement(evidence: Evidence, second: Run, other: str, remark: s
     difference, interval = metrics.accuracy_difference(*apart)
     p = metrics.mcnemar(*apart)
     verdict = judge(difference, p)
+
+    def show(value: float) -> str:
+        return "undefined" if np.isnan(value) else f"{value:.3f}"
+
     listed = ", ".join(
-        f"two {kind} {percent(one['disagreement'])} (none correct on {percent(one['double_fault'])}; Q {one['q']:.3f}, "
-        f"kappa {one['kappa']:.3f})"
+        f"two {kind} {percent(one['disagreement'])} (none correct on {percent(one['double_fault'])}; Q {show(one['q'])}, "
+        f"kappa {show(one['kappa'])})"
         for kind, one in measures.items()
     )
     return Result(

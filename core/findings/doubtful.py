@@ -4,7 +4,7 @@ import numpy as np
 
 from core import results
 from core.config import UserError
-from core.findings.accuracy import compare_pairs
+from core.findings.accuracy import compare_pairs, explain_interval
 from core.findings.evidence import Evidence
 from core.findings.finding import Need, Result, bracket, choose, judge, name, percent, points, show_p
 
@@ -29,9 +29,9 @@ def leave_out(evidence: Evidence, other: str, left_out: np.ndarray, images: str,
     )
     return Result(
         statement=statement,
-        details=f"{left_out.sum()} test images are left out: {why}. On the others fusion is correct on {percent(fusion[kept].mean())} "
+        details=f"{_say_left_out(left_out, 'test image')}: {why}. On the others fusion is correct on {percent(fusion[kept].mean())} "
         f"(on all {percent(fusion.mean())}), {name(other)} on {percent(correct[kept].mean())} ({percent(correct.mean())}): "
-        f"{points(difference)} {bracket(interval)}, {show_p(p)}.",
+        f"{points(difference)} {bracket(interval)}, {show_p(p)}.{explain_interval(verdict, interval)}",
         verdict=verdict,
         numbers={
             **{"fusion": fusion[kept].mean(), other: correct[kept].mean(), "difference": difference},
@@ -45,6 +45,11 @@ def leave_out(evidence: Evidence, other: str, left_out: np.ndarray, images: str,
     )
 
 
+def _say_left_out(left_out: np.ndarray, what: str) -> str:
+    n = left_out.sum()
+    return f"{n} {what} is left out" if n == 1 else f"{n} {what}s are left out"
+
+
 def leave_out_relabelled(evidence: Evidence, other: str) -> Result:
     """An annotator who saw both classes counts against the label here, and for it in the second figure."""
     errors = results.load_label_errors(evidence.run.path.parent)
@@ -53,7 +58,7 @@ def leave_out_relabelled(evidence: Evidence, other: str) -> Result:
     result = leave_out(evidence, other, doubted, "doubted labels", "fewer than three of five annotators confirm their label")
     difference = evidence.correct("fusion")[generous].mean() - evidence.correct(other)[generous].mean()
     remark = (
-        f" An annotator who saw both classes counts against the label here; counted for it, {(~generous).sum()} images are left out and "
+        f" An annotator who saw both classes counts against the label here; counted for it, {_say_left_out(~generous, 'image')} and "
         f"the difference is {points(difference)}."
     )
     numbers = {"left_out_both_for": (~generous).sum(), "difference_both_for": difference}

@@ -71,7 +71,7 @@ class Finding(Result):
 
 @dataclass(frozen=True)
 class Need:
-    """Files of a run that a claim rests on and a run may lack, and the command that makes them; {run} is the run's folder."""
+    """Files of a run that a claim rests on and a run may lack, and the command that makes them: of {run}, the folder, from {start}."""
 
     files: tuple[str, ...]  # relative to the run's folder
     command: str
@@ -124,7 +124,8 @@ def check_need(need: Need, evidence: "Evidence") -> None:
             missing = path.parent / file.removeprefix("../") if file.startswith("../") else path / file
             if evidence.run.imported and missing.is_relative_to(path):
                 raise UserError(f"It needs {results.show_path(missing)}, made with a model's weights, which an imported run does not have")
-            raise UserError(f"It needs {results.show_path(missing)}: run {need.command.format(run=results.quote(path))}")
+            more = need.command.format(run=results.quote(path), start=results.start_option(evidence.run.record))
+            raise UserError(f"It needs {results.show_path(missing)}: run {more}{_explain_folder(more)}")
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -144,8 +145,11 @@ def say_training(run: Run, seed: int, recipe: str = "", options: str = "") -> st
     if recipe not in RECIPES:
         return f"train its recipe with seed {seed}"
     options += results.start_option(run.record)
-    where = " (FOLDER: where the start weights lie)" * options.endswith("FOLDER")
-    return f"run python scripts/train.py --recipe {recipe} --seed {seed}{options}" + where
+    return f"run python scripts/train.py --recipe {recipe} --seed {seed}{options}{_explain_folder(options)}"
+
+
+def _explain_folder(options: str) -> str:
+    return " (FOLDER: where the start weights lie)" * options.endswith("FOLDER")
 
 
 def say_next_training(evidence: "Evidence") -> str:

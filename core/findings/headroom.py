@@ -4,7 +4,7 @@ import numpy as np
 
 from core import metrics
 from core.config import BASELINES, UserError
-from core.findings.accuracy import compare_pairs
+from core.findings.accuracy import compare_pairs, explain_interval
 from core.findings.evidence import Evidence
 from core.findings.finding import Result, choose, judge, name, percent
 
@@ -36,10 +36,12 @@ def measure_headroom(evidence: Evidence, one: str) -> Result:
         "That fusion takes part of what a perfect choice between the two networks would gain is not distinguishable from none",
         "Fusion loses where a perfect choice between the two networks would gain",
     )
+    why = explain_interval(verdict, interval)
     return Result(
         statement=statement,
         details=f"{name(one)} alone is correct on {percent(outcomes[1].mean())}, either network on {percent(oracle)}; fusion's "
-        f"{percent(outcomes[0].mean())} is {round(100 * share)} % of the way [{round(100 * interval[0])}, {round(100 * interval[1])}].",
+        f"{percent(outcomes[0].mean())} is {round(100 * share)} % of the way [{round(100 * interval[0])}, {round(100 * interval[1])}]."
+        f"{why}",
         verdict=verdict,
         numbers={"fusion": outcomes[0].mean(), one: outcomes[1].mean(), "oracle": oracle, "share": share},
         test="exact McNemar, Holm over 3 pairs; bootstrap of the images",

@@ -26,7 +26,7 @@ def compare_with_people(evidence: Evidence, _: str | None) -> Result:
             test = mannwhitneyu(agreement[mine], agreement[~mine], method="asymptotic")
             auc[model], p[model] = float(test.statistic / (mine.sum() * (~mine).sum())), float(test.pvalue)
     verdicts = {model: judge(value - 0.5, p[model]) for model, value in auc.items()}
-    verdict, alike = verdicts.pop("fusion"), bool(verdicts) and set(verdicts.values()) == {SUPPORTED}
+    alike, verdict = len(verdicts) == len(TRIO) and set(verdicts.values()) == {SUPPORTED}, verdicts["fusion"]
     predicted = evidence.logits["fusion"].argmax(axis=1)
     chosen = votes > 0
     chosen[np.arange(len(votes)), evidence.labels] = False  # what is left are the wrong classes that someone chose

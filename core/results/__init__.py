@@ -19,6 +19,7 @@ from core.results.files import (
     one_at_a_time,
     quote,
     read_text,
+    say_why,
     show_path,
     write_text,
     write_whole,

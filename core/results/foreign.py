@@ -55,8 +55,6 @@ def _read_arrays(path: Path, test_labels: np.ndarray) -> Splits:
         if arrays[name].shape != shape or arrays[name].dtype.kind not in kinds or not np.isfinite(arrays[name]).all():
             words = f"{'finite numbers' if logits else 'whole numbers'} of shape {shape}"
             raise UserError(f"{path}: {name} is {arrays[name].dtype} of shape {arrays[name].shape}: it should hold {words}")
-    if n["test"] > len(test_labels):
-        raise UserError(f"{path}: test has {n['test']:,} rows, but there are {len(test_labels):,} test images")
     order = np.argsort(arrays["val_index"])
     return {
         "val": (arrays["val_index"][order], arrays["val_label"][order], arrays["val"][order]),
@@ -105,6 +103,8 @@ def import_run(
 
 def _check(path: Path, splits: Splits, labels: np.ndarray, n_test: int, n_val: int) -> None:
     """Raise UserError unless the rows are those that a run with `n_test` test images holds."""
+    if n_test > len(labels):
+        raise UserError(f"{path}: test has {n_test:,} rows, but there are {len(labels):,} test images")
     for split, expected in (("test", n_test), ("val", n_val)):
         index, label, logits = splits[split]
         if not 0 < len(index) == expected:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.config import BASELINES, FUSION, MODELS, TRIO, Recipe, UserError, label
+from core.config import BACKBONES, BASELINES, FUSION, MODELS, TRIO, Recipe, UserError, label
 from core.results.files import LARGEST, RESULTS, MissingFile, command, read_text, stamp_file, write_text
 from core.results.schema import UNKNOWN, read_record
 
@@ -75,7 +75,7 @@ class Run:
     @property
     def starts(self) -> dict[str, str]:
         """What each network started from, in words; without those that the record does not tell."""
-        return {name: str(start["name"]) for name, start in tell_starts(self.record).items()}
+        return {name: str(start["name"]) for name, start in tell_starts(self.record).items() if name in BACKBONES}
 
     def check_holds(self, models: Iterable[str]) -> None:
         """Raise UserError unless these models, as a command line names them, are the run's; "all" is whatever it holds."""

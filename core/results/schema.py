@@ -252,8 +252,8 @@ def read_record(path: Path, repair: str) -> dict[str, Any]:
         Recipe.from_dict(record["recipe"])
     except UserError as error:
         raise UserError(f"{path}: {error}: run {repair}") from None
-    for name in BASELINES:  # an outsider may know nothing of them
-        record["start_weights"][name] = UNKNOWN | record["start_weights"].get(name, {})
+    starts = dict.fromkeys(BASELINES, UNKNOWN) | record["start_weights"]  # an outsider may know nothing of them
+    record["start_weights"] = {name: UNKNOWN | start for name, start in starts.items()}
     return record
 
 

@@ -105,7 +105,7 @@ def _carry_over(run: Path, staged: Path, model: str, removed: dict[str, list[str
     changed = old.exists() and not _same_weights(old, new)
     for path in sorted(old.rglob("*")):
         place = path.relative_to(old)
-        if path.is_dir() or (new / place).exists() or path.name.endswith(".partial"):
+        if path.is_dir() or (new / place).exists() or path.name.endswith((".partial", ".lock")):
             continue
         if changed and place.as_posix() in untrue:
             removed[untrue[place.name]].append(f"{model}/{place.name}")

@@ -12,7 +12,7 @@ import pandas as pd
 from core import metrics
 from core.config import BASELINES, CLASSES, ENSEMBLE, UserError
 from core.results.files import command, stamp_file
-from core.results.run import Run, rebuild_command, split_size
+from core.results.run import Run, rebuild_command, split_size, start_option
 from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LOGITS, read_table, write_table
 from core.robustness import list_conditions
 
@@ -24,7 +24,8 @@ OPTIONS = {
 
 def repair_command(run: Run, name: str) -> str:
     """The command that makes a table of a run's models anew."""
-    return rebuild_command(run.path, *([OPTIONS[name]] if name in OPTIONS else []))
+    option = OPTIONS.get(name)
+    return rebuild_command(run.path, *([option] if option else [])) + start_option(run.record) * (option == OPTIONS["probe"])
 
 
 # --- history.csv -----------------------------------------------------------------------------------------------------

@@ -47,7 +47,10 @@ def show_stored_maps(run: Run, predictions: pd.DataFrame) -> None:
     stored = load_attributions(run, model)
     images = stored.index.tolist()
     label = f"Image, of {len(images):,} explained before"
+    asked = st.query_params.get("image", "")
     index = address.pick(st.selectbox, label, images, key="image", default=images[0], width=240)
+    if asked.isdecimal() and int(asked) not in images:
+        st.info(f"Test image {asked} was not explained before; this is another.")
     position, pixels = int(np.searchsorted(stored.index, index)), data.load_images().decode(index)
     original = pixels, f"test image {index}: {CLASSES[predictions['label'].iloc[index]]}"
     st.html(diagram.maps_html([original, *diagram.stored_maps(stored, position, pixels)]))
@@ -85,12 +88,13 @@ def say_blank_maps(run: Run, model: str, method: str = "grad_cam") -> None:
 def show_branches(run: Run, predictions: pd.DataFrame, index: int | None) -> None:
     """What each branch of the fusion carries over the whole test set, and without it for one image. Raises UserError."""
     branches = data.load_branches(run)
-    by = pick_one("Over the whole test set, by", ["class", "outcome"], "carried")
+    by = pick_one("Over the whole test set, by", ["class", *["outcome"] * run.has_baselines], "carried")
     table = selection.share_branches(predictions, branches["contribution"], by)
     show_figure(
         figures.branch_shares_figure(table, "Which branch carries the fusion's predictions?"),
         "branch_shares",
-        "Mean logits a branch adds for the predicted class, from the mean features on. Fixed, broken: against both baselines.",
+        "Mean logits a branch adds for the predicted class, from the mean features on."
+        + " Fixed, broken: against both baselines." * (by == "outcome"),
         table,
     )
     kept = {branch: float((logits.argmax(axis=1) == predictions["label"]).mean()) for branch, logits in branches["ablated"].items()}

@@ -105,7 +105,7 @@ def training_figure(
             marks[epoch] = ", ".join([*filter(None, [marks.get(epoch)]), f"{before} ◂ ▸ {after} px"])
     layout(figure, title, 460, above=16 * len(marks), hovermode="x unified")
     figure.update_xaxes(title="epoch", dtick=1 if values.index.max() <= 20 else None)
-    figure.update_yaxes(title=axis, type="log" if log else "linear")
+    figure.update_yaxes(title=axis + f" (smoothed, {smoothing:g})" * bool(smoothing), type="log" if log else "linear")
     for row, (epoch, text) in enumerate(reversed(marks.items())):  # a line each: on a telephone they have no room side by side
         figure.add_vline(epoch + 0.5, line={"color": NEUTRAL, "dash": "dash", "width": 1})
         place = {"x": epoch + 0.5, "y": 1, "yref": "paper", "yshift": 16 * row, "yanchor": "bottom"}

@@ -5,7 +5,9 @@ import plotly.graph_objects as go
 
 from core.config import CLASSES
 from dashboard.figures.look import layout
-from dashboard.theme import BAD, GOOD, LIGHT, NEUTRAL, Surface, mix
+from dashboard.theme import BAD, DARK, GOOD, LIGHT, NEUTRAL, Surface, mix
+
+DEEPEST = {LIGHT: 0.85, DARK: 0.7}  # share of a colour in the strongest cell, on which numbers can still be read
 
 
 def confusion_figure(
@@ -26,7 +28,8 @@ def confusion_figure(
     errors = shown * (1 - np.eye(len(shown)))
     return _matrix_figure(
         counts, shown, errors, title, order, ".1f" if percent else ".0f",
-        colorscale=[[0, surface.background], [1, mix(color, surface.background, 0.85)]], zmin=0, zmax=max(most or errors.max(), 1e-9),
+        colorscale=[[0, surface.background], [1, mix(color, surface.background, DEEPEST[surface])]], zmin=0,
+        zmax=max(most or errors.max(), 1e-9),
         diagonal=mix(NEUTRAL, surface.background, 0.25), surface=surface,
     )  # fmt: skip
 
@@ -37,7 +40,8 @@ def confusion_difference_figure(
     """Difference of two confusion matrices (C, C), first minus second: green where the first does better, red where worse."""
     better = difference * (2 * np.eye(len(difference)) - 1)  # more on the diagonal is good, more off it is bad
     limit = max(np.abs(better).max(), 1e-9)
-    scale = [[0, mix(BAD, surface.background, 0.9)], [0.5, surface.background], [1, mix(GOOD, surface.background, 0.9)]]
+    deepest = DEEPEST[surface]
+    scale = [[0, mix(BAD, surface.background, deepest)], [0.5, surface.background], [1, mix(GOOD, surface.background, deepest)]]
     return _matrix_figure(
         counts, difference, better, title, order, "+.1f" if percent else "+.0f",
         colorscale=scale, zmin=-limit, zmax=limit, diagonal=None, surface=surface,

@@ -24,19 +24,20 @@ for model in models:
 diagrams = {model: metrics.reliability(*pair, equal_mass=equal_mass) for model, pair in confident.items()}
 curves = {model: metrics.risk_coverage(*pair) for model, pair in confident.items()}
 
-smoothed = not run.imported and run.recipe.label_smoothing > 0
+smoothed = not run.imported and run.recipe.label_smoothing > 0 and not scaled
+how = ", with a fitted temperature" if scaled else ""
 smoothing = " Label smoothing makes models modest on purpose." if smoothed else ""
 left, right = st.columns(2)
 with left:
     components.show_figure(
-        figures.reliability_figure(diagrams, "Are the models as often correct as they are confident?"),
+        figures.reliability_figure(diagrams, f"Are the models as often correct as they are confident{how}?"),
         "reliability",
         "Above the line: too modest (underconfident). Below: too sure (overconfident)." + smoothing,
         pd.concat([pd.DataFrame(diagram).assign(model=model) for model, diagram in diagrams.items()]),
     )
 with right:
     components.show_figure(
-        figures.risk_figure(curves, "How often does a model err on what it is sure of?"),
+        figures.risk_figure(curves, f"How often does a model err on what it is sure of{how}?"),
         "risk_coverage",
         "Images in order of confidence, the surest first. The area under a curve is its AURC: low is good."
         + (" In the table it is of the confidence as trained." if scaled else ""),

@@ -36,7 +36,7 @@ above = f"; points above {theme.label(better['model'])}, the baseline that is hi
 st.caption(f"Share of the {len(predictions):,} test images predicted correctly, in the training with seed {run.record['seed']}{above}.")
 st.subheader("How often is each model correct, and what does it cost?")
 means, seeds = data.load_means(run)
-st.html(diagram.costs_html(shown, means if seeds > 1 else None, seeds))
+st.html(diagram.costs_html(shown, means if seeds > 1 and run.whole else None, seeds))
 st.caption(
     "Wilson intervals: those of two models may overlap, and a test on the same images still tell the two apart."
     + " Ensemble: mean of the baselines' probabilities; it costs their sum and no training of its own." * has("ensemble")

@@ -11,6 +11,7 @@ from core.results import Run
 from dashboard import address, components, data, theme
 
 run, models = st.session_state["current"]
+KEY = f"runs_table_{run.name}"  # of another run no row is ticked
 COMPARED = (*BASELINES, ENSEMBLE, "fusion")
 MODELS = (*(model for model in theme.SHOWN_MODELS if model not in COMPARED), *COMPARED)  # controls, where any run has one, come first
 
@@ -29,7 +30,7 @@ def describe_run(run: Run) -> dict:
 
 def open_row() -> None:
     """The run of the row that was clicked becomes the one shown on all pages."""
-    if rows := st.session_state["runs_table"].selection.rows:
+    if rows := st.session_state[KEY].selection.rows:
         address.choose("run", table["run"].iloc[rows[0]])
 
 
@@ -52,7 +53,7 @@ percent = {model: st.column_config.NumberColumn(theme.label(model), format="%.2f
 components.show_table(
     table.assign(run=[f"./?run={quote(name)}" for name in table["run"]]),
     height="auto",
-    key="runs_table",
+    key=KEY,
     column_order=["run", *(model for model in MODELS if model in table), "difference", "recipe", "size", "seed", "branch loss"],
     on_select=open_row,
     selection_mode="single-row",

@@ -219,6 +219,17 @@ def test_one_choice_costs_one_history_entry_and_back_comes_back_to_it(page, pred
     expect(page.get_by_text(f"{len(wanted):,} of {len(predictions):,} test images").first).to_be_visible()
 
 
+def test_the_sidebars_link_to_the_open_page_takes_back_its_filters(page):
+    """From the address too: else the next click would bring them back."""
+    open_view(page, "errors?true=cat")
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Errors", exact=True).click()
+    expect(page).not_to_have_url(re.compile("true="))
+    settle(page)
+    page.get_by_test_id("stSidebar").get_by_role("button", name="ResNet18").click()
+    expect(page).to_have_url(re.compile("models="))
+    expect(page).not_to_have_url(re.compile("true=|anew="))
+
+
 def test_on_a_telephone_the_sidebar_closes_when_another_page_opens(page):
     page.set_viewport_size({"width": 400, "height": 900})
     open_view(page, "errors")

@@ -118,6 +118,34 @@ def test_a_square_is_dragged_drawn_and_moved_by_keys(tab):
     assert moved["x"] < box["x"] - 0.3 * whole["width"] and moved["width"] > box["width"] and brightness(tab) < 5
 
 
+LOSE = """
+const send = WebSocket.prototype.send
+window.sent = 0
+WebSocket.prototype.send = function (message) {
+  if (window.lose) window.lost = !(window.lose = false)
+  else { window.sent += 1; send.call(this, message) }
+}
+"""
+
+
+def test_a_crop_that_the_server_never_heard_of_is_not_told_to_the_next_page(chromium, weighted):
+    with open_window(chromium, weighted) as context:
+        page = context.pages[0]
+        context.add_init_script(LOSE)
+        page.goto("/try_image")
+        upload(page, "mine.png", halves())
+        page.locator(".crop").focus()
+        page.evaluate("window.lose = true")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("window.lost")
+        page.get_by_role("link", name="Glossary", exact=True).first.click()
+        expect(page.locator("h1").first).to_have_text("Glossary")
+        settle(page)
+        before = page.evaluate("window.sent")
+        page.wait_for_timeout(5000)  # in which it would have been told twice
+        assert page.evaluate("window.sent") == before
+
+
 def test_who_leaves_the_checks_keeps_nobody_waiting(tab, weighted):
     tab.goto("/try_image?image=3")  # the models are loaded
     settle(tab)

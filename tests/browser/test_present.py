@@ -221,6 +221,9 @@ def test_the_deck_is_chosen_ordered_shared_and_kept(page):
 
 
 def test_the_deck_as_a_file_opens_offline_and_prints_a_page_a_slide(page, chromium, tmp_path):
+    page.goto("/embedding")
+    page.get_by_role("button", name="To deck").click()
+    expect(page.get_by_role("button", name="In the deck ✓")).to_be_visible()
     all_ids(page)
     usual = page.locator(".deck .slide:not(.out)").count()
     with page.expect_download() as download:
@@ -238,6 +241,8 @@ def test_the_deck_as_a_file_opens_offline_and_prints_a_page_a_slide(page, chromi
     assert count(deck) == (1, usual)
     deck.keyboard.press("End")
     assert count(deck)[0] == usual
+    expect(deck.locator(".deck .now .gl-canvas-focus")).to_be_attached()  # the chart of points, drawn by compiled code
+    expect(deck.get_by_text("WebGL is not supported")).to_have_count(0)
     deck.keyboard.press("Escape")
     expect(deck.locator(".deck .slide")).to_have_count(usual)
     pdf = deck.pdf(prefer_css_page_size=True, print_background=True)

@@ -208,6 +208,11 @@ def test_the_script_writes_probes_of_a_runs_own_start_weights(trained, script, f
         assert not np.array_equal(probe.logits, predictions.logits)
     finished = script(*arguments, tmp_path)
     assert finished.code == 2 and "resnet18.safetensors is missing" in finished.error
+    other = {name: {"name": "torchvision IMAGENET1K_V1", "file": "x.pth", "sha256": None} for name in BASELINES}
+    results.write_run(run.path / "run.json", run.record | {"start_weights": other})
+    finished = script(*arguments, "none")
+    told = "ResNet18 from torchvision IMAGENET1K_V1; MobileNetV2 from torchvision IMAGENET1K_V1"
+    assert finished.error == f"error: --start-weights none: {run.path} started from other weights ({told}): pass --start-weights imagenet\n"
 
     shutil.copytree(run.path / "resnet18", run.path / "resnet34")  # a control has a start of its own, and no probe
     (run.path / "resnet34" / "probe.parquet").unlink()

@@ -133,6 +133,15 @@ def test_comparable_accuracy_needs_both_baselines():
     assert found.details.index("to MobileNetV2") < found.details.index("to ResNet18 +0.00 points")  # the one that decides comes first
 
 
+def test_a_baseline_that_fusion_is_shown_to_be_below_decides():
+    """Though the other one's interval, which is wider, begins lower."""
+    wide, narrow = wrong_on(range(50), range(100, 112)), wrong_on(range(60))
+    found = accuracy.compare_within_margin(build(wrong_on(range(80)), wide, narrow), "resnet18")
+    (low, high), (other_low, _) = found.interval, metrics.accuracy_difference(wrong_on(range(80)), wide)[1]
+    assert other_low < low < high < -accuracy.MARGIN and found.verdict == CONTRADICTED
+    assert found.statement == "In this training fusion's accuracy is more than 0.5 points below MobileNetV2's"
+
+
 def test_the_margin_is_less_than_the_share_of_wrong_test_labels():
     """54 of 10,000 (Northcutt et al. 2021): the reason stands beside the number."""
     assert 0 < accuracy.MARGIN < 54 / 10_000
@@ -264,6 +273,7 @@ def test_branches_beside_their_networks_alone(resnet18, mobilenet_v2, verdict):
     found = controls.compare_heads_alone(with_files(build(WORSE, BETTER_ONE, BETTER_ONE), **heads), None)
     assert found.verdict == verdict and ("starves" in found.statement) == (verdict == CONTRADICTED)
     assert "less accurate" not in found.statement
+    assert found.statement.endswith("or less than 0.5 points below") == (verdict == SUPPORTED)  # a loss of less may be there
     only = [(len(set(range(60)) - set(one)), len(set(one) - set(range(60)))) for one in (resnet18, mobilenet_v2)]
     p = [mcnemar([[0, a], [b, 0]], exact=True).pvalue for a, b in only]
     assert found.p == pytest.approx(multipletests(p, method="holm")[1].min(), rel=1e-6)
@@ -364,6 +374,8 @@ def test_a_gain_is_corrected_alike_wherever_it_stands(monkeypatch):
     found = [test(evidence, "resnet18") for test in tests]
     assert metrics.mcnemar(evidence.correct("fusion"), evidence.correct("resnet18")) < 0.05 < found[0].p
     assert [(one.verdict, one.p) for one in found] == [(OPEN, found[0].p)] * 3
+    assert all("The interval is of this comparison alone; corrected for three" in one.details for one in found)  # it leaves out 0
+    assert "1 test image is left out: " in found[2].details and "1 image is left out and the difference" in found[2].details
 
 
 def test_no_headroom_and_loss():
@@ -406,6 +418,10 @@ def test_people_disagree_where_fusion_errs(monkeypatch):
         found = people.compare_with_people(evidence, None)
         assert found.statement == f"Fusion errs where fewer people choose the label{alike}"
         assert ("not special to fusion" in found.details) == bool(alike)
+    by_chance = wrong_on(range(500, 2_000, 25))  # where people agree as elsewhere
+    evidence = build(by_chance, BETTER_ONE, BETTER_ONE, logits={"fusion": answer(by_chance, confidence)})
+    found = people.compare_with_people(evidence, None)
+    assert found.verdict == OPEN and "not special to fusion" not in found.details
 
 
 @pytest.mark.parametrize(
@@ -549,6 +565,12 @@ def test_advice_to_train_starts_from_the_runs_own_weights(tmp_path, start, optio
         assert found.details.endswith(f"--seed {int(found.id != 'branch-losses')}{option}."), found.details
     (matched,) = findings.find_findings(run, [run], ("matched",))
     assert matched.details.endswith(f"--resume{option}.")
+    (run.path / "fusion" / "probe.parquet").unlink()
+    (probe,) = findings.find_findings(run, [run], ("probe",))
+    assert probe.details.endswith(f"--probe{option}.")
+    command = option.removesuffix(" (FOLDER: where the start weights lie)")
+    with pytest.raises(UserError, match=f"--probe{command}$"):
+        results.load_predictions(run, "fusion", name="probe")
 
 
 def made_up_seeds(folder, monkeypatch, right: dict[str, list[int]], first: dict[str, list[int]] | None = None) -> Evidence:
@@ -596,8 +618,18 @@ def test_a_lead_that_other_images_could_undo_is_none(folder, monkeypatch):
     assert accuracy.compare_over_seeds(evidence, "mobilenet_v2").verdict == SUPPORTED
 
 
+def test_a_damaged_run_of_two_models_does_not_hide_what_three_seeds_show(folder):
+    runs = open_seeds(folder, 3)
+    whole = findings.find_findings(runs[0], runs, ("seeds-better",))
+    record = runs[0].record | {"seed": 9, "models": {"resnet18": {}, "mobilenet_v2": {}}}
+    part = Run(folder / "seed9", record)  # of which nothing is there
+    assert findings.find_findings(runs[0], [*runs, part], ("seeds-better",)) == whole and whole[0].verdict != UNTESTED
+
+
 def test_leads_that_are_all_alike_are_no_test(folder, monkeypatch):
-    right = {"fusion": [950, 952, 951, 950], "resnet18": [940, 942, 941, 940], "mobilenet_v2": [900, 901, 903, 900], "ensemble": [900] * 4}
+    """Ten images each time, though the differences of the accuracies, as floats, are not all alike."""
+    right = {"fusion": [935, 936, 937, 938], "resnet18": [925, 926, 927, 928], "mobilenet_v2": [900, 901, 903, 900], "ensemble": [900] * 4}
+    assert np.ptp(np.divide(right["fusion"], 1_000) - np.divide(right["resnet18"], 1_000)) > 0
     evidence = made_up_seeds(folder, monkeypatch, right)
     found = accuracy.compare_over_seeds(evidence, "resnet18")
     assert (found.verdict, found.p) == (UNTESTED, None) and "no spread to test by" in found.details
@@ -743,6 +775,10 @@ def test_branch_losses_are_compared_with_the_same_run_without(tmp_path):
     found = controls.compare_losses(Evidence.load(with_losses, runs), None)
     assert found.numbers["seed_0"] == found.effect == pytest.approx(mended / 400) and found.numbers["seed_1"] == 0
     assert found.p == pytest.approx(mcnemar([[0, int(mended)], [0, 0]], exact=True).pvalue)
+    assert "Trained with them in" not in found.details
+    elsewhere = Run(with_losses.path, with_losses.record | {"precision": "float32"})
+    differs = controls.compare_losses(Evidence.load(elsewhere, [*plain, other, elsewhere]), None).details
+    assert differs == f"{found.details} Trained with them in float32, without in bfloat16."
     headline = findings.write_headline(with_losses, findings.find_findings(with_losses, runs, findings.HEADLINE))
     assert "with branch losses" in headline.sentence
     (control,) = findings.find_findings(plain[0], runs, ("branch-losses",))
@@ -817,6 +853,10 @@ def test_two_architectures_disagree_more_than_two_trainings(folder):
     assert found.p == pytest.approx(mcnemar(table, exact=True).pvalue) and found.effect == pytest.approx(apart[0].mean() - apart[1].mean())
     kappa = sklearn.metrics.cohen_kappa_score(correct["resnet18"][0], correct["mobilenet_v2"][0])
     assert found.numbers["kappa_architectures"] == pytest.approx(kappa)
+    everywhere = np.ones(400, bool)
+    evidence.logits["mobilenet_v2"] = 5 * np.eye(10)[evidence.labels]  # correct on all: whether they err together has no answer
+    assert correct["resnet18"][0].sum() < 400 and np.isnan(combine.measure_pair(correct["resnet18"][0], everywhere)["q"])
+    assert "Q undefined, kappa 0.000)" in controls.compare_disagreement(evidence, "resnet18").details
     with pytest.raises(UserError, match="needs a second seed"):
         controls.compare_disagreement(Evidence.load(runs[0], runs[:1]), "resnet18")
 

@@ -95,6 +95,15 @@ def test_what_is_wrong_is_said_in_a_line_and_nothing_is_written(folder, given, t
     assert not (folder / "wrong").exists() and not list(folder.glob(".wrong*"))
 
 
+def test_a_table_of_more_images_than_there_are_is_refused(folder, given, tmp_path, script):
+    path, rows = tmp_path / "a.csv", 400
+    test = pd.DataFrame(np.zeros((rows, 10)), columns=results.LOGITS).assign(split="test", index=np.arange(rows), label=0)
+    val = pd.DataFrame(given["val"], columns=results.LOGITS).assign(split="val", index=given["val_index"], label=given["val_label"])
+    pd.concat([val, test]).to_csv(path, index=False)
+    finished = script("import.py", folder / "wrong", "--logits", f"fusion={path}")
+    assert (finished.code, finished.error) == (2, f"error: {path}: test has 400 rows, but there are 300 test images\n")
+
+
 @pytest.mark.parametrize("damage", ["compressed", "cut", "text"])
 def test_damaged_arrays_are_named(folder, given, tmp_path, script, damage):
     path = tmp_path / "a.npz"

@@ -597,6 +597,16 @@ def test_two_that_publish_at_the_same_time_lose_nothing(tmp_path, monkeypatch):
     assert load_run(run).models == list(TRIO) and os.listdir(tmp_path) == ["run"]
 
 
+def test_networks_that_nobody_knows_and_starts_told_in_part_are_read(tmp_path):
+    run = stage(tmp_path / "run", TRIO)
+    record = json.loads((run / "run.json").read_text())
+    told = {"resnet34": {"name": "made up"}, "vgg16": {"name": "made up"}}
+    results.write_run(run / "run.json", record | {"start_weights": told})
+    found = load_run(run)
+    assert found.record["start_weights"]["resnet34"] == {"name": "made up", "file": None, "sha256": None}
+    assert found.starts == {"resnet34": "made up"}  # of others there is no name to show
+
+
 def test_models_are_added_each_with_its_own_start_weights(tmp_path):
     run, starts = tmp_path / "run", {name: {"name": f"{name}, made up", "file": None, "sha256": None} for name in BASELINES}
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from unittest.mock import MagicMock
 from urllib.parse import parse_qs
 
 import pytest
@@ -93,6 +94,74 @@ def test_a_slow_browsers_former_address_does_not_undo_a_choice_until_it_has_sent
         followed.append(kept.followed)
         kept.query = new
     assert followed == [False, False, True]
+
+
+def test_the_way_back_opens_an_image_only_for_a_link_that_is_about_it(visit):
+    """It may be closed by then, which the page's other links do not hear of."""
+    way = links(visit("confusion", model="resnet18", true="cat", predicted="dog", image="17"))
+    assert "image=17" in way["Why? See its attributions"][1]["from"][0]
+    others = [query["from"][0] for label, (_, query) in way.items() if "from" in query and not label.startswith("Why?")]
+    assert others and all("true=cat" in one and "image=" not in one for one in others)
+
+
+def test_the_sidebars_link_to_the_open_page_resets_it_at_once(visit):
+    app = visit("errors", run="imagenet-96-seed1")
+    app.multiselect(key="true").set_value(["cat"]).run()
+    assert app.query_params["true"] == "cat"
+    (link,) = (one.proto for one in app.sidebar.get("page_link") if one.proto.label == "Errors")
+    app.query_params.clear()
+    for key, texts in parse_qs(link.query_string).items():  # a click; the browser's own address stays as it is
+        app.query_params[key] = texts
+    app.run()
+    assert app.multiselect(key="true").value == [] and dict(app.query_params) == {"run": "imagenet-96-seed1"}  # which the browser is told
+    app.query_params["true"] = "cat"  # a message that left before it heard
+    app.multiselect(key="true").set_value(["dog"]).run()
+    assert app.multiselect(key="true").value == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("click", "first", "second"),
+    [
+        ("elsewhere", "cat", "dog"),
+        ("on the first", "dog", "dog"),
+        ("that changes the second", "cat", "cat"),
+        ("seen by the page", "cat", "cat"),
+    ],
+)
+def test_a_link_is_followed_to_its_end_though_a_click_comes_while_the_page_is_drawn(state, monkeypatch, click, first, second):
+    """The run gives way after the first of two menus; what the visitor clicked counts, and what the link said of the rest."""
+    sent = {"a": ["cat"], "b": ["dog"]}
+    monkeypatch.setattr(address, "read_address", lambda: dict(sent))
+    params = MagicMock(get_all=lambda key: sent.get(key, []), from_dict=sent.update, __contains__=lambda _, key: key in sent)
+    monkeypatch.setattr(address.st, "query_params", params)
+
+    def draw(key: str) -> object:
+        return address.pick(lambda *_, key, **__: state[key], "", ["all", "cat", "dog"], key=key, default="all")
+
+    state |= {"a": "all", "b": "all"}
+    address.start("errors")
+    assert draw("a") == "cat"
+    if click == "on the first":
+        state["a"] = "dog"
+    elif click == "that changes the second":
+        address.choose("b", "cat")
+    address.start("errors")
+    if click == "seen by the page":
+        address.choose("b", "cat")
+    assert [draw("a"), draw("b")] == [first, second]
+    address.finish()
+    state["b"] = "all"
+    address.start("errors")
+    assert draw("b") == "all"  # the link has been followed
+
+
+def test_after_a_page_that_ended_in_an_error_the_widgets_count(state, monkeypatch):
+    monkeypatch.setattr(address, "read_address", lambda: {"a": ["cat"]})
+    address.start("errors")
+    address.stop()
+    state["a"] = "dog"
+    address.start("errors")
+    assert address.pick(lambda *_, key, **__: state[key], "", ["cat", "dog"], key="a", default="cat") == "dog"
 
 
 @pytest.fixture

@@ -57,6 +57,23 @@ def test_difference_is_green_where_fewer_errors_or_more_right():
     assert (heatmap.zmin, heatmap.zmax) == (-4, 4)
 
 
+@pytest.mark.parametrize("surface", [theme.LIGHT, theme.DARK])
+@pytest.mark.parametrize("model", theme.STYLES)
+def test_numbers_can_be_read_on_the_strongest_cells(surface, model):
+    counts, order = np.arange(100).reshape(10, 10), list(range(10))
+    matrix = figures.confusion_figure(counts, counts, "?", theme.STYLES[model].color, order, False, surface)
+    difference = figures.confusion_difference_figure(counts, counts - 50, "?", order, False, surface)
+    for figure in (matrix, difference):
+        heatmap = figure.data[0]
+        assert min(contrast(color, heatmap.textfont.color) for _, color in heatmap.colorscale) >= 4.5
+
+
+def test_a_chart_of_smoothed_values_says_so():
+    history = pd.DataFrame({"epoch": [1, 2], "lr_head": [1.0, 0.0], "lr_backbone": [1.0, 0.0]})
+    titles = [figures.training_figure({"fusion": [history]}, "learning rate", 1, weight).layout.yaxis.title.text for weight in (0.0, 0.9)]
+    assert titles == ["learning rate", "learning rate (smoothed, 0.9)"]
+
+
 def test_training_figure_averages_seeds_and_draws_their_range():
     seeds = [pd.DataFrame({"epoch": [1, 2], "val_accuracy": [0.5 + d, 0.6 + d], "train_accuracy": [0.4, 0.5]}) for d in (0, 0.2)]
     figure = figures.training_figure({"fusion": seeds}, "accuracy", frozen_epochs=1)

@@ -24,6 +24,7 @@ results.RESULTS = Path(sys.argv[1])
 app = AppTest.from_file("dashboard/Home.py", default_timeout=300).run()
 said = {}
 for view in sys.argv[2:]:
+    app.query_params["image"] = 4
     app.switch_page(f"views/{view}.py").run()
     assert not app.exception, (view, app.exception[0].value)
     assert app.title or view == "present", view
@@ -54,4 +55,5 @@ def test_every_view_opens_without_torch_in_reach(opened):
 
 def test_maps_computed_before_are_shown_without_torch(opened):
     said = " ".join(opened["attributions"])
+    assert "Test image 4 was not explained before; this is another." in said
     assert "Grad-CAM, ResNet18 branch" in said and "test image 3: " in said and "What speaks for dog to Fusion" in said

@@ -157,6 +157,9 @@ def test_the_calibration_page_shows_the_runs_numbers(visit, fake_results):
     for confidence_of, bins, temperature in choices:
         app = visit("calibration", confidence_of=confidence_of, bins=bins)
         pd.testing.assert_frame_equal(app.dataframe[-1].value.drop(columns="model"), expected, check_like=True)
+        titles = [figure(app, position)["layout"]["title"]["text"].replace("<br>", " ") for position in (0, 1)]
+        assert all(title.endswith(", with a fitted temperature?") == (temperature != 1) for title in titles)  # also where it is exported
+        assert any("Label smoothing makes" in one.value for one in app.caption) == (temperature == 1)
         curve = next(trace for trace in figure(app)["data"] if trace["name"] == "Fusion")
         confidence, accuracy, n = (values(curve[key]) for key in ("x", "y", "customdata"))
         means = softmax(logits["fusion"] / temperature, axis=1).max(axis=1).mean(), (logits["fusion"].argmax(axis=1) == labels).mean()

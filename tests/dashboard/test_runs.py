@@ -54,6 +54,8 @@ def test_a_seed_that_is_not_whole_yet_opens_on_every_page(own_results, models):
         app = open_page(view, run=f"imagenet-96-seed{run}", seeds="true")
         assert not app.error, f"{view}: {app.error[0].value}"
         assert "unknown" not in " ".join(block.value for block in app.markdown), view
+    overview = open_page("overview", run="imagenet-96-seed1")
+    assert not any(">mean" in block.proto.body for block in overview.get("html"))  # of seeds that this run is not among
     table = open_page("runs", run="imagenet-96-seed1")
     assert "fusion" not in table.segmented_control(key="of").options and table.segmented_control(key="of").value in (*models, "ensemble")
     part = open_page("evidence", run="imagenet-96-seed1")

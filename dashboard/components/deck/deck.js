@@ -421,7 +421,7 @@ class Deck {
     const slides = this.chosen.map(({ node, fitted, drawn, ...slide }) => slide)
     const data = { ...this.data, slides, chosen: slides.map((slide) => slide.id), offline: true, source: null }
     const quote = (text) => text.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`)
-    const policy = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    const policy = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'" // plotly compiles what draws points
     return [
       '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
       `<meta http-equiv="Content-Security-Policy" content="${policy}"><title>${quote(this.data.title)}</title>`,

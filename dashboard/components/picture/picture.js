@@ -42,8 +42,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const share = (place, length) => (length > size ? place / (length - size) : 0.5)
     const moved = [size / shorter, share(left, width), share(top, height), whole.moves]
     const say = () => {
-      setTriggerValue('moved', moved)
-      return true
+      if (whole.isConnected) setTriggerValue('moved', moved)
+      return whole.isConnected
     }
     say()
     insist(whole, say)

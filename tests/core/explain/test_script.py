@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import core.explain.methods
 from core import results
 from core.config import TRIO, UserError
 from core.evaluate import load_shipped_model
@@ -85,6 +86,16 @@ def test_what_is_not_asked_again_is_kept_while_it_is_true(shipped, script):
         found = results.load_attributions(run, "fusion")
         assert list(found.maps) == list(found.record["methods"]) == methods
         assert (found.branches["contribution"]["resnet18"] == 1).all() and (found.branches["ablated"]["resnet18"] == 1).all()
+    maps["smoothgrad"] = maps["saliency"]
+
+    def explain_meanwhile(*asked):
+        results.write_attributions(path, rows, {"smoothgrad": maps["smoothgrad"]}, branches, {"methods": {"smoothgrad": {}}})
+        return attribute(*asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core.explain.methods, "attribute", explain_meanwhile)
+        assert script("explain.py", shipped, "--model", "fusion", "--index", "3", "--method", "grad_cam").code == 0
+    assert list(results.load_attributions(run, "fusion").maps) == ["smoothgrad", "grad_cam"]  # what another wrote since it began is kept
     path.write_bytes(b"damaged")
     assert script("explain.py", shipped, "--model", "fusion", "--index", "3", "--method", "grad_cam").code == 0
     assert list(results.load_attributions(run, "fusion").maps) == ["grad_cam"]
