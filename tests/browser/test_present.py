@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 from core import results, summaries
 from core.config import CLASSES
 from dashboard.glossary import explain
+from tests.browser.test_browser import settle
 
 expect.set_options(timeout=60_000)  # a loaded machine is slow, not wrong
 MEASURE = """() => {
@@ -221,8 +222,14 @@ def test_the_deck_is_chosen_ordered_shared_and_kept(page):
 
 
 def test_the_deck_as_a_file_opens_offline_and_prints_a_page_a_slide(page, chromium, tmp_path):
+    held = []
+    page.route(re.compile("PlotlyChart"), lambda route: held.append(route))
     page.goto("/embedding")
-    page.get_by_role("button", name="To deck").click()
+    page.get_by_role("button", name="To deck").click()  # before its chart is drawn
+    assert held
+    for route in held:
+        route.continue_()
+    page.unroute_all()
     expect(page.get_by_role("button", name="In the deck ✓")).to_be_visible()
     all_ids(page)
     usual = page.locator(".deck .slide:not(.out)").count()
@@ -301,6 +308,7 @@ def test_the_class_votes_on_a_models_prediction(page, shown_results):
 def open_charts(page: Page, view: str) -> None:
     page.goto(f"/{view}")
     expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
+    settle(page)  # else the first button may be another chart's
     expect(page.get_by_role("button", name="SVG").first).to_be_visible()
 
 

@@ -18,9 +18,12 @@ export default function ({ data, parentElement }) {
   place.replaceChildren(...(data.chart ? [picture('png', 'PNG'), picture('svg', 'SVG')] : []), add)
 }
 
-function findChart(key) {
+// The button may be there before its chart is.
+async function findChart(key) {
   const marked = key.replaceAll(/[^a-zA-Z0-9_-]/g, '-') // as Streamlit writes a key into a class
-  const { data, layout } = document.querySelector(`.st-key-${marked} .js-plotly-plot`)
+  const drawn = () => document.querySelector(`.st-key-${marked} .js-plotly-plot:has(.main-svg)`)
+  while (!drawn()) await new Promise((later) => setTimeout(later, 50))
+  const { data, layout } = drawn()
   return { data, layout: { ...layout, updatemenus: undefined } } // a button to press is nothing to print
 }
 
@@ -34,7 +37,7 @@ function wrap(text, width) {
 }
 
 async function download({ chart, title, caption, run, file }, format) {
-  const { data, layout } = findChart(chart)
+  const { data, layout } = await findChart(chart)
   const lines = wrap(`${caption} Run ${run}.`, 125)
   const look = getComputedStyle(document.querySelector('[data-testid=stApp]'))
   const picture = {
@@ -52,9 +55,9 @@ async function download({ chart, title, caption, run, file }, format) {
   Object.assign(document.createElement('a'), { href, download: `${file}.${format}` }).click()
 }
 
-function addSlide({ chart, images, title, caption, run }) {
+async function addSlide({ chart, images, title, caption, run }) {
   if (images) return keepSlide({ title, text: caption, run, images })
-  const { data, layout } = findChart(chart)
+  const { data, layout } = await findChart(chart)
   const legend = { ...layout.legend, x: 0, y: 1.01, yanchor: 'bottom' }
   const bare = { template: undefined, height: undefined, width: undefined, legend, margin: { l: 8, r: 12, t: 40, b: 8 } }
   return keepSlide({ title, text: caption, run, chart: { data, layout: { ...layout, ...bare } } })
