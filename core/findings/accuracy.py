@@ -171,8 +171,8 @@ def compare_seeds(evidence: Evidence) -> dict[str, dict[str, Any]]:
     p = {seed: metrics.holm(mcnemar_pairs(one)) for seed, one in correct.items()}
     pairs = {}
     for position, other in enumerate(PAIRS):
-        more = {seed: int(one["fusion"].sum()) - int(one[other].sum()) for seed, one in correct.items()}  # images: equal leads are equal
-        lead = {seed: images / len(correct[seed]["fusion"]) for seed, images in more.items()}
+        # Of counts, not of shares: leads of equally many images are equal.
+        lead = {seed: float(one["fusion"].sum() - one[other].sum()) / len(one["fusion"]) for seed, one in correct.items()}
         both = (np.stack([one[model] for one in correct.values()]) for model in ("fusion", other))
         pairs[other] = {
             **{"lead": lead, "p": {seed: float(one[position]) for seed, one in p.items()}},

@@ -100,8 +100,8 @@ def compare_losses(evidence: Evidence, _: str | None) -> Result:
     listed = ", ".join(f"seed {seed} {points(value)}" for seed, value in differences.items())
     names = ("Fusion with branch losses", "fusion by plain concatenation")
     remarks = [f"By seed: {listed}."] if len(pairs) > 1 else []
-    without = results.find_control(tested, fused)
-    if without and tested.precision != without.precision:
+    without = next(other for one, other in pairs if other and one.record["seed"] == tested.record["seed"])
+    if tested.precision != without.precision:
         remarks.append(f"Trained with them in {tested.precision}, without in {without.precision}.")
     result = compare_pair(*correct[tested.record["seed"]], names, " ".join(remarks))
     result = result.extend("", {f"seed_{seed}": value for seed, value in differences.items()})

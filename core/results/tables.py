@@ -24,8 +24,8 @@ OPTIONS = {
 
 def repair_command(run: Run, name: str) -> str:
     """The command that makes a table of a run's models anew."""
-    option = OPTIONS.get(name)
-    return rebuild_command(run.path, *([option] if option else [])) + start_option(run.record) * (option == OPTIONS["probe"])
+    rebuild = rebuild_command(run.path, *([OPTIONS[name]] if name in OPTIONS else []))
+    return rebuild + start_option(run.record) * (name == "probe")
 
 
 # --- history.csv -----------------------------------------------------------------------------------------------------
