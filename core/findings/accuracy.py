@@ -69,6 +69,8 @@ def compare_accuracy(evidence: Evidence, other: str) -> Result:
         f"In this training fusion is less accurate than {name(other)}",
     )
     where = explain_interval(verdict, pair["interval"]) + (split_by_baselines(evidence) if other == ENSEMBLE else "")
+    if precisions := say_precisions([evidence.run], ("fusion", other)):
+        where += f" Trained with {precisions}."
     smallest = metrics.smallest_difference(pair["only_fusion"] + pair["only_other"], pair["alpha"]) / len(evidence.labels)
     return Result(
         statement=statement,
@@ -198,7 +200,7 @@ def compare_over_seeds(evidence: Evidence, other: str) -> Result:
     ends = f"from {points(min(pair['lead'].values()))} to {points(max(pair['lead'].values()))}"
     listed = "; ".join(each) if len(each) <= 10 else f"{ends} over {len(each)} seeds"
     spread = f"{points(test['mean'])} on average ({listed}), standard deviation {100 * test['std']:.2f}; over test images "
-    precisions = say_precisions(evidence.seeds)
+    precisions = say_precisions(evidence.seeds, ("fusion", other))
     spread += f"{bracket(pair['images'])}{precisions and f'; trained with {precisions}'}"
     tested = "in each seed exact McNemar, Holm over 3 pairs; over test images a bootstrap, each image in all seeds at once"
     if np.isnan(test["p"]):

@@ -101,8 +101,9 @@ def compare_losses(evidence: Evidence, _: str | None) -> Result:
     names = ("Fusion with branch losses", "fusion by plain concatenation")
     remarks = [f"By seed: {listed}."] if len(pairs) > 1 else []
     without = next(other for one, other in pairs if other and one.record["seed"] == tested.record["seed"])
-    if tested.precision != without.precision:
-        remarks.append(f"Trained with them in {tested.precision}, without in {without.precision}.")
+    precisions = [one.precision_of("fusion") for one in (tested, without)]
+    if precisions[0] != precisions[1]:
+        remarks.append(f"Trained with them in {precisions[0]}, without in {precisions[1]}.")
     result = compare_pair(*correct[tested.record["seed"]], names, " ".join(remarks))
     result = result.extend("", {f"seed_{seed}": value for seed, value in differences.items()})
     if tested is run:
@@ -183,8 +184,8 @@ def find_ways(evidence: Evidence) -> dict[str, combine.Way]:
     return combine.find_ways(evidence.run, evidence.retrainings, results.find_control(evidence.run, evidence.runs))
 
 
-def count_least(evidence: Evidence, compare: Callable[[Run, str], Result]) -> Result:
-    """`compare` of each other training of the two networks and what it and this run differ in: the least favourable counts, all are told.
+def count_least(evidence: Evidence, model: str, compare: Callable[[Run, str], Result]) -> Result:
+    """`compare` of each other training of a network and what it and this run's differ in: the least favourable counts, all are told.
 
     Raises UserError where there is no other.
     """
@@ -192,7 +193,7 @@ def count_least(evidence: Evidence, compare: Callable[[Run, str], Result]) -> Re
         raise UserError(f"It needs a second seed of the two networks: {say_next_training(evidence)}")
     found = {}
     for other in evidence.retrainings:
-        differ = say_precisions([evidence.run, other])
+        differ = say_precisions([evidence.run, other], [model])
         found[other.record["seed"]] = compare(other, differ and f"Trained with {differ}.")
     result = found.pop(min(found, key=lambda seed: rank_result(found[seed])))
     for seed, one in found.items():
@@ -207,7 +208,7 @@ def compare_with_twice(evidence: Evidence, other: str, fused: str = "fusion", wo
         twice = combine.find_twice(evidence.run, [second])[f"two_{other}"]
         return compare_pair(evidence.correct(fused), twice.correct, (words, twice.label), remark)
 
-    return count_least(evidence, compare)
+    return count_least(evidence, other, compare)
 
 
 def compare_architectures(evidence: Evidence, other: str) -> Result:
@@ -217,7 +218,7 @@ def compare_architectures(evidence: Evidence, other: str) -> Result:
 
 def compare_disagreement(evidence: Evidence, other: str) -> Result:
     """Do two architectures err on different images more than two trainings of one? Else they have no more to gain."""
-    return count_least(evidence, lambda second, remark: _compare_disagreement(evidence, second, other, remark))
+    return count_least(evidence, other, lambda second, remark: _compare_disagreement(evidence, second, other, remark))
 
 
 def _compare_disagreement(evidence: Evidence, second: Run, other: str, remark: str) -> Result:

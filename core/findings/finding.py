@@ -1,6 +1,6 @@
 """A claim, what came out of its test, and the verdicts and words that all claims share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core import results
-from core.config import ENSEMBLE, RECIPES, ROOT, TRIO, UserError, label
+from core.config import BASELINES, ENSEMBLE, RECIPES, ROOT, TRIO, UserError, label
 from core.results import Run
 
 if TYPE_CHECKING:
@@ -163,14 +163,22 @@ def say_next_training(evidence: "Evidence") -> str:
     return say_training(evidence.run, next(seed for seed in count() if seed not in taken))
 
 
-def say_precisions(runs: Sequence[Run]) -> str:
-    """In what each was trained, where trainings differ in more than their seed: "seed 0 in bfloat16, seed 1 in float32"."""
+def say_precisions(runs: Sequence[Run], models: Iterable[str]) -> str:
+    """In what these models of each run were trained, where it is not one for all: "seed 0 in bfloat16, seed 1 in float32"; of a run
+    that mixes, "seed 2 in bfloat16 (Fusion) and float32 (ResNet18)". The ensemble stands for its baselines."""
+    trained = [one for model in models for one in (BASELINES if model == ENSEMBLE else (model,))]
+    if len({run.precision_of(model) for run in runs for model in trained}) == 1:
+        return ""
     by_precision: dict[str, list[str]] = {}
     for run in runs:
-        by_precision.setdefault(run.precision, []).append(str(run.record["seed"]))
-    if len(by_precision) == 1:
-        return ""
-    return ", ".join(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} in {precision}" for precision, seeds in by_precision.items())
+        named: dict[str, list[str]] = {}
+        for model in trained:
+            named.setdefault(run.precision_of(model), []).append(label(model))
+        said = (
+            " and ".join(f"{precision} ({', '.join(names)})" for precision, names in named.items()) if len(named) > 1 else next(iter(named))
+        )
+        by_precision.setdefault(said, []).append(str(run.record["seed"]))
+    return ", ".join(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} in {said}" for said, seeds in by_precision.items())
 
 
 def percent(share: float) -> str:

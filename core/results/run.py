@@ -67,6 +67,10 @@ class Run:
         """What it was trained in: bfloat16 or float32; of a model that a device of another kind trained, that one too."""
         return self._tell("precision")
 
+    def precision_of(self, model: str) -> str:
+        """What one of its models was trained in."""
+        return str(self.record["models"][model].get("precision", self.record["precision"]))
+
     def _tell(self, key: str) -> str:
         last, models = self.record[key], self.record["models"]
         others = [f"; {label(model)}: {one}" for model in self.models if (one := models[model].get(key, last)) != last]

@@ -66,7 +66,8 @@ def build(fusion: np.ndarray, resnet18: np.ndarray, mobilenet_v2: np.ndarray, en
     correct = {"resnet18": resnet18, "mobilenet_v2": mobilenet_v2, "fusion": fusion}
     correct["ensemble"] = resnet18 if ensemble is None else ensemble
     logits = {model: answer(one) for model, one in correct.items()} | changes.pop("logits", {})
-    record = {"recipe": asdict(RECIPES["cpu-96"]), "seed": 0, "models": dict.fromkeys(TRIO), "start_weights": {}}
+    models = {model: {} for model in TRIO}
+    record = {"recipe": asdict(RECIPES["cpu-96"]), "seed": 0, "models": models, "start_weights": {}, "precision": "float32"}
     run = Run(results.RESULTS / "made-up", record)
     return Evidence(run, [], np.arange(N), LABELS, logits, LABELS, changes.pop("val_logits", logits))
 
@@ -694,6 +695,22 @@ def test_what_trainings_differ_in_beside_the_seed_is_said(folder, monkeypatch):
     found = {seed: f"The trainings are those with seeds 0 and {seed}. " for seed in (1, 2)}
     details = controls.compare_disagreement(evidence, "resnet18").details
     assert sum(f"{words}{pair * (seed == 1)}" in details for seed, words in found.items()) == 1
+
+
+def test_a_run_whose_models_were_trained_in_two_precisions_says_which(folder):
+    runs = open_seeds(folder, 3)
+    models = runs[2].record["models"]
+    mixed = Run(runs[2].path, runs[2].record | {"models": models | {"resnet18": models["resnet18"] | {"precision": "float32"}}})
+    kinds = "seed 2 in bfloat16 (Fusion) and float32 (ResNet18)"
+    alone = Evidence.load(mixed, [mixed])
+    assert accuracy.compare_accuracy(alone, "resnet18").details.endswith(f" Trained with {kinds}.")
+    assert "Trained with" not in accuracy.compare_accuracy(alone, "mobilenet_v2").details
+    evidence = Evidence.load(runs[0], [*runs[:2], mixed])
+    assert f"; trained with seeds 0, 1 in bfloat16, {kinds}; over" in accuracy.compare_over_seeds(evidence, "resnet18").details
+    assert "float32" not in accuracy.compare_over_seeds(evidence, "mobilenet_v2").details
+    both = "seed 2 in bfloat16 (Fusion, MobileNetV2) and float32 (ResNet18)"
+    assert both in accuracy.compare_over_seeds(evidence, "ensemble").details
+    assert "float32" not in controls.compare_with_twice(evidence, "mobilenet_v2").details
 
 
 @pytest.mark.parametrize(
