@@ -84,7 +84,6 @@ def draw_ways(table: pd.DataFrame, baseline: str) -> go.Figure:
         x, y = zip(*dots, strict=True)
         figure.add_scatter(x=x, y=y, mode="markers", name="one seed", marker=ONE_SEED, hovertemplate="%{y}: %{x:+.2f}<extra></extra>")
     figures.layout(figure, f"Which way to combine two networks beats {baseline}?", 200 + 30 * len(table))
-    figure.update_layout(legend={"y": -0.35})
     figure.add_vline(0, line={"color": theme.NEUTRAL, "width": 2})
     figure.update_xaxes(title=f"points above<br>{baseline}", zeroline=False)
     figure.update_yaxes(autorange="reversed", dtick=1, categoryorder="array", categoryarray=table["label"])

@@ -53,7 +53,8 @@ def bare_chart(figure: go.Figure, surface: Surface) -> dict:
     figure.update_layout(
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         font={"family": FONT, "color": surface.text, "size": 13}, height=None,
-        margin={"l": 8, "r": 12, "t": 40 if named else 12, "b": 8}, legend={"font": {"size": 13}, "x": 0, "y": 1.01, "yanchor": "bottom"},
+        margin={"l": 8, "r": 12, "t": 40 if named else 12, "b": 8},
+        legend={"font": {"size": 13}, "y": 1.01, "yref": "paper"},
     )  # fmt: skip
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         axis.title.font.size = 14

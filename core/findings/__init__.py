@@ -191,8 +191,9 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
         beats, beside = _say_trainings(trained, losses)
         won = any(alone == SUPPORTED for alone, _ in trained) and any(averaged != SUPPORTED for _, averaged in trained)
     elif over_seeds and hardest.verdict == OPEN and all(alone == SUPPORTED for alone, _ in trained):
-        less = " or ".join(name(one.against or "") for one in baselines if one.verdict == OPEN)
-        beats = f"{_say_trainings(trained, losses)[0]}, though for trainings in general that is not shown against {less}"
+        less = [name(one.against or "") for one in baselines if one.verdict == OPEN]
+        against = f" against {less[0]}" if len(less) == 1 else ""
+        beats = f"{_say_trainings(trained, losses)[0]}, though for trainings in general that is not shown{against}"
         won = ensemble.verdict == CONTRADICTED
     return Headline(f"{beats}, {'but' if won else 'and'} {beside}.", *_tabulate_leads(run, leads, seeds, over_seeds), hardest)
 

@@ -191,7 +191,7 @@ def embedding_figure(
             marker={"symbol": "circle-open", "size": 20, "color": surface.text, "line": {"width": 3}},
         )  # fmt: skip
     layout(figure, title, 580, annotations=tags, hovermode="closest")
-    figure.update_layout(legend={"y": -0.08, "itemsizing": "constant"})
+    figure.update_layout(legend={"itemsizing": "constant"})
     bare = {"showticklabels": False, "zeroline": False, "showgrid": False}
     figure.update_xaxes(title="first map axis (t-SNE, no unit)", **bare)
     figure.update_yaxes(title="second map axis (t-SNE, no unit)", scaleanchor="x", **bare)

@@ -20,7 +20,7 @@ def layout(figure: go.Figure, title: str, height: int = 380, above: int = 0, **o
         title={"text": "<br>".join(lines), "font": {"size": 16}, "x": 0, "xanchor": "left", **stood},
         height=height,
         margin={"l": 8, "r": 8, "t": 34 + above + 20 * len(lines), "b": 8},
-        legend={"orientation": "h", "y": -0.22, "x": 0, "title": None},
+        legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0, "title": None},
         **options,
     )
     figure.update_xaxes(automargin=True, exponentformat="none")

@@ -76,7 +76,7 @@ def class_transitions_figure(table: pd.DataFrame, chosen: set[tuple[str, str]], 
         error_x={"array": table["high"] - table["net"], "arrayminus": table["net"] - table["low"], "thickness": 1.5, "width": 4},
     )  # fmt: skip
     layout(figure, title, 380, barmode="relative", dragmode=False, clickmode="event+select", bargap=0.3)
-    figure.update_layout(legend={"traceorder": "normal", "y": -0.26})
+    figure.update_layout(legend={"traceorder": "normal"})
     figure.update_xaxes(title="test images (broken −, fixed +)", fixedrange=True, zeroline=True, zerolinecolor=NEUTRAL)
     figure.update_yaxes(title="true class", fixedrange=True, dtick=1)
     return figure

@@ -115,12 +115,13 @@ def too_wide(page: Page) -> float:
 
 
 def cut_texts(page: Page) -> list[str]:
-    """What of the charts' titles and labels hangs out of its chart."""
+    """What of the charts' titles and labels hangs out of its chart, or lies in its legend."""
     return page.evaluate("""() => [...document.querySelectorAll('.js-plotly-plot')].flatMap((plot) => {
-      const box = plot.getBoundingClientRect()
-      return [...plot.querySelectorAll('.gtitle, .bartext, .xtick text, .ytick text')].filter((text) => {
+      const box = plot.getBoundingClientRect(), legend = plot.querySelector('.legend')?.getBoundingClientRect()
+      return [...plot.querySelectorAll('.gtitle, .bartext, .xtick text, .ytick text, .xtitle')].filter((text) => {
         const r = text.getBoundingClientRect()
-        return r.width && (r.left < box.left - 1 || r.right > box.right + 1 || r.top < box.top - 1 || r.bottom > box.bottom + 1)
+        const meets = legend && r.bottom > legend.top + 1 && r.top < legend.bottom - 1 && r.right > legend.left && r.left < legend.right
+        return r.width && (meets || r.left < box.left - 1 || r.right > box.right + 1 || r.top < box.top - 1 || r.bottom > box.bottom + 1)
       }).map((text) => text.textContent)
     })""")
 

@@ -58,7 +58,7 @@ async function download({ chart, title, caption, run, file }, format) {
 async function addSlide({ chart, images, title, caption, run }) {
   if (images) return keepSlide({ title, text: caption, run, images })
   const { data, layout } = await findChart(chart)
-  const legend = { ...layout.legend, x: 0, y: 1.01, yanchor: 'bottom' }
+  const legend = { ...layout.legend, y: 1.01, yref: 'paper' }
   const bare = { template: undefined, height: undefined, width: undefined, legend, margin: { l: 8, r: 12, t: 40, b: 8 } }
   return keepSlide({ title, text: caption, run, chart: { data, layout: { ...layout, ...bare } } })
 }
