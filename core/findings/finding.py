@@ -174,10 +174,8 @@ def say_precisions(runs: Sequence[Run], models: Iterable[str]) -> str:
         named: dict[str, list[str]] = {}
         for model in trained:
             named.setdefault(run.precision_of(model), []).append(label(model))
-        said = (
-            " and ".join(f"{precision} ({', '.join(names)})" for precision, names in named.items()) if len(named) > 1 else next(iter(named))
-        )
-        by_precision.setdefault(said, []).append(str(run.record["seed"]))
+        each = [f"{precision} ({', '.join(names)})" if len(named) > 1 else precision for precision, names in named.items()]
+        by_precision.setdefault(" and ".join(each), []).append(str(run.record["seed"]))
     return ", ".join(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} in {said}" for said, seeds in by_precision.items())
 
 

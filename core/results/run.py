@@ -69,11 +69,14 @@ class Run:
 
     def precision_of(self, model: str) -> str:
         """What one of its models was trained in."""
-        return str(self.record["models"][model].get("precision", self.record["precision"]))
+        return self._tell_of("precision", model)
+
+    def _tell_of(self, key: str, model: str) -> str:
+        return str(self.record["models"][model].get(key, self.record[key]))
 
     def _tell(self, key: str) -> str:
-        last, models = self.record[key], self.record["models"]
-        others = [f"; {label(model)}: {one}" for model in self.models if (one := models[model].get(key, last)) != last]
+        last = str(self.record[key])
+        others = [f"; {label(model)}: {one}" for model in self.models if (one := self._tell_of(key, model)) != last]
         return last + "".join(others)
 
     @property
