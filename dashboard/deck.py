@@ -49,12 +49,10 @@ class Slide:
 def bare_chart(figure: go.Figure, surface: Surface) -> dict:
     """A chart as its slide draws it: in the slide's size and colours, without the room of a title, which the slide has."""
     figure = go.Figure(figure)
-    named = sum(trace.showlegend is not False for trace in figure.data) > 1  # the legend stands above: no axis meets it there
     figure.update_layout(
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         font={"family": FONT, "color": surface.text, "size": 13}, height=None,
-        margin={"l": 8, "r": 12, "t": 40 if named else 12, "b": 8},
-        legend={"font": {"size": 13}, "y": 1.01, "yref": "paper"},
+        margin={"l": 8, "r": 12, "t": 12 + figure.layout.meta["above"], "b": 8}, legend={"font": {"size": 13}},
     )  # fmt: skip
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         axis.title.font.size = 14

@@ -81,7 +81,7 @@ def make_history(model: str, recipe, loss: float, accuracy: float) -> list[dict]
                 "val_accuracy": accuracy - 0.05 * left - 0.12 * frozen,
                 "images_per_second": SPEED[model] * (3 if frozen else 1),
                 "time_seconds": images / SPEED[model] / (3 if frozen else 1),
-                "image_size": recipe.image_size,
+                "image_size": recipe.training_sizes[epoch - 1],
             }
         )
     return rows
@@ -146,7 +146,13 @@ def write_optional_tables(folder: Path, model: str, splits: dict, epochs: int, s
 
 
 def make_run(
-    results_folder: Path, name: str, n_test: int = 10_000, seed: int = 0, models: tuple[str, ...] = TRIO, labels: np.ndarray | None = None
+    results_folder: Path,
+    name: str,
+    n_test: int = 10_000,
+    seed: int = 0,
+    models: tuple[str, ...] = TRIO,
+    labels: np.ndarray | None = None,
+    image_sizes: tuple[int, ...] | None = None,
 ) -> Path:
     """Write the run `name` with `models`, and made-up test images where the folder has none; return its folder.
 
@@ -156,7 +162,7 @@ def make_run(
     if labels is None:
         path = results_folder / "test_images.parquet"
         labels = results.load_test_images(results_folder).labels if path.exists() else make_test_images(results_folder)
-    recipe, n_val = RECIPES["cpu-96"], 5_000
+    recipe, n_val = replace(RECIPES["cpu-96"], image_sizes=image_sizes), 5_000
     if n_test < 10_000:
         recipe, n_val = replace(recipe, images_per_split=n_test, batch_size=min(128, n_test)), min(n_test, 5_000)
     generator = np.random.default_rng(0)  # all seeds share the split

@@ -21,6 +21,7 @@ def layout(figure: go.Figure, title: str, height: int = 380, above: int = 0, **o
         height=height,
         margin={"l": 8, "r": 8, "t": 34 + above + 20 * len(lines), "b": 8},
         legend={"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0, "title": None},
+        meta={"above": above},  # whoever draws it with other margins needs it
         **options,
     )
     figure.update_xaxes(automargin=True, exponentformat="none")

@@ -26,7 +26,7 @@ DESK = {"width": 1440, "height": 900}
 @pytest.fixture(scope="session")
 def shown_results(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("browser") / "results"
-    make_run(folder, "imagenet-96-seed0")
+    make_run(folder, "imagenet-96-seed0", image_sizes=(64, 64, 64, 96, 96))
     return folder
 
 

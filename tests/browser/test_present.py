@@ -328,6 +328,34 @@ def test_a_chart_downloads_as_16_to_9_with_title_caption_and_run(page):
     assert re.search(r'width="960" height="540"', svg)
 
 
+def crossing_words(page: Page, charts: str) -> list[list[str]]:
+    """Which words of the charts there meet others of the same chart."""
+    pairs = """charts => charts.flatMap((chart) => {
+      const words = [...chart.querySelectorAll('text')].map((text) => [text.textContent, text.getBoundingClientRect()])
+      const across = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+      const meet = (a, b) => across(a, b) && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1
+      return words.flatMap(([text, box], i) => words.slice(i + 1).filter(([, other]) => meet(box, other)).map(([other]) => [text, other]))
+    })"""
+    return page.locator(charts).evaluate_all(pairs)
+
+
+def test_the_marks_of_epochs_meet_no_other_words_in_a_picture_nor_on_a_slide(page):
+    """Two stand above the plot, where a picture has its caption: they need room on every way out of the page."""
+    open_charts(page, "training")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="SVG").first.click()
+    page.get_by_role("button", name="To deck").first.click()
+    expect(page.get_by_role("button", name="In the deck ✓")).to_be_visible()
+    slides = len(all_ids(page))
+    open_show(page, f"present?step={slides}")
+    expect(page.locator(".deck .now .main-svg").first).to_be_visible()
+    assert "64 ◂ ▸ 96 px" in page.locator(".deck .now .chart").inner_text()
+    assert crossing_words(page, ".deck .now .chart .js-plotly-plot") == []
+    page.set_content(download.value.path().read_text(encoding="utf-8"))
+    assert page.get_by_text("64 ◂ ▸ 96 px").count() == 1
+    assert crossing_words(page, "body > svg") == []
+
+
 def test_a_chart_whose_key_holds_a_dash_downloads_too(page):
     """Streamlit writes other characters than letters and digits otherwise into a page than into a key."""
     open_charts(page, "errors?show=curves+of+a+class")

@@ -44,7 +44,7 @@ async function download({ chart, title, caption, run, file }, format) {
     ...layout,
     title: { text: `<b>${title}</b>`, font: { size: 20 }, x: 0, xref: 'container', xanchor: 'left', y: 1, yref: 'container', yanchor: 'top',
       pad: { l: 16, t: 24 }, subtitle: { text: lines.join('<br>'), font: { size: 12 } } }, // prettier-ignore
-    margin: { l: 24, r: 24, t: 76 + 16 * lines.length, b: 24 },
+    margin: { l: 24, r: 24, t: 76 + 16 * lines.length + layout.meta.above, b: 24 },
     paper_bgcolor: look.backgroundColor,
     plot_bgcolor: look.backgroundColor,
     ...SIZE,
@@ -58,7 +58,6 @@ async function download({ chart, title, caption, run, file }, format) {
 async function addSlide({ chart, images, title, caption, run }) {
   if (images) return keepSlide({ title, text: caption, run, images })
   const { data, layout } = await findChart(chart)
-  const legend = { ...layout.legend, y: 1.01, yref: 'paper' }
-  const bare = { template: undefined, height: undefined, width: undefined, legend, margin: { l: 8, r: 12, t: 40, b: 8 } }
+  const bare = { template: undefined, height: undefined, width: undefined, margin: { l: 8, r: 12, t: 12 + layout.meta.above, b: 8 } }
   return keepSlide({ title, text: caption, run, chart: { data, layout: { ...layout, ...bare } } })
 }
