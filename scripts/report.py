@@ -197,23 +197,26 @@ def write_html(path: Path) -> None:
     results.write_text(path, page)
 
 
-def split_readme(path: Path) -> tuple[str, str, str]:
-    """The README before, between (markers included) and after its markers. Raises UserError."""
+def read(path: Path, remedy: str = "write it with python scripts/report.py") -> str:
+    """Raises UserError."""
     try:
-        text = results.read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it must hold the lines {BEGIN} and {END}") from None
+        return results.read_text(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({results.say_why(error)}): {remedy}") from None
+
+
+def split_readme(path: Path) -> tuple[str, str]:
+    """The README before and after its markers and what they enclose. Raises UserError."""
+    text = read(path, f"it must hold the lines {BEGIN} and {END}")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise UserError(f"{path} must hold the line {BEGIN} and, after it, the line {END}, once each")
-    before, rest = text.split(BEGIN)
-    between, after = rest.split(END)
-    return before, f"{BEGIN}{between}{END}", after
+    return text.partition(BEGIN)[0], text.partition(END)[2]
 
 
-def find_differences(found: str, expected: str, first_line: int) -> list[str]:
+def find_differences(found: str, expected: str) -> list[str]:
     """Where two texts differ, word by word: "line 12: 94.93 should be 95.00"."""
     old, new = found.split(), expected.split()
-    numbers = [first_line + position for position, line in enumerate(found.split("\n")) for _ in line.split()] or [first_line]
+    numbers = [number for number, line in enumerate(found.split("\n"), 1) for _ in line.split()] or [1]
     differences = []
     for kind, start, stop, new_start, new_stop in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind != "equal":
@@ -228,29 +231,25 @@ def main() -> None:
         write_html(args.html)
         print(f"wrote {args.html}")
         return
-    readme, claims = ROOT / "README.md", results.RESULTS / "CLAIMS.md"
-    own = results.RESULTS.resolve() == (ROOT / "results").resolve()  # of another folder the README says nothing
-    before, found, after = split_readme(readme) if own else ("", "", "")
     run, runs = open_default_run()
     findings = find_findings(run, runs)
-    block, list_of_claims = write_block(run, runs, findings) if own else "", write_claims(run, findings)
-    names = f"{readme.name} and {claims.name}" if own else claims.name
+    texts = {results.RESULTS / "CLAIMS.md": write_claims(run, findings)}
+    if results.RESULTS.resolve() == (ROOT / "results").resolve():  # of another folder the README says nothing
+        readme = ROOT / "README.md"
+        before, after = split_readme(readme)
+        texts[readme] = before + write_block(run, runs, findings) + after
+    names = " and ".join(path.name for path in texts)
     if args.check:
-        differences = [f"{readme.name} {one}" for one in find_differences(found, block, before.count("\n") + 1)]
-        try:
-            differences += [f"{claims.name} {one}" for one in find_differences(results.read_text(claims), list_of_claims, 1)]
-        except (OSError, ValueError) as error:
-            raise UserError(f"{claims} cannot be read ({results.say_why(error)}): write it with python scripts/report.py") from None
+        differences = [f"{path.name} {one}" for path, text in texts.items() for one in find_differences(read(path), text)]
         for difference in differences:
             print(difference, file=sys.stderr)
         if differences:
             raise SystemExit(1)
-        print(f"{names} say{'' if own else 's'} what {results.RESULTS.name}/ gives")
+        print(f"{names} say{'s' if len(texts) == 1 else ''} what {results.RESULTS.name}/ gives")
     else:
-        results.write_text(claims, list_of_claims)
-        if own:
-            results.write_text(readme, before + block + after)
-        print(f"wrote {claims}{f' and {readme}' if own else ''}")
+        for path, text in texts.items():
+            results.write_text(path, text)
+        print(f"wrote {' and '.join(map(str, texts))}")
 
 
 if __name__ == "__main__":
