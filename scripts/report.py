@@ -198,7 +198,7 @@ def write_html(path: Path) -> None:
 
 
 def read(path: Path, remedy: str = "write it with python scripts/report.py") -> str:
-    """Raises UserError."""
+    """The text of a file that this script writes. Raises UserError with the remedy."""
     try:
         return results.read_text(path)
     except (OSError, ValueError) as error:

@@ -158,6 +158,7 @@ def make_run(
 
     With fewer than 10,000 test images the recipe says so (images_per_split), and validation has half as many.
     `labels` are the test labels (n,); by default those of test_images.parquet.
+    `image_sizes`: pixels a side in each of its five epochs; by default 96 in all.
     """
     if labels is None:
         path = results_folder / "test_images.parquet"
