@@ -204,7 +204,7 @@ def describe_start_weights(source: str, models: Iterable[str] = TRIO) -> dict[st
 def load_weights(module: nn.Module, path: Path, ignored_prefix: str | None = None) -> None:
     """Load a safetensors file, or one torchvision downloaded, into `module`; every other layer must be there and fit.
 
-    Half-precision values are widened. Raises UserError that names the file and what is wrong with it.
+    Half-precision values are widened; a file may lack BatchNorm's counters. Raises UserError that names the file and what is wrong with it.
     """
     try:
         if path.suffix == ".safetensors":
@@ -218,6 +218,8 @@ def load_weights(module: nn.Module, path: Path, ignored_prefix: str | None = Non
     if ignored_prefix:
         state = {key: value for key, value in state.items() if not key.startswith(f"{ignored_prefix}.")}
     expected = module.state_dict()
+    # BatchNorm's counters of batches, which nothing here reads, are younger than torchvision's files of ResNets
+    state = {key: value for key, value in expected.items() if key.endswith(".num_batches_tracked")} | state
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         what = f"lacks layer {missing[0]}" if missing else f"has an unknown layer {unknown[0]}"

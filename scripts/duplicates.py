@@ -65,14 +65,14 @@ def main() -> None:
             return
         test_images, images = (split.images.permute(0, 2, 3, 1).cpu().numpy() for split in (data.test, train))
         pairs = find_duplicates(test_images, features[0], images, features[1])
-    if args.sheet and len(pairs):
-        least = pairs.nsmallest(COLUMNS * ROWS, "similarity")
-        sheet = draw_sheet(test_images[least["index"]], images[least["train_index"]])
-        results.write_whole(args.sheet, lambda aside: sheet.save(aside, "PNG"))
     path = args.run.parent / "near_duplicates.parquet"
     results.write_near_duplicates(path, pairs)
     share = pairs["index"].nunique() / len(test_images)
     print(f"wrote {path}: {pairs['index'].nunique():,} test images ({share:.1%}) in {len(pairs):,} pairs")
+    if args.sheet and len(pairs):
+        least = pairs.nsmallest(COLUMNS * ROWS, "similarity")
+        sheet = draw_sheet(test_images[least["index"]], images[least["train_index"]])
+        results.write_whole(args.sheet, lambda aside: sheet.save(aside, "PNG"))
 
 
 if __name__ == "__main__":

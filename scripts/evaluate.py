@@ -83,7 +83,10 @@ def rewrite(args: argparse.Namespace, world: World) -> str:
 
 
 def probe(args: argparse.Namespace, world: World) -> str:
-    run, start = results.load_run(args.run), describe_start_weights(args.start_weights)
+    run = results.load_run(args.run)
+    if run.imported:
+        raise UserError(f"{args.run} was trained elsewhere, from weights that nobody told: name a run that was trained here")
+    start = describe_start_weights(args.start_weights)
     if start != {backbone: run.record["start_weights"].get(backbone) for backbone in start}:
         right = results.start_option(run.record).strip() or "--start-weights imagenet"
         told = "; ".join(f"{label(name)} from {start}" for name, start in run.starts.items())
@@ -92,8 +95,15 @@ def probe(args: argparse.Namespace, world: World) -> str:
     return f"wrote {args.run}: probe.parquet of {', '.join(model for model in run.models if model in TRIO)}"
 
 
+def find_all_weights(run: results.Run, models: list[str]) -> None:
+    """Raise UserError where a model's weights are missing, before the data are asked for."""
+    for model in models:
+        results.find_weights(run, model)
+
+
 def write_features(args: argparse.Namespace, world: World) -> str:
     run = results.load_run(args.run)
+    find_all_weights(run, run.models)
     write_from_weights(run, load_cifar10(args.data, world.device), world)
     return f"wrote {args.run}: train_sample.parquet and features.parquet of {', '.join(run.models)}"
 
@@ -102,6 +112,7 @@ def check(args: argparse.Namespace, world: World) -> str:
     run = results.load_run(args.run)
     run.check_holds(args.model)
     models = [m for m in MODELS if m in args.model or ("all" in args.model and m in run.models)]
+    find_all_weights(run, models)
     data = load_cifar10(args.data, world.device)
     shares = {model: shipped_agreement(run, model, data, world) for model in models}
     line = f"{args.run}: shipped weights and predictions agree on " + ", ".join(f"{share:.2%} ({m})" for m, share in shares.items())

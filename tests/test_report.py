@@ -10,7 +10,7 @@ import pytest
 
 from core import config, results, summaries
 from core.findings import CLAIMS
-from tests.fake_run import make_run
+from tests.fake_run import make_run, make_test_images
 
 BEFORE, AFTER = "# Title\n\nAbove, 95.00 % of nothing.\n\n", "\n\nBelow.\n"
 EMPTY = f"{BEFORE}<!-- results:begin -->\n<!-- results:end -->{AFTER}"
@@ -228,22 +228,23 @@ def test_without_a_run_the_command_is_named(place, script):
 
 
 @pytest.fixture
-def sources(tmp_path):
-    """Files in the form of CIFAR-10H's and the label errors'."""
+def sources(place):
+    """Files in the form of CIFAR-10H's and the label errors', beside made-up test images."""
+    labels = make_test_images(place / "results")
     counts = np.random.default_rng(0).multinomial(51, [0.91] + [0.01] * 9, 10_000)
-    np.save(tmp_path / "counts.npy", counts)
+    np.save(place / "counts.npy", counts)
     entries = [
         {
             "id": index,
             "url": "x",
-            "given_original_label": 3,
-            "our_guessed_label": 5,
+            "given_original_label": int(labels[index]),
+            "our_guessed_label": int(labels[index] + 1) % 10,
             "mturk": {"given": given, "guessed": 5 - given, "neither": 0, "both": 0},
         }
         for index, given in ((70, 2), (3, 3), (9_999, 0))
     ]
-    (tmp_path / "errors.json").write_text(json.dumps(entries))
-    return tmp_path / "counts.npy", tmp_path / "errors.json", counts
+    (place / "errors.json").write_text(json.dumps(entries))
+    return place / "counts.npy", place / "errors.json", counts
 
 
 def test_votes_and_doubted_labels_come_back(place, sources, script):
@@ -255,7 +256,8 @@ def test_votes_and_doubted_labels_come_back(place, sources, script):
     assert list(frame.columns) == ["index", *config.CLASSES]
     doubted = results.load_label_errors(place / "results")
     assert list(doubted["index"]) == [3, 70, 9_999] and list(doubted["relabelled"]) == [False, True, True]
-    assert (doubted["given"] == 3).all() and list(doubted["votes_guessed"]) == [2, 3, 5]
+    labels = results.load_test_images(place / "results").labels
+    assert list(doubted["given"]) == list(labels[doubted["index"]]) and list(doubted["votes_guessed"]) == [2, 3, 5]
 
 
 @pytest.mark.parametrize(
@@ -264,6 +266,8 @@ def test_votes_and_doubted_labels_come_back(place, sources, script):
         (0, b"", "counts.npy cannot be read"),
         (0, np.zeros((10_000, 10)), "does not hold 10,000 x 10 counts"),
         (0, np.zeros((10, 10), int), "does not hold 10,000 x 10 counts"),
+        (0, np.zeros((10_000, 10), int), "does not hold 10,000 x 10 counts, some of each image"),
+        (0, np.full((10_000, 10), -1), "does not hold 10,000 x 10 counts, some of each image"),
         (0, np.array([{}], object), "counts.npy cannot be read (ValueError)"),
         (0, b"PK\x03\x04" + bytes(100), "counts.npy cannot be read (BadZipFile)"),
         (1, b"[{", "errors.json cannot be read"),
@@ -279,7 +283,20 @@ def test_wrong_sources_are_named_and_nothing_is_written(place, sources, script, 
         np.save(sources[position], content, allow_pickle=True)
     finished = script("human_votes.py", *sources[:2])
     assert finished.code == 2 and message in finished.error and finished.error.count("\n") == 1
-    assert not (place / "results").exists()
+    assert not list((place / "results").glob("[hl]*.parquet"))
+
+
+@pytest.mark.parametrize("change", [{"id": 10_000}, {"id": 71}, {"our_guessed_label": 55}, {"given_original_label": 10}, {"id": 3}])
+def test_doubted_labels_of_other_images_leave_what_was_there(place, sources, script, change):
+    """Files of other data sets look the same: MNIST's too holds ten classes and ids below 10,000."""
+    votes, errors, _ = sources
+    script("human_votes.py", votes, errors)
+    before = {path: path.read_bytes() for path in (place / "results").iterdir()}
+    entries = json.loads(errors.read_text())
+    errors.write_text(json.dumps([entries[0] | change, *entries[1:]]))
+    finished = script("human_votes.py", votes, errors)
+    assert finished.code == 2 and "give the label errors' cifar10_mturk.json" in finished.error
+    assert {path: path.read_bytes() for path in (place / "results").iterdir()} == before
 
 
 @pytest.mark.parametrize(

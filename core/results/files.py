@@ -26,6 +26,8 @@ class MissingFile(UserError):
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, flush it to disk and rename it. Raises UserError; `path` is then untouched."""
+    if not path.name:
+        raise UserError(f"{path} is a folder: name a file in it")
     aside = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

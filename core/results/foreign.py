@@ -10,10 +10,10 @@ import numpy as np
 from core.config import BACKBONES, CLASSES, Recipe, UserError
 from core.results.files import LARGEST_TABLE, read_arrays, say_why
 from core.results.images import TRAINING_IMAGES, load_test_images
-from core.results.run import IMPORTED, SPLIT_SIZES, check_same_run, load_run, write_run
+from core.results.run import IMPORTED, SPLIT_SIZES, Run, check_same_run, load_run, write_run
 from core.results.schema import LOGITS, UNKNOWN, read_table
 from core.results.staging import name_staged, publish
-from core.results.tables import Rows, write_history, write_predictions
+from core.results.tables import Rows, load_predictions, write_history, write_predictions
 
 Splits = dict[str, Rows]
 ARRAYS = ("val", "val_index", "val_label", "test")
@@ -71,9 +71,9 @@ def import_run(
     """
     existing = None
     with suppress(UserError):  # there is none yet, or it is damaged, which publish repairs
-        existing = load_run(run).record
-    seed = seed if seed is not None else existing["seed"] if existing else 0
-    image_size = image_size or (existing["recipe"]["image_size"] if existing else 32)
+        existing = load_run(run)
+    seed = seed if seed is not None else existing.record["seed"] if existing else 0
+    image_size = image_size or (existing.recipe.image_size if existing else 32)
     labels = load_test_images(run.parent).labels
     splits = {model: read_logits(path, labels) for model, path in files.items()}
     n = {split: len(next(iter(splits.values()))[split][0]) for split in SPLIT_SIZES}
@@ -89,7 +89,8 @@ def import_run(
         **{"models": {model: {} for model in files}},
     }
     if existing:
-        check_same_run(run / "run.json", existing, record)
+        check_same_run(run / "run.json", existing.record, record)
+    _check_alike(files, splits, existing)
     if note or not run.exists():
         record["note"] = note or f"Logits of models trained elsewhere, from {', '.join(path.name for path in files.values())}."
     staged = name_staged(run, files)
@@ -117,3 +118,17 @@ def _check(path: Path, splits: Splits, labels: np.ndarray, n_test: int, n_val: i
         with np.errstate(over="ignore"):
             if not np.isfinite(np.asarray(logits).astype(np.float32)).all():
                 raise UserError(f"{path}: its {split} rows hold logits too large for float32, which they are kept as")
+
+
+def _check_alike(files: dict[str, Path], splits: dict[str, Splits], existing: Run | None) -> None:
+    """Raise UserError unless all models, those that stay in the run too, tell of the same validation images, which none can know here."""
+    alike = {str(path): splits[model]["val"][:2] for model, path in files.items()}
+    if existing:
+        for model in [model for model in existing.models if model not in files]:
+            with suppress(UserError):  # it is damaged, which is for the reader to tell
+                staying = load_predictions(existing, model, "val")
+                alike[str(existing.path / model)] = staying.index, staying.labels
+    (first, rows), *others = alike.items()
+    for other, (index, label) in others:
+        if not (np.array_equal(rows[0], index) and np.array_equal(rows[1], label)):
+            raise UserError(f"{first}: its val rows are not of the images and labels of {other}: give both the same, or another run folder")

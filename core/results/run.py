@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -125,11 +126,12 @@ def load_run(run: Path) -> Run:
 
 def check_files(run: Path) -> None:
     """Raise UserError where a run's file is no file of its own, or larger than any that is written here."""
-    for path in run.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(run.parent.resolve()):
-            raise UserError(f"{path} is a link that leaves {run.parent}: put the file itself there")
-        if path.is_file() and path.stat().st_size > LARGEST:
-            raise UserError(f"{path} is larger than {LARGEST >> 20} MiB, which no file of a run is: run {rebuild_command(run)}")
+    for folder, folders, files in os.walk(run):  # which passes over what somebody renames meanwhile, as Path.rglob does not
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(run.parent.resolve()):
+                raise UserError(f"{path} is a link that leaves {run.parent}: put the file itself there")
+            if stamp_file(path)[2] > LARGEST:
+                raise UserError(f"{path} is larger than {LARGEST >> 20} MiB, which no file of a run is: run {rebuild_command(run)}")
 
 
 def tell_starts(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -203,7 +205,7 @@ def start_alike(run: Run, other: Run) -> bool:
 
 def start_option(record: dict[str, Any]) -> str:
     """What makes scripts/train.py start as a run did, with a space before it; nothing where that was from torchvision's weights."""
-    starts = [record["start_weights"].get(model) or {} for model in BASELINES]
+    starts = record["start_weights"].values()
     if any(start.get("name") == "random" for start in starts):
         return " --start-weights none"
     return " --start-weights FOLDER" * any(str(start.get("file")).endswith(".safetensors") for start in starts)

@@ -95,6 +95,28 @@ def test_what_is_wrong_is_said_in_a_line_and_nothing_is_written(folder, given, t
     assert not (folder / "wrong").exists() and not list(folder.glob(".wrong*"))
 
 
+@pytest.mark.parametrize("change", [{"val_index": np.arange(N)}, {"val_label": np.arange(N)[::-1] % 10}])
+def test_models_of_other_validation_images_are_no_run(folder, given, tmp_path, script, change):
+    """Each file may be right by itself; a run whose models cannot be compared would be refused by its reader."""
+    one, other = write_npz(tmp_path / "a.npz", given), write_npz(tmp_path / "b.npz", given | change)
+    message = "its val rows are not of the images and labels of"
+    finished = script("import.py", folder / "wrong", "--logits", f"resnet18={one}", f"fusion={other}")
+    assert finished.code == 2 and message in finished.error and not list(folder.glob("*wrong*"))
+
+    run = folder / "alike"
+    assert script("import.py", run, "--logits", f"resnet18={one}", f"fusion={one}").code == 0
+    before = (run / "fusion" / "predictions.parquet").read_bytes()
+    finished = script("import.py", run, "--logits", f"fusion={other}")
+    assert finished.code == 2 and message in finished.error
+    assert (run / "fusion" / "predictions.parquet").read_bytes() == before and not list(folder.glob(".*"))
+    assert script("import.py", run, "--logits", f"resnet18={other}", f"fusion={other}").code == 0  # both at once may be others
+
+    unneeded = "is needed, but an imported run has no weights"
+    for asked, words in (("--check", unneeded), ("--features", unneeded), ("--probe", "was trained elsewhere")):
+        finished = script("evaluate.py", run, asked, "--data", tmp_path)
+        assert finished.code == 2 and words in finished.error and "import.py" not in finished.error
+
+
 def test_a_table_of_more_images_than_there_are_is_refused(folder, given, tmp_path, script):
     path, rows = tmp_path / "a.csv", 400
     test = pd.DataFrame(np.zeros((rows, 10)), columns=results.LOGITS).assign(split="test", index=np.arange(rows), label=0)

@@ -497,6 +497,24 @@ def test_a_link_out_of_the_results_is_named(run, tmp_path, name):
     assert load_run(run).name == "run"
 
 
+def test_a_run_is_read_while_somebody_writes_into_it(run, monkeypatch):
+    """A model's folder may be renamed after it was listed and before it is looked into."""
+
+    def rename(path: Path) -> bool:
+        if (run / MODEL).exists():
+            (run / MODEL).rename(run.parent / "aside")
+        return False
+
+    monkeypatch.setattr(Path, "is_symlink", rename)
+    assert load_run(run).name == "run" and (run.parent / "aside").exists()
+
+
+def test_a_file_without_a_name_is_refused():
+    for path in (Path(), Path("/")):
+        with pytest.raises(UserError, match="is a folder: name a file in it"):
+            results.write_text(path, "")
+
+
 class Payload:
     """Unpickled, it would leave a file."""
 
