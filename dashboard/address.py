@@ -306,7 +306,8 @@ def parameters(back: bool = True, along: Collection[str] = (), **chosen: Any) ->
     where the link is about it: the visitor may close it without the link being drawn anew.
     """
     kept = memory()
-    here = {key: texts for key, texts in kept.query.items() if key not in ("from", LIGHTBOX)} | kept.entries
+    drawn = {"from", LIGHTBOX} | kept.bound | {FORMER[key] for key in kept.bound & FORMER.keys()}  # these say themselves what is chosen
+    here = {key: texts for key, texts in kept.query.items() if key not in drawn} | kept.entries
     if LIGHTBOX in chosen:
         here[LIGHTBOX] = [str(chosen[LIGHTBOX])]
     query = {key: [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)] for key, value in chosen.items()}

@@ -112,13 +112,13 @@ class Filter:
             values = predictions[column.format(self.model)]
         return values[kept].sort_values(ascending=ascending, kind="stable").index
 
-    def name_parts(self, slice_names: Callable[[str], str] = str) -> list[tuple[str, str, str]]:
-        """What is filtered: field, value as in the URL, and words for both; an order is no part of it."""
+    def name_parts(self, slice_names: Callable[[str], str], epochs: int) -> list[tuple[str, str, str]]:
+        """What is filtered: field, value as in the URL, and words for both; an order is no part of it. `epochs`: of the run."""
         words = {
             "confidence": lambda: f"confidence {self.confidence[0]:g} to {self.confidence[1]:g}",
             "people": lambda: f"{self.people[0]:.0%} to {self.people[1]:.0%} of people agree",
             "doubted": lambda: "doubted labels only",
-            "learned": lambda: f"learned in epoch {' to '.join(map(str, dict.fromkeys(self.learned)))}",
+            "learned": lambda: say_learned(self.learned[0], self.learned[-1], epochs),
             "forgotten": lambda: f"forgotten at least {'once' if self.forgotten == 1 else f'{self.forgotten} times'}",
         }
         each = {"true": "true class {}", "predicted": "predicted {}", "tags": "tag {}"}
@@ -155,6 +155,13 @@ class Filter:
             *("-".join([name, *values]) for name, values in self.query.items() if name not in ("model", "sort", "beside", "outcome")),
         ]
         return spell_file("_".join([parts[0], self.outcome, *parts[1:]]))
+
+
+def say_learned(first: int, last: int, epochs: int) -> str:
+    """Which images were first predicted correctly after epoch `first` to `last`; the one after the last of `epochs` stands for never."""
+    if first > epochs:
+        return "never learned"
+    return f"learned in epoch {' to '.join(map(str, dict.fromkeys((first, min(last, epochs)))))}" + ", or never" * (last > epochs)
 
 
 def spell(value: bool | int | float | str) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core import results, slices
-from core.config import UserError
+from core.config import CLASSES, UserError
 from core.results import Run, TestImages
 from dashboard import data, selection, theme
 from dashboard.filters import Trait
@@ -29,9 +29,21 @@ def load_features(run: Run, model: str) -> np.ndarray:
 
 
 @st.cache_resource(show_spinner="Grouping the images by their features …", max_entries=12, hash_funcs=data.BY_STAMP)
-def cluster_images(run: Run, model: str) -> np.ndarray:
-    """core.slices.cluster_features of a model's features. Raises UserError; MissingFile where the run has none."""
-    return slices.cluster_features(load_features(run, model))
+def cluster_images(run: Run) -> np.ndarray:
+    """core.slices.cluster_features of the features of the run's subject (selection.pick_subject): the same groups for every model.
+
+    Raises UserError; MissingFile where the run has none.
+    """
+    return slices.cluster_features(load_features(run, selection.pick_subject(run.models)))
+
+
+def name_slice(run: Run, text: str) -> str:
+    """core.slices.name_slice; "cluster:3" is "features 3 (mostly cat and dog)". Raises UserError as load_trait does."""
+    attribute, number = text.rsplit(":", 1)
+    if attribute != "cluster":
+        return slices.name_slice(text)
+    labels = data.load_predictions(run)["label"][cluster_images(run) == int(number)]
+    return f"features {number} (mostly {' and '.join(CLASSES[label] for label in labels.value_counts().index[:2]) or 'none'})"
 
 
 @st.cache_resource(show_spinner=False, max_entries=12, hash_funcs=data.BY_STAMP)
@@ -49,7 +61,7 @@ def pick_trained(run: Run, model: str) -> str:
 
 
 def load_trait(run: Run, model: str, name: str) -> np.ndarray:
-    """One of NAMES for each test image (N,); of features and learning, fusion's stand in for the ensemble's (see selection.pick_subject).
+    """One of NAMES for each test image (N,); of learning, fusion's stands in for the ensemble's (see selection.pick_subject).
 
     seeds: share of the run's seeds in which `model` is wrong. learned, forgotten: core.slices.learning_events. The rest: bins of
     core.slices.BINS. Raises UserError where the run does not hold what it takes.
@@ -63,7 +75,7 @@ def load_trait(run: Run, model: str, name: str) -> np.ndarray:
     if name == "people":
         return slices.cut_people(data.load_predictions(run)["people"].to_numpy())
     if name == "cluster":
-        return cluster_images(run, trained)
+        return cluster_images(run)
     if name == "seeds":
         wrong = [~data.load_predictions(one)[f"{model}_correct"].to_numpy() for one in data.sibling_runs(run) if model_in(one, model)]
         if len(wrong) < 2:

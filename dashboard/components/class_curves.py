@@ -38,22 +38,20 @@ def show_class_curves(run: Run, models: list[str], chosen: Filter) -> None:
     start = CLASSES.index(chosen.true[0]) if chosen.true else CLASSES.index("cat")
     name = address.pick(st.selectbox, "Class, against the rest", CLASSES, key="curve_of", default=CLASSES[start], width=230)
     areas, traced = trace_classes(run, tuple(models))
-    for column, kind in zip(st.columns(2), ("precision–recall", "ROC"), strict=True):
+    kinds = {"precision–recall": ("average_precision", "average precision"), "ROC": ("roc_auc", "the area under the curve")}
+    for column, (kind, (area, words)) in zip(st.columns(2), kinds.items(), strict=True):
         with column:
             points = {model: traced[f"{name} {model}"][kind] for model in models}
-            area = {"precision–recall": "average_precision", "ROC": "roc_auc"}[kind]
-            of_class = areas[areas["class"] == name].set_index("model")[area]
+            by_class = areas.pivot(index="class", columns="model", values=area).loc[list(CLASSES), models]
             show_figure(
-                thresholds.class_figure(kind, name, points, of_class.to_dict()),
+                thresholds.class_figure(kind, name, points, by_class.loc[name].to_dict()),
                 f"{kind}_{name}",
                 f"All {len(data.load_predictions(run)):,} test images, whatever is filtered; the share of softmax for the class is the "
-                "score. Areas in the legend.",
+                f"score. In the legend, and below for every class: {words}.",
                 pd.concat([pd.DataFrame({"model": m, "x": x, "y": y}) for m, (x, y) in points.items()]),
             )
-    table = areas.pivot(index="class", columns="model", values=["average_precision", "roc_auc"]).reindex(CLASSES)
-    words = {"average_precision": "average precision", "roc_auc": "ROC area"}
-    table.columns = [f"{theme.label(model)}, {words[kind]}" for kind, model in table.columns]
-    show_table(table.round(4).reset_index())
+            columns = {model: st.column_config.NumberColumn(theme.label(model), format="%.4f") for model in models}
+            show_table(by_class.reset_index(), column_config=columns)
 
 
 def show_threshold(run: Run, models: list[str], show: Callable[[Filter], None]) -> None:

@@ -14,7 +14,7 @@ import streamlit as st
 
 from core.config import CLASSES, UserError
 from core.results import MissingFile, Run
-from core.slices import BINS, name_slice
+from core.slices import BINS
 from dashboard import address, filters, selection, theme, traits
 from dashboard.components.chips import filter_chips
 from dashboard.components.choices import available_models
@@ -138,7 +138,7 @@ def filter_images(run: Run, predictions: pd.DataFrame) -> tuple[Filter, dict[str
             choose_more(run, predictions, chosen, rest, tagged)
         st.selectbox("Order", known_sorts(run, chosen.model), key="sort", width=230)
     with st.container(horizontal=True):
-        filter_chips(chosen, chosen.name_parts(name_slice), change_filter)
+        filter_chips(chosen, name_parts(run, chosen), change_filter)
         tag_store()
     return chosen, conditions
 
@@ -207,10 +207,15 @@ def choose_more(
         st.multiselect("Your tags", names, key="tags")
 
 
-def name_selection(chosen: Filter) -> str:
+def name_parts(run: Run, chosen: Filter) -> list[tuple[str, str, str]]:
+    """Filter.name_parts in a run's words."""
+    return chosen.name_parts(lambda text: traits.name_slice(run, text), run.recipe.epochs)
+
+
+def name_selection(run: Run, chosen: Filter) -> str:
     """All that is filtered, in words."""
     whose = [] if chosen.outcome == "model wrong" else [theme.label(chosen.model)]  # that outcome's words name it
-    return ", ".join([*whose, *(text for _, _, text in chosen.name_parts(name_slice))])
+    return ", ".join([*whose, *(text for _, _, text in name_parts(run, chosen))])
 
 
 def known_sorts(run: Run, model: str) -> list[str]:

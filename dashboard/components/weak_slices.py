@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -12,6 +11,7 @@ from core.results import Run
 from dashboard import address, data, theme, traits
 from dashboard.components.charts import show_table
 from dashboard.filters import Filter
+from dashboard.selection import pick_subject
 
 SHOWN = 6  # slices a model
 
@@ -36,16 +36,12 @@ def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]
     if predictions["people"].notna().any():
         known.append("people")
     try:
-        for model in models:
-            traits.load_trait(run, model, "cluster")
+        traits.cluster_images(run)
         known.append("cluster")
     except UserError as error:
         missing.append(str(error))
     chosen = address.pick_several(st.pills, "Search by one or two of", known, key="search_by", default=known, selection_mode="multi")
     chosen = [name for name in known if name in chosen] or known
-    named = {}
-    if "cluster" in known:
-        named = {m: describe_clusters(predictions["label"].to_numpy(), traits.load_trait(run, m, "cluster")) for m in models}
     for model in models:
         found = search_slices(run, model, tuple(chosen))
         rate = 1 - predictions[f"{model}_correct"].mean()
@@ -56,9 +52,7 @@ def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]
             continue
         table = pd.DataFrame(
             {
-                "images alike in": [
-                    ", ".join(named.get(model, {}).get(part) or slices.name_slice(part) for part in parts) for parts in top["slice"]
-                ],
+                "images alike in": [", ".join(traits.name_slice(run, part) for part in parts) for parts in top["slice"]],
                 "images": top["images"],
                 "wrong": top["error_rate"],
                 "surely at least": top["low"],
@@ -77,13 +71,6 @@ def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]
     st.caption(
         "The bounds hold for all slices together with 95 % (Wilson's interval, level divided by the number of slices looked at), so a "
         "slice found by chance does not stand here. The size of the object is not measured: the images carry no outline of it."
+        + f" Clusters: {theme.label(pick_subject(run.models))}'s features in {slices.CLUSTERS} groups, by k-means." * ("cluster" in chosen)
         + "".join(f" {text}" for text in missing)
     )
-
-
-def describe_clusters(labels: np.ndarray, clusters: np.ndarray) -> dict[str, str]:
-    """ "cluster:3" -> "features 3 (mostly cat and dog)", from the classes (N,) and clusters (N,) of the images."""
-    counts = pd.crosstab(clusters, labels)
-    return {
-        f"cluster:{c}": f"features {c} (mostly {' and '.join(CLASSES[i] for i in row.nlargest(2).index)})" for c, row in counts.iterrows()
-    }

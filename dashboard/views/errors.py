@@ -86,7 +86,7 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
             f"{run.name}_{chosen.file_name}.csv", "text/csv", on_click="ignore",
         )  # fmt: skip
         components.share_images(
-            "selection", components.name_selection(chosen), f"{len(rows[0]):,} test images.", predictions.loc[rows[0]], chosen.model
+            "selection", components.name_selection(run, chosen), f"{len(rows[0]):,} test images.", predictions.loc[rows[0]], chosen.model
         )
     total.markdown(f"**{len(rows[0]):,}** of {len(predictions):,} test images ({len(rows[0]) / len(predictions):.2%})", width="stretch")
     size = components.images_a_page()

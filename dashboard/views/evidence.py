@@ -92,14 +92,7 @@ except UserError as error:  # a damaged optional file costs its section, not the
 if ways is not None:
     show_ways(ways)
 
-if findings:
-    st.subheader("What may be claimed")
-    st.caption(
-        "Each claim is in fusion's favour and tested two-sided at 5 %, without a correction across claims, some of which rest on the same "
-        "images. A click opens its numbers and its test; right of the line is in favour."
-    )
-    components.show_findings_by_theme(findings, "evidence")
-
+place_of_claims = st.container()
 if pairs is not None:
     show_pairs(pairs)
 if not findings:
@@ -108,6 +101,13 @@ if not findings:
 st.subheader("Class by class")
 others = [finding.against for finding in findings if finding.id.startswith("accuracy-")]
 other = components.pick_one("Fusion minus", others, "against", theme.label)
+with place_of_claims:  # drawn when all is chosen, which their links bring back
+    st.subheader("What may be claimed")
+    st.caption(
+        "Each claim is in fusion's favour and tested two-sided at 5 %, without a correction across claims, some of which rest on the same "
+        "images. A click opens its numbers and its test; right of the line is in favour."
+    )
+    components.show_findings_by_theme(findings, "evidence")
 correct = [predictions[f"{one}_correct"].to_numpy() for one in ("fusion", other)]
 classes = pd.DataFrame({"name": CLASSES, **metrics.class_differences(predictions["label"].to_numpy(), *correct)})
 classes[["difference", "low", "high", "smallest"]] *= 100

@@ -78,13 +78,15 @@ with classes:
     chosen = {(name, flow) for name in true}
     components.show_figure(
         figures.class_transitions_figure(by_class, chosen, f"Which classes gain from {names[1]}?", surface), "class_transitions",
-        f"Largest net gain{' over the mean of both' if len(before) > 1 else ''} on top; intervals: bootstrap of the images.",
+        f"Largest net gain over {'the mean of both baselines' if len(before) > 1 else whom} on top; intervals: bootstrap of the images.",
         by_class, hint="Click a bar for its images.", on_select=lambda: copy_click("class_transitions"), selection_mode="points",
     )  # fmt: skip
 
 shown = selection.select_images(predictions[fits], model, true, sort="most confident first")
 of_class = f", true class {', '.join(true)}" if true else ""
 said = words.get(flow, flow)
+titles = {"rescued": f"Fixed by {changed}: {whom} wrong", "broken": f"Broken by {changed}: {whom} correct"}
+title = titles.get(flow, said[0].upper() + said[1:])
 
 
 def list_images() -> str:
@@ -105,13 +107,13 @@ with st.container(horizontal=True, vertical_alignment="center"):
     name = filters.spell_file(f"{run.name}_{said}_{'-'.join(true)}")
     st.download_button("CSV of these images", list_images, f"{name}.csv", "text/csv", on_click="ignore")
     share = f"{len(shown):,} of {len(predictions):,} test images; the surest are shown."
-    components.share_images("rescued", f"{said[0].upper()}{said[1:]}{of_class}", share, predictions.loc[shown], model)
+    components.share_images("rescued", title + of_class, share, predictions.loc[shown], model)
 certain = {"rescued": flows[2], "broken": flows[1]}.get(flow, flow) if len(before) == 1 else flow
 before_lightbox = st.container()  # what comes and goes within it does not move the lightbox, which would be mounted anew
-if certain in flows and "/" not in reference:  # what the filter of Errors can say too
+components.image_detail(run, predictions, [*run.models, *(one for one in before if "/" in one)])
+components.paged_gallery(predictions, shown, model, components.images_a_page())
+if certain in flows and "/" not in reference:  # what the filter of Errors can say too; the page is part of the way back
     bits = np.unravel_index(flows.index(certain), (2,) * (len(before) + 1))
     says = {f"says_{one}": ("correct", "wrong")[bit] for one, bit in zip((*before, after), bits, strict=True)}
     with before_lightbox:
         address.link("errors", "The same images, with every filter", model=model, outcome="everything", true=true, **says)
-components.image_detail(run, predictions, [*run.models, *(one for one in before if "/" in one)])
-components.paged_gallery(predictions, shown, model, components.images_a_page())

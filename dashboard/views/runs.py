@@ -54,7 +54,7 @@ components.show_table(
     table.assign(run=[f"./?run={quote(name)}" for name in table["run"]]),
     height="auto",
     key=KEY,
-    column_order=["run", *(model for model in MODELS if model in table), "difference", "recipe", "size", "seed", "branch loss"],
+    column_order=["run", *(model for model in MODELS if model in table), "difference", "branch loss", "size", "seed", "recipe"],
     on_select=open_row,
     selection_mode="single-row",
     column_config=percent

@@ -356,6 +356,18 @@ def test_the_marks_of_epochs_meet_no_other_words_in_a_picture_nor_on_a_slide(pag
     assert crossing_words(page, "body > svg") == []
 
 
+def test_long_titles_of_axes_are_broken_on_a_slide(page):
+    """Beside the words of a slide an axis is shorter than on its page."""
+    open_charts(page, "training")
+    page.get_by_role("button", name="To deck").nth(4).click()
+    expect(page.get_by_role("button", name="In the deck ✓")).to_be_visible()
+    slides = len(all_ids(page))
+    open_show(page, f"present?step={slides}")
+    chart, title = (page.locator(f".deck .now .chart {part}").bounding_box() for part in (".main-svg >> nth=0", ".ytitle"))
+    assert title["y"] >= chart["y"] and title["y"] + title["height"] <= chart["y"] + chart["height"]
+    assert page.locator(".deck .now .chart .ytitle tspan").count() > 1
+
+
 def test_a_chart_whose_key_holds_a_dash_downloads_too(page):
     """Streamlit writes other characters than letters and digits otherwise into a page than into a key."""
     open_charts(page, "errors?show=curves+of+a+class")

@@ -51,6 +51,24 @@ def test_the_way_back_restores_what_was_seen(visit):
     assert view == "confusion" and any("that ResNet18 calls **dog**" in block.value for block in again.markdown)
 
 
+def test_the_way_back_knows_a_choice_set_back_to_its_default(visit):
+    app = visit("rescued", reference="resnet18", flow="broken", true_class="cat")
+    assert "flow=broken" in links(app)["The same images, with every filter"][1]["from"][0]
+    app.selectbox(key="flow").set_value("rescued").run()
+    app.multiselect(key="true").set_value([]).run()
+    way = parse_qs(links(app)["The same images, with every filter"][1]["from"][0].partition("?")[2])
+    assert way == {"reference": ["resnet18"]}
+
+
+def test_the_way_back_knows_what_is_chosen_further_down(visit):
+    app = visit("rescued", reference="resnet18", per_page="50")
+    app.number_input(key="page").set_value(2).run()
+    assert "page=2" in links(app)["The same images, with every filter"][1]["from"][0]
+    app = visit("evidence")
+    app.segmented_control(key="against").set_value("mobilenet_v2").run()
+    assert all("against=mobilenet_v2" in links(app)[label][1]["from"][0] for label in ("Robustness", "Calibration"))
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_link_takes_the_run_along(view, visit):
     """In the sidebar, and on the page."""

@@ -121,11 +121,25 @@ def test_near_duplicates_are_marked_and_filtered(fake_results, tmp_path, monkeyp
 
 def test_chips_name_each_choice_and_removing_them_all_leaves_everything():
     chosen = RICH
-    words = [text for *_, text in chosen.name_parts()]
+    words = [text for *_, text in chosen.name_parts(str, 5)]
     assert {"true class cat", "true class dog", "predicted bird", "Fusion wrong", "doubted labels only", "tag blurred, odd"} <= set(words)
-    while parts := chosen.name_parts():
+    while parts := chosen.name_parts(str, 5):
         chosen = chosen.without(*parts[0][:2])
     assert chosen == Filter(model="resnet18", outcome="everything", sort="learned last first", beside="fusion")
+
+
+@pytest.mark.parametrize(
+    ("learned", "words"),
+    [
+        ((2, 2), "learned in epoch 2"),
+        ((2, 4), "learned in epoch 2 to 4"),
+        ((3, 6), "learned in epoch 3 to 5, or never"),
+        ((5, 6), "learned in epoch 5, or never"),
+        ((6, 6), "never learned"),
+    ],
+)
+def test_the_epoch_after_the_last_is_called_never(learned, words):
+    assert [text for name, _, text in Filter(learned=learned).name_parts(str, 5) if name == "learned"] == [words]
 
 
 def test_groups_are_together_the_largest_first_with_a_heading_on_every_page(predictions):
@@ -294,9 +308,8 @@ def test_without_the_epochs_file_learning_is_said_to_be_unknown(own_results):
     [
         ({"forgotten": "1"}, "epoch_correct.csv"),
         ({"learned": ["2", "3"]}, "epoch_correct.csv"),
-        ({"slice": "cluster:0"}, "features.parquet"),
     ],
-    ids=["forgotten", "learned", "cluster"],
+    ids=["forgotten", "learned"],
 )
 def test_what_is_not_known_of_a_model_is_said_and_filters_nothing(own_results, asked, file):
     """Also on a switch to that model, and beside one of which it is known."""
@@ -311,10 +324,23 @@ def test_what_is_not_known_of_a_model_is_said_and_filters_nothing(own_results, a
     assert any(file in info.value for info in app.info) and component(app, "small_matrix")["caption"].startswith("Fusion")
 
 
-def test_weak_slices_need_the_features_of_each_model_shown(own_results):
-    (own_results / "imagenet-96-seed0" / "mobilenet_v2" / "features.parquet").unlink()
+def test_without_the_subjects_features_clusters_are_said_to_be_unknown(own_results):
+    (own_results / "imagenet-96-seed0" / "fusion" / "features.parquet").unlink()
     app = open_page("errors", show="weak slices")
-    assert any("mobilenet_v2/features.parquet" in block.value for block in app.caption)
+    assert any("fusion/features.parquet" in block.value for block in app.caption)
+    app = open_page("errors", slice="cluster:0")
+    assert any("fusion/features.parquet" in info.value for info in app.info)
+
+
+def test_a_cluster_holds_the_same_images_whichever_model_is_looked_at(visit):
+    app = visit("errors", slice="cluster:1", outcome="everything")
+    held = traits.cluster_images(data.open_run("imagenet-96-seed0")) == 1
+    for model in ("fusion", "resnet18", "ensemble"):
+        app.segmented_control(key="model").set_value(model).run()
+        gallery = component(app, "image_gallery")
+        assert gallery["total"] == held.sum() and held[[item["index"] for item in gallery["items"]]].all()
+    chips = [text for *_, text in component(app, "filter_chips")["parts"]]
+    assert any(re.fullmatch(r"features 1 \(mostly \w+( and \w+)?\)", text) for text in chips), chips
 
 
 def test_the_csv_has_names_and_tidy_columns_of_the_chosen_model(predictions):
@@ -368,11 +394,11 @@ def test_nearest_images_are_nearest_in_the_features(visit, fake_results):
 
 def test_curves_of_a_class_agree_with_the_definition(visit, predictions):
     app = visit("errors", show="curves of a class", curve_of="cat")
-    areas = app.dataframe[0].value.set_index("class")
+    areas = app.dataframe[1].value.set_index("class")
     scores = metrics.softmax(data.load_logits(data.open_run("imagenet-96-seed0"), "fusion"))[:, CAT]
     cats, rest = scores[predictions["label"] == CAT], scores[predictions["label"] != CAT]
     auc = (np.searchsorted(np.sort(rest), cats, "left") + np.searchsorted(np.sort(rest), cats, "right")).mean() / 2 / len(rest)
-    assert areas.loc["cat", "Fusion, ROC area"] == pytest.approx(auc, abs=1e-4)
+    assert areas.loc["cat", "fusion"] == pytest.approx(auc, abs=1e-4)
     assert len(app.get("plotly_chart")) == 2
 
 

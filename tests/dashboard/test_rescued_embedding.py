@@ -169,6 +169,9 @@ def test_a_reference_a_class_and_a_kind_combine(visit, fake_results):
     net = int(predictions["fusion_correct"].sum() - predictions["ensemble_correct"].sum())
     assert set(gallery(app)) == set(expected["index"][expected["label"] == CLASSES.index("cat")])
     assert f"**fixed {len(expected):,}** images that Ensemble got wrong" in said(app)
+    assert "Fixed by Fusion: Ensemble wrong, true class cat" in [
+        json.loads(one.proto.json).get("title") for one in app.get("bidi_component")
+    ]
     assert f"**{net:+,}** on balance" in said(app)
 
 

@@ -58,6 +58,10 @@ async function download({ chart, title, caption, run, file }, format) {
 async function addSlide({ chart, images, title, caption, run }) {
   if (images) return keepSlide({ title, text: caption, run, images })
   const { data, layout } = await findChart(chart)
+  for (const axis of Object.keys(layout).filter((name) => /^[xy]axis/.test(name) && layout[name].title?.text)) {
+    const text = wrap(layout[axis].title.text.replaceAll(' %', '\u00a0%'), 32).join('<br>') // beside long names an axis is short
+    layout[axis] = { ...layout[axis], title: { ...layout[axis].title, text } }
+  }
   const bare = { template: undefined, height: undefined, width: undefined, margin: { l: 8, r: 12, t: 12 + layout.meta.above, b: 8 } }
   return keepSlide({ title, text: caption, run, chart: { data, layout: { ...layout, ...bare } } })
 }
