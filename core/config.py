@@ -219,7 +219,7 @@ RECIPES = {
         ),
         Recipe("cpu-96", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128),  # plain concatenation: the control
         Recipe("cpu-96-branch", image_size=96, frozen_epochs=1, finetune_epochs=4, batch_size=128, branch_loss=1.0),
-        Recipe(  # rates of the heads, sizes and frozen stages were chosen on validation images
+        Recipe(  # rates, sizes and frozen stages were chosen on validation images
             "cpu-224",
             image_size=224,
             frozen_epochs=1,
@@ -227,7 +227,8 @@ RECIPES = {
             batch_size=64,
             lr_baseline_head=1e-2,
             branch_loss=1.0,
-            image_sizes=(128, 128, 128, 224, 224),
+            lr_backbone=2.5e-4,
+            image_sizes=(128, 224, 224, 224, 224),
             frozen_stages=2,
             shortcut=True,
         ),

@@ -84,4 +84,4 @@ def test_other_errors_are_not_hidden():
 
 def test_rates_in_words_tell_heads_apart_only_where_their_rates_differ():
     assert RECIPES["cpu-96"].rates_in_words == "0.0005 (backbones), 0.001 (heads)"
-    assert RECIPES["cpu-224"].rates_in_words == "0.0005 (backbones), 0.01 (linear heads), 0.001 (hidden layer of the fusion)"
+    assert RECIPES["cpu-224"].rates_in_words == "0.00025 (backbones), 0.01 (linear heads), 0.001 (hidden layer of the fusion)"

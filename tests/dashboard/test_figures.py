@@ -103,7 +103,7 @@ def test_training_figure_marks_what_changes_between_epochs(frozen, sizes, marks)
 def test_training_captions_say_that_small_images_are_validated_small():
     says = {name: figures.training_captions(RECIPES[name], 5000)["accuracy"] for name in ("cpu-96", "cpu-224")}
     assert "5,000 untouched images" in says["cpu-96"] and "own size" not in says["cpu-96"]
-    assert "in training 128, 128, 128, 224, 224" in says["cpu-224"] and "each epoch is validated at its own size" in says["cpu-224"]
+    assert "in training 128, 224, 224, 224, 224" in says["cpu-224"] and "each epoch is validated at its own size" in says["cpu-224"]
 
 
 def test_smoothing_keeps_a_constant_and_follows_pandas():
