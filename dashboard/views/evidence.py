@@ -38,7 +38,7 @@ def show_ways(ways: pd.DataFrame) -> None:
         + f"On these test images {theme.label(on_test)} is the better one: look at its row too. " * (on_test != on_validation)
         + f"Diamonds: seed {run.record['seed']}, with the paired bootstrap of the test images, each interval by itself; the verdict is "
         "p (Holm). What is weighted or stacked is fitted on validation; all are reported on test. "
-        + f"Circles: each seed against its own training of {baseline}; a way that only one seed has shows none."
+        + f"Circles: each seed against its own training of {baseline}; a way that takes two seeds, or that only one has, shows none."
         * bool(ways["seeds"].map(bool).any())
     )
     shares = ["accuracy", "val_accuracy", "difference", "low", "high"]

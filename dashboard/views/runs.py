@@ -72,6 +72,6 @@ span = f" {theme.label(compared)} spans {seeds.max() - seeds.min():.2f} points o
 st.caption(f"Differences are to {run.name}, in points.{span} Click the left of a row to choose its run for all pages.")
 with st.container(horizontal=True, vertical_alignment="center"):
     components.offer_csv(table, "runs")
-    address.link("training", "Their training curves", seeds="true")
+    address.link("training", "Training curves of the chosen run's seeds", seeds="true")
     for other in [one for one in data.models_elsewhere(run) if one.endswith(f"/{compared}")][:1]:
         address.link("rescued", "Two runs image by image", after=compared, reference=other)
