@@ -4,7 +4,7 @@ Python collects what a block shows; templates/blocks.html lays it out and escape
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +156,12 @@ def stored_maps(stored: Attributions, position: int, image: np.ndarray) -> list[
                 (overlay_map(image, one[position], strongest, 0.9), f"{METHODS[method].label}{branch}{': blank' * (strongest == 0)}")
             )
     return cells
+
+
+def say_colours(methods: Iterable[str]) -> str:
+    """What the colours of overlay_map mean on the maps of these `methods`: a sentence."""
+    strengths = [METHODS[name].label for name in methods if not METHODS[name].signed]
+    return "Orange speaks for the class, blue against it" + f" (strength only: {', '.join(strengths)})" * bool(strengths) + "."
 
 
 def maps_html(cells: list[tuple[np.ndarray, str]]) -> Markup:

@@ -347,8 +347,8 @@ def _explain(report: Report) -> list[Part]:
                 lambda surface: figures.branch_shares_figure(shares, title), "Mean contribution to the predicted class's logit, by class."
             )
         )
-    note = f"The {len(parts)} images of those explained on which {theme.label(model)} is surest. Orange speaks for the class, blue against "
-    return [Part(maps=parts, note=f"{note}it; each map has a scale of its own."), Part(charts=drawn)]
+    note = f"The {len(parts)} images of those explained on which {theme.label(model)} is surest. {diagram.say_colours(stored.maps)}"
+    return [Part(maps=parts, note=f"{note} Each map has a scale of its own."), Part(charts=drawn)]
 
 
 def _provenance(report: Report) -> list[Part]:

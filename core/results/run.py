@@ -105,6 +105,12 @@ def rebuild_command(run: Path, *options: str) -> str:
     return command("evaluate.py", run, *options)
 
 
+def refuse_imported(run: Run, path: Path) -> None:
+    """Raise MissingFile where a file made with a model's weights is missing of a run that was imported: no command makes it."""
+    if run.imported and not path.exists():
+        raise MissingFile(f"{path} is made with a model's weights, which an imported run does not have")
+
+
 def split_size(run: Run, split: str) -> int:
     """How many images of `val` or `test` the run predicted."""
     return min(SPLIT_SIZES[split], run.recipe.images_per_split or SPLIT_SIZES[split])

@@ -55,7 +55,8 @@ def show_stored_maps(run: Run, predictions: pd.DataFrame) -> None:
     original = pixels, f"test image {index}: {CLASSES[predictions['label'].iloc[index]]}"
     st.html(diagram.maps_html([original, *diagram.stored_maps(stored, position, pixels)]))
     against = f" − {CLASSES[stored.contrast[position]]}" if stored.contrast[position] >= 0 else ""
-    st.caption(f"What speaks for {CLASSES[stored.target[position]]}{against} to {theme.label(model)}; each map has a scale of its own.")
+    what = f"What speaks for {CLASSES[stored.target[position]]}{against} to {theme.label(model)}."
+    st.caption(f"{what} {diagram.say_colours(stored.maps)} Each map has a scale of its own.")
     if "grad_cam" in stored.maps:
         say_places(run, [model])
     say_blank_maps(run, model)

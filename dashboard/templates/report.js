@@ -4,7 +4,10 @@ const print = matchMedia('print')
 function draw() {
   CHARTS.forEach((pair, i) => {
     const page = Number(dark.matches && !print.matches)
-    Plotly.react('chart' + i, pair[page].data, { ...LOOKS[page], ...pair[page].layout }, { responsive: true, displaylogo: false })
+    const place = document.getElementById('chart' + i)
+    const width = print.matches ? place.clientWidth : undefined // of the paper, which Plotly does not measure in time
+    Plotly.react(place, pair[page].data, { ...LOOKS[page], ...pair[page].layout, width }, { responsive: true, displaylogo: false })
+    if (!print.matches) Plotly.Plots.resize(place)
   })
 }
 

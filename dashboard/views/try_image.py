@@ -9,7 +9,7 @@ from core.config import CLASSES
 from core.metrics import softmax
 from dashboard import address, components, data, diagram, figures, inference, theme
 
-run, _ = st.session_state["current"]
+run, models = st.session_state["current"]
 
 st.title("Try an image")
 components.require_weights(run)
@@ -39,12 +39,12 @@ with left:
         st.markdown(f"True class: **{CLASSES[true]}**")
     address.link("attributions", "Why? See its attributions", **({"own": "true"} if mine else {"image": index}))
 
-logits = inference.predict_image(run, seen)
+logits = {model: values for model, values in inference.predict_image(run, seen).items() if model in models}
 with right:
     probabilities = {model: softmax(values[None])[0] for model, values in logits.items()}
     predicted = {model: CLASSES[values.argmax()] for model, values in probabilities.items()}
     if len(set(predicted.values())) == 1:
-        st.markdown(f"### All predict **{predicted[run.models[0]]}**")
+        st.markdown(f"### All predict **{next(iter(predicted.values()))}**")
     else:
         st.markdown("### " + ", ".join(f"{theme.label(model)}: **{name}**" for model, name in predicted.items()))
     components.show_figure(

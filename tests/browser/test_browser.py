@@ -200,6 +200,17 @@ def test_the_report_opens_offline_with_its_charts_and_numbers(page, chromium, sh
     summary = summaries.per_model(results.load_run(shown_results / "imagenet-96-seed0")).set_index("model")
     assert f"{summary.loc['fusion', 'accuracy']:.2%}" in report.locator("body").inner_text()
     assert report.locator("img").evaluate_all("images => images.every(image => image.naturalWidth === 32)")
+    report.set_viewport_size({"width": 1200, "height": 900})
+    report.evaluate(  # as while printing: what is drawn by the end of the listeners is what the paper shows
+        """() => {
+          window.cut = null
+          const wide = (place) => place.querySelector('.main-svg').getBoundingClientRect().width > place.parentElement.clientWidth + 1
+          const look = () => [...document.querySelectorAll('.js-plotly-plot')].filter(wide).map((place) => place.id)
+          matchMedia('print').addEventListener('change', ({ matches }) => { if (matches) window.cut = look() })
+        }"""
+    )
+    report.pdf(format="A4")
+    assert report.evaluate("window.cut") == []
     context.close()
     assert asked == []
 

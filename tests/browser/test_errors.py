@@ -281,7 +281,14 @@ def test_tags_stay_in_the_browser_filter_and_travel_as_json_and_csv(page, tmp_pa
     page.evaluate("localStorage.clear()")
     open_view(page, "errors")
     page.locator("input[type=file][accept*=json]").set_input_files(saved)
-    expect(page.get_by_text("Read the tags of 1 images.")).to_be_visible()
+    expect(page.get_by_text("Read the tags of 1 image.")).to_be_visible()
+    theirs = json.dumps({index: {"tags": ["odd", "theirs"], "note": "their note"}}).encode()
+    for _ in range(2):  # what one has of the same image stays, and the same file adds nothing the second time
+        page.locator("input[type=file][accept*=json]").set_input_files({"name": "y.json", "mimeType": "application/json", "buffer": theirs})
+        expect(page.get_by_text("Read the tags of 1 image.")).to_be_visible()
+        page.wait_for_function("localStorage['image-tags'].includes('theirs')")
+        kept = json.loads(page.evaluate("localStorage['image-tags']"))
+        assert kept == {index: {"tags": ["blurred", "odd", "theirs"], "note": "two animals / their note"}}
     page.locator("input[type=file][accept*=json]").set_input_files(
         {"name": "x.json", "mimeType": "application/json", "buffer": b'{"<img>": 3, "7": {"tags": "no"}}'}
     )

@@ -218,7 +218,19 @@ def test_the_deck_is_chosen_ordered_shared_and_kept(page):
     expect(page.locator(".deck .slide:not(.out)")).to_have_count(usual)
     assert page.locator(".deck .slide:not(.out)").evaluate_all("slides => slides.map(slide => slide.dataset.id)") == chosen
     page.get_by_role("button", name="Back to the usual slides").click()
-    assert "slides=" not in page.url
+    assert "slides=" not in page.url and page.locator(".deck .slide").evaluate_all("all => all.map(one => one.dataset.id)") == ids
+
+
+def test_another_order_of_the_usual_slides_is_kept_until_reset(page):
+    ids = all_ids(page)
+    page.locator(f".deck [data-id={ids[1]}] .down").click()
+    moved = [ids[0], ids[2], ids[1], *ids[3:]]
+    shown = page.locator(".deck .slide")
+    assert shown.evaluate_all("all => all.map(one => one.dataset.id)") == moved and "slides=" in page.url
+    page.goto("/present")  # the browser remembers
+    expect(shown.nth(1)).to_have_attribute("data-id", ids[2])
+    page.get_by_role("button", name="Back to the usual slides").click()
+    assert shown.evaluate_all("all => all.map(one => one.dataset.id)") == ids and "slides=" not in page.url
 
 
 def test_the_deck_as_a_file_opens_offline_and_prints_a_page_a_slide(page, chromium, tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import shutil
 from functools import partial
@@ -56,6 +57,12 @@ def test_a_test_image_is_answered_by_all_models_and_the_ensemble(open_page, tiny
     assert all(any(f"**{answer}**" in block.value for block in app.markdown) for answer in answers)
     label = results.load_test_images(tiny_results).labels[123]
     assert any(f"True class: **{CLASSES[label]}**" in block.value for block in app.markdown)
+
+
+def test_the_models_shown_are_those_that_answer(open_page):
+    app = open_page(image="5", models="mobilenet_v2")
+    assert any(block.value.startswith("### All predict **") for block in app.markdown)
+    assert len(json.loads(app.get("plotly_chart")[0].proto.spec)["data"]) == 1
 
 
 def test_an_upload_is_shown_as_it_came_and_as_the_models_see_it(open_page):

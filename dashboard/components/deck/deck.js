@@ -24,6 +24,7 @@ class Deck {
     Object.assign(this, { root, data, at: 0, notes: false, forgotten: [], since: Date.now(), leaving: new AbortController() })
     this.kept = data.offline ? { chosen: data.chosen, added: [] } : this.stored()
     this.slides = [...data.slides, ...this.kept.added.map((slide) => ({ ...slide, added: true, main: true }))]
+    this.order = this.slides // the usual one; this.slides follow the visitor's
     this.choose(this.readChosen(), false)
     this.build()
     const { signal } = this.leaving
@@ -58,12 +59,12 @@ class Deck {
   }
 
   usual() {
-    return this.slides.filter((slide) => slide.main).map((slide) => slide.id)
+    return this.order.filter((slide) => slide.main && this.slides.includes(slide)).map((slide) => slide.id)
   }
 
   choose(ids, keep = true) {
     this.chosen = ids.map((id) => this.slides.find((slide) => slide.id === id))
-    const rest = this.slides.filter((slide) => !this.chosen.includes(slide))
+    const rest = this.order.filter((slide) => this.slides.includes(slide) && !this.chosen.includes(slide))
     this.slides = [...this.chosen, ...rest]
     if (!keep) return
     const usual = this.usual().join() === ids.join()

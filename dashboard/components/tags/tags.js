@@ -59,8 +59,14 @@ export default function({ data, parentElement, setStateValue }) {
     try {
       const found = clean(JSON.parse(await file.text()))
       const n = Object.keys(found).length
-      if (n) write({ ...read(), ...found })
-      say(n ? `Read the tags of ${n} images.` : 'This file holds no tags: choose one that was exported here.')
+      const all = read()
+      for (const [index, { tags, note }] of Object.entries(found)) { // what the visitor has of the same image stays
+        const own = all[index] ?? { tags: [], note: '' }
+        const notes = own.note.includes(note) ? own.note : [own.note, note].filter(Boolean).join(' / ')
+        all[index] = { tags: [...own.tags, ...tags], note: notes }
+      }
+      if (n) write(clean(all))
+      say(n ? `Read the tags of ${n} image${n > 1 ? 's' : ''}.` : 'This file holds no tags: choose one that was exported here.')
     } catch {
       say('This file is no JSON: choose one that was exported here.')
     }
