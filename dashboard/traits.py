@@ -66,7 +66,6 @@ def load_trait(run: Run, model: str, name: str) -> np.ndarray:
     seeds: share of the run's seeds in which `model` is wrong. learned, forgotten: core.slices.learning_events. The rest: bins of
     core.slices.BINS. Raises UserError where the run does not hold what it takes.
     """
-    trained = pick_trained(run, model)
     if name == "class":
         return data.load_predictions(run)["label"].to_numpy()
     if name in slices.PIXELS:
@@ -81,7 +80,7 @@ def load_trait(run: Run, model: str, name: str) -> np.ndarray:
         if len(wrong) < 2:
             raise UserError(f"Of {theme.label(model)} there is one seed: in how many it is wrong is not known.")
         return np.mean(wrong, axis=0)
-    return load_learning(run, trained)[0 if name == "learned" else 1]
+    return load_learning(run, pick_trained(run, model))[0 if name == "learned" else 1]
 
 
 def model_in(run: Run, model: str) -> bool:

@@ -8,10 +8,9 @@ import streamlit as st
 from core import slices
 from core.config import CLASSES, UserError
 from core.results import Run
-from dashboard import address, data, theme, traits
+from dashboard import address, data, selection, theme, traits
 from dashboard.components.charts import show_table
 from dashboard.filters import Filter
-from dashboard.selection import pick_subject
 
 SHOWN = 6  # slices a model
 
@@ -71,6 +70,7 @@ def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]
     st.caption(
         "The bounds hold for all slices together with 95 % (Wilson's interval, level divided by the number of slices looked at), so a "
         "slice found by chance does not stand here. The size of the object is not measured: the images carry no outline of it."
-        + f" Clusters: {theme.label(pick_subject(run.models))}'s features in {slices.CLUSTERS} groups, by k-means." * ("cluster" in chosen)
+        + f" Clusters: {theme.label(selection.pick_subject(run.models))}'s features in {slices.CLUSTERS} groups, by k-means."
+        * ("cluster" in chosen)
         + "".join(f" {text}" for text in missing)
     )

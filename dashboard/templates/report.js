@@ -7,10 +7,12 @@ function draw() {
     const place = document.getElementById('chart' + i)
     const width = print.matches ? place.clientWidth : undefined // of the paper, which Plotly does not measure in time
     Plotly.react(place, pair[page].data, { ...LOOKS[page], ...pair[page].layout, width }, { responsive: true, displaylogo: false })
-    if (!print.matches) Plotly.Plots.resize(place)
   })
 }
 
 dark.addEventListener('change', draw)
-print.addEventListener('change', draw)
+print.addEventListener('change', () => {
+  draw()
+  if (!print.matches) CHARTS.forEach((_, i) => Plotly.Plots.resize('chart' + i)) // back from the paper's width
+})
 draw()
