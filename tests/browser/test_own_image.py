@@ -98,9 +98,11 @@ def test_a_square_is_dragged_drawn_and_moved_by_keys(tab):
     assert brightness(tab) == pytest.approx(127, abs=5)
 
     def drag(start: tuple[float, float], end: tuple[float, float]) -> dict:
+        seen = tab.locator("img.seen").get_attribute("src")
         for act, (x, y) in ((tab.mouse.down, start), (tab.mouse.up, end)):
             tab.mouse.move(whole["x"] + x * whole["width"], whole["y"] + y * whole["height"], steps=4)
             act()
+        expect(tab.locator("img.seen")).not_to_have_attribute("src", seen)  # the server may hear of it after it was last idle
         settle(tab)
         return square.bounding_box()
 
