@@ -18,6 +18,7 @@ Query = dict[str, list[str]]
 ON_EVERY_PAGE = ("run", "models")  # what a link to another page takes along
 FORMER = {"true": "true_class", "predicted": "predicted_class"}  # keys that addresses of earlier versions have
 ANEW = "anew"  # in a link to the page that is open, which is left as it was when first opened; never in the browser's address
+NONE = "none"  # of several things, where some are chosen by default
 LIGHTBOX = "image"  # of a page whose images open large: the one that is open
 IN_FLIGHT = 30.0  # seconds in which a browser may still send the address that was just replaced
 
@@ -213,11 +214,13 @@ def pick(widget: Callable, label: str, options: Sequence, *, key: str, default: 
 def pick_several(
     widget: Callable, label: str, options: Sequence, *, key: str, default: Sequence = (), names: Callable = str, **settings: Any
 ) -> list:
-    """Any of `options`, shown by `names`, from a multiselect or pills."""
+    """Any of `options`, shown by `names`, from a multiselect or pills. Where some are the default, the URL says `none` for none."""
     options = list(options)
     by_text = {names(option): option for option in options} | {str(option): option for option in options}
 
     def read(texts: list[str]) -> list:
+        if default and texts == [NONE]:
+            return []
         if not (known := [by_text[text] for text in texts if text in by_text]):
             raise ValueError(texts)
         return known
@@ -225,7 +228,7 @@ def pick_several(
     _bind(key, list(default), read, lambda values: set(values) <= set(options))
     remember_labels(key, options, names)
     value = widget(label, options, key=key, format_func=names, **settings)
-    return _note(key, list(value), list(default), lambda chosen: [str(one) for one in chosen])
+    return _note(key, list(value), list(default), lambda chosen: [str(one) for one in chosen] or [NONE] * bool(default))
 
 
 def pick_number(

@@ -122,8 +122,8 @@ def check_need(need: Need, evidence: "Evidence") -> None:
     for file in need.files:
         if not (path / file).exists():
             missing = path.parent / file.removeprefix("../") if file.startswith("../") else path / file
-            if evidence.run.imported and missing.is_relative_to(path):
-                raise UserError(f"It needs {results.show_path(missing)}, made with a model's weights, which an imported run does not have")
+            if missing.is_relative_to(path):
+                results.refuse_imported(evidence.run, missing)
             more = need.command.format(run=results.quote(path), start=results.start_option(evidence.run.record))
             raise UserError(f"It needs {results.show_path(missing)}: run {more}{_explain_folder(more)}")
 

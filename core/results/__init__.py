@@ -49,6 +49,7 @@ from core.results.run import (
     find_seeds,
     load_run,
     rebuild_command,
+    refuse_imported,
     split_size,
     start_option,
     write_run,

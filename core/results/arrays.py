@@ -27,8 +27,7 @@ def write_weights(path: Path, state: dict[str, np.ndarray], parameters: set[str]
 def find_weights(run: Run, model: str) -> Path:
     """weights.safetensors of a model, which core.evaluate.load_shipped_model reads. Raises MissingFile where the run ships none."""
     path = run.path / model / "weights.safetensors"
-    if run.imported:
-        raise MissingFile(f"{path} is needed, but an imported run has no weights: name a run that was trained here")
+    refuse_imported(run, path)
     if not path.is_file():
         raise MissingFile(f"{path} is missing: run {rebuild_command(run.path)}")
     return path

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import BACKBONES, BASELINES, FUSION, MODELS, TRIO, Recipe, UserError, label
-from core.results.files import LARGEST, RESULTS, MissingFile, command, read_text, stamp_file, write_text
+from core.results.files import LARGEST, RESULTS, MissingFile, command, read_text, show_path, stamp_file, write_text
 from core.results.schema import UNKNOWN, read_record
 
 IDENTITY = ("recipe", "seed", "start_weights", "data_md5")  # what two models of one run must share
@@ -106,9 +106,9 @@ def rebuild_command(run: Path, *options: str) -> str:
 
 
 def refuse_imported(run: Run, path: Path) -> None:
-    """Raise MissingFile where a file made with a model's weights is missing of a run that was imported: no command makes it."""
+    """Raise MissingFile where a model's weights, or a file made with them, are missing of a run that was imported: no command makes it."""
     if run.imported and not path.exists():
-        raise MissingFile(f"{path} is made with a model's weights, which an imported run does not have")
+        raise MissingFile(f"{show_path(path)} is needed, but an imported run has no weights: name a run that was trained here")
 
 
 def split_size(run: Run, split: str) -> int:

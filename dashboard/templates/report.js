@@ -13,6 +13,7 @@ function draw() {
 dark.addEventListener('change', draw)
 print.addEventListener('change', () => {
   draw()
-  if (!print.matches) CHARTS.forEach((_, i) => Plotly.Plots.resize('chart' + i)) // back from the paper's width
+  if (print.matches) return
+  for (const i of CHARTS.keys()) Plotly.Plots.resize('chart' + i) // back from the paper's width
 })
 draw()

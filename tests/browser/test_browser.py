@@ -14,7 +14,10 @@ from core import results, summaries
 from core.config import CLASSES, ROOT
 
 expect.set_options(timeout=60_000)  # a loaded machine is slow, not wrong
-IDLE = """() => new Promise((done) => requestIdleCallback(() => requestAnimationFrame(() => requestIdleCallback(done))))"""
+IDLE = """() => new Promise((done) => {
+  const idle = (next) => requestIdleCallback(next, { timeout: 1000 })  // a starved browser never says that it is idle
+  idle(() => setTimeout(() => idle(done), 20))
+})"""
 DRAWN = """() => !document.querySelector('[data-testid=stSkeleton]')
   && [...document.querySelectorAll('.js-plotly-plot')].every((plot) => plot.querySelector('.main-svg'))"""
 VIEWS = ("", *sorted(path.stem for path in (ROOT / "dashboard" / "views").glob("*.py") if path.stem != "overview"))

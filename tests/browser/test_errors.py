@@ -131,6 +131,35 @@ def test_one_tab_leads_to_the_images_and_arrows_move_among_them(page):
     expect(page.locator("button[data-index]:focus")).to_have_count(0)
 
 
+GALLERY = """() => {
+    const roots = [...document.querySelectorAll('*')].flatMap((one) => one.shadowRoot ?? [])
+    return roots.map((root) => root.querySelector('.grid')).find(Boolean)
+}"""
+
+
+def test_a_gallery_that_is_drawn_anew_keeps_its_place_and_its_arrows(page):
+    """Streamlit may put another element in its place, which speaks before the old one leaves, and takes the focus away."""
+    open_view(page, "errors")
+    first, second = index_of(thumbnails(page).nth(0)), index_of(thumbnails(page).nth(1))
+    thumbnails(page).nth(0).click()
+    expect(lightbox(page)).to_have_attribute("data-index", first)
+    settle(page)
+    grid = page.evaluate_handle(GALLERY)
+    grid.evaluate("grid => document.dispatchEvent(new CustomEvent('gallery-gone', { detail: { key: 'gallery_page', grid } }))")
+    page.keyboard.press("ArrowRight")
+    expect(lightbox(page)).to_have_attribute("data-index", second)
+    page.keyboard.press("Escape")
+    settle(page)
+    expect(thumbnails(page).nth(1)).to_be_focused()
+    grid.evaluate("grid => grid.querySelector(':focus').blur()")
+    page.evaluate("document.dispatchEvent(new CustomEvent('gallery-call'))")
+    expect(thumbnails(page).nth(1)).to_be_focused()
+    page.keyboard.press("Shift")  # the visitor goes on: nothing is given back any more
+    grid.evaluate("grid => grid.querySelector(':focus').blur()")
+    page.evaluate("document.dispatchEvent(new CustomEvent('gallery-call'))")
+    assert page.evaluate("document.activeElement === document.body")
+
+
 def test_the_lightbox_opens_and_steps_without_waiting_for_the_server(page):
     """Within the click's own turn of the browser's loop, so in no measurable time however slow the server."""
     open_view(page, "errors")

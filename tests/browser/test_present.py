@@ -421,6 +421,16 @@ def test_charts_and_images_of_other_pages_join_the_deck_and_can_be_taken_out(pag
     expect(added).to_have_count(1)
     page.reload()
     expect(added).to_have_count(1)
+    page.locator(".deck .slide .down").first.click()  # an order of one's own is kept
+    with page.context.expect_page() as other:
+        page.evaluate("window.open('/errors?image=18')")
+    dialog = other.value.get_by_role("dialog")
+    dialog.get_by_role("button", name="Add to deck").click()
+    expect(dialog.get_by_role("button", name="In the deck ✓")).to_be_visible()
+    page.locator(".deck .slide .down").nth(2).click()  # here nobody has heard of it yet
+    page.goto("/present")
+    expect(added).to_have_count(2)
+    expect(added.last.locator("input")).to_be_checked()
 
 
 def test_a_word_of_statistics_is_explained_under_the_pointer(page):

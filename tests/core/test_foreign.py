@@ -112,10 +112,10 @@ def test_models_of_other_validation_images_are_no_run(folder, given, tmp_path, s
     assert script("import.py", run, "--logits", f"resnet18={other}", f"fusion={other}").code == 0  # both at once may be others
 
     loaded = results.load_run(run)
-    for load in (results.load_robustness, results.load_attributions, results.load_embedding, results.load_features):
-        with pytest.raises(results.MissingFile, match="is made with a model's weights, which an imported run does not have"):
-            load(loaded, "fusion")
     unneeded = "is needed, but an imported run has no weights"
+    for load in (results.load_robustness, results.load_attributions, results.load_embedding, results.load_features, results.find_weights):
+        with pytest.raises(results.MissingFile, match=unneeded):
+            load(loaded, "fusion")
     for asked, words in (("--check", unneeded), ("--features", unneeded), ("--probe", "was trained elsewhere")):
         finished = script("evaluate.py", run, asked, "--data", tmp_path)
         assert finished.code == 2 and words in finished.error and "import.py" not in finished.error

@@ -222,6 +222,21 @@ def test_what_another_page_left_under_a_key_is_no_choice(left, state):
         assert draw(key) == {"some": [], "number": 4, "range": (0.0, 1.0), "list": []}[key] == state[key]
 
 
+def test_none_of_several_is_a_choice_that_a_link_brings(state, monkeypatch):
+    def draw(key: str) -> object:
+        chosen = address.pick_several(lambda *_, key, **__: state[key], "", ["a", "b"], key=key, default=["a"])
+        address.write()
+        return chosen
+
+    state["methods"] = []
+    assert draw("methods") == []
+    assert address.st.query_params.get_all("methods") == ["none"]
+    state["others"] = None
+    address.st.query_params["others"] = "none"
+    del state["others"]
+    assert draw("others") == []
+
+
 def test_where_the_address_stays_as_it_is_the_visitor_can_undo_what_was_chosen(state, monkeypatch):
     """Nothing tells then that the browser has heard."""
     monkeypatch.setattr(address, "read_address", dict)

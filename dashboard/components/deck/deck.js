@@ -9,6 +9,7 @@ export default function mount({ data, parentElement }) {
 
 const ENLARGED = 2 // charts are drawn at half their size and enlarged: letters, marks and lines grow alike
 const TEXT = { title: [68, 44], text: [38, 26], card: [300, 90], big: [180, 100] } // pixels on a slide 1920 wide: at most, at least
+const SAVED = 60_000 // milliseconds in which a browser has begun to save a file
 const STORE = 'deck' // in local storage: {chosen: ids or null, added: slides from other pages}
 const NEXT = ['ArrowRight', 'ArrowDown', 'PageDown', ' ', 'Enter']
 const BACK = ['ArrowLeft', 'ArrowUp', 'PageUp', 'Backspace']
@@ -81,8 +82,11 @@ class Deck {
 
   keep() {
     const known = new Set([...this.kept.added, ...this.forgotten].map((slide) => slide.id))
-    const elsewhere = this.stored().added.filter((slide) => !known.has(slide.id)) // added in another tab meanwhile
-    localStorage[STORE] = JSON.stringify({ ...this.kept, added: [...this.kept.added, ...elsewhere] })
+    const { added, chosen } = this.stored()
+    const elsewhere = added.filter((slide) => !known.has(slide.id)) // added in another tab meanwhile
+    const ticked = elsewhere.map((slide) => slide.id).filter((id) => chosen?.includes(id) ?? true)
+    const kept = { chosen: this.kept.chosen && [...this.kept.chosen, ...ticked], added: [...this.kept.added, ...elsewhere] }
+    localStorage[STORE] = JSON.stringify({ ...this.kept, ...kept })
   }
 
   readStep() {
@@ -415,7 +419,7 @@ class Deck {
     const plotly = await (await fetch(this.data.plotly)).text()
     const link = make('a', { download: this.data.file, href: URL.createObjectURL(new Blob([this.writeFile(plotly)], { type: 'text/html' })) })
     link.click()
-    URL.revokeObjectURL(link.href)
+    setTimeout(() => URL.revokeObjectURL(link.href), SAVED)
   }
 
   writeFile(plotly) {

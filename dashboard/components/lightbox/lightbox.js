@@ -40,6 +40,7 @@ class Lightbox {
     this.sent = null  // number of the last image opened or closed here; what the server says of an earlier one is no order
     this.asked = null  // what the server was told last, until it answers
     this.turned = null  // the page that was left and the way, until the next one is there
+    this.left = null  // the index closed last, until the visitor does something else
     const asking = root.querySelector('.ask')
     asking.onsubmit = (event) => event.preventDefault()
     asking.onchange = () => {  // Enter, too, or leaving the box
@@ -57,6 +58,7 @@ class Lightbox {
     this.leaving = new AbortController()
     const { signal } = this.leaving
     const press = (event) => {  // wherever the focus is: Streamlit takes it away where it draws the page anew
+      this.left = null
       if (this.current === null) return
       event.stopPropagation()  // the page's own keys rest
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
@@ -65,6 +67,7 @@ class Lightbox {
       this.step(by)
     }
     window.addEventListener('keydown', press, { capture: true, signal })
+    window.addEventListener('pointerdown', () => { this.left = null }, { capture: true, signal })
     window.addEventListener('popstate', (event) => {  // Back from the dialog, or our own from its end: nothing for the server to draw
       if (this.returning) {
         this.returning = false
@@ -84,11 +87,13 @@ class Lightbox {
         this.open(items[this.turned.by > 0 ? 0 : items.length - 1].index, detail.key)
         this.turned = null
       } else if (this.current !== null) this.draw()
+      else if (this.left !== null && document.activeElement === document.body) detail.focus(this.left)  // drawn anew, without the focus
     }, { signal })
     document.addEventListener('gallery-gone', ({ detail: { key, grid } }) => {
       if (this.lists.get(key)?.grid !== grid) return  // another took its place
       this.lists.delete(key)
       if (this.turned?.key === key) this.turned = null
+      document.dispatchEvent(new CustomEvent('gallery-call'))  // the next one of its key may have spoken before
     }, { signal })
     this.tagged = null  // what the visitor tagged, once the page's store of it has spoken
     document.addEventListener('tags', ({ detail }) => {
@@ -194,6 +199,7 @@ class Lightbox {
     const index = this.current
     this.current = null
     this.turned = null
+    this.left = index
     this.sent = (this.sent ?? 0) + 1
     this.tell({ index: null, ahead: [], look: false, was: index })
     list?.focus(index)

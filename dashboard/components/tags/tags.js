@@ -1,6 +1,7 @@
 // The visitor's tags and notes on images: kept in this browser's local storage, told to the page, exported and imported as JSON.
 // The lightbox changes them through "tags-set" events and hears of them through "tags" events.
 
+const SAVED = 60_000  // milliseconds in which a browser has begun to save a file
 const STORE = 'image-tags'  // {index: {tags: [...], note: '...'}}
 
 function read() {
@@ -26,7 +27,7 @@ function download(text) {
   link.href = URL.createObjectURL(new Blob([text], { type: 'application/json' }))
   link.download = 'image-tags.json'
   link.click()
-  URL.revokeObjectURL(link.href)
+  setTimeout(() => URL.revokeObjectURL(link.href), SAVED)
 }
 
 export default function({ data, parentElement, setStateValue }) {
