@@ -6,7 +6,7 @@ gain shows in how its networks err: together or apart. No torch here.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -130,7 +130,7 @@ class Way:
 
     label: str
     group: str  # ONE | TWICE | LATE | TOGETHER
-    val_correct: np.ndarray  # (V,) bool
+    val_correct: np.ndarray  # (V,) bool; NaN where the networks were not validated on the same images
     correct: np.ndarray  # (N,) bool, of the test images
     networks: int  # trained
     parameters: float
@@ -152,9 +152,14 @@ def find_twice(run: Run, others: Sequence[Run]) -> dict[str, Way]:
     if not others or not run.has_baselines:
         return {}
     ways = {}
+    first, second = (results.load_predictions(one, BASELINES[0], "val").index for one in (run, others[0]))
+    alike = np.array_equal(first, second)  # imported runs may have been validated on other images
     for model in BASELINES:
         text = f"{label(model)} twice (seeds {run.record['seed']} and {others[0].record['seed']})"
-        ways[f"two_{model}"] = _way(run, text, TWICE, _average(_load(run, model), _load(others[0], model)), [model, model])
+        (val, test), other = _load(run, model), _load(others[0], model)
+        logits = _average((val, test), other) if alike else [val, *_average([test], other[1:])]
+        way = _way(run, text, TWICE, logits, [model, model])
+        ways[f"two_{model}"] = way if alike else replace(way, val_correct=np.array([np.nan]))
     return ways
 
 

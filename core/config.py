@@ -142,6 +142,11 @@ class Recipe:
                 )
 
     @property
+    def is_current(self) -> bool:
+        """Whether training by the recipe of this name has these settings: it may have been changed since a run was trained."""
+        return self.name in RECIPES and replace(self, images_per_split=None) == replace(RECIPES[self.name], images_per_split=None)
+
+    @property
     def epochs(self) -> int:
         return self.frozen_epochs + self.finetune_epochs
 

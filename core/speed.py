@@ -182,7 +182,7 @@ def measure_training(name: str, recipe: Recipe, steps: int, start_weights: str, 
         measured |= dict(zip(names, speeds, strict=True))
         ratios = np.median(seconds / seconds[:, :1], axis=0).tolist()
         measured |= {"share_of_ready_made": ratios[1], "times_usual": ratios[2], "times_reference": ratios[3]}
-        if device.type == "cuda":
+        if device.type == "cuda" and not recipe.frozen_stages:  # which have no backward pass
             achieved = 3 * 2 * macs * speeds[0]  # the backward pass costs twice the forward pass
             measured["share_of_matmul_rate"] = achieved / matmul_rate(device)
         return measured

@@ -38,6 +38,7 @@ class Memory:
     bound: set[str] = field(default_factory=set)  # keys that have read the address since it counts, or were clicked since
     labels: dict[str, dict[str, Any]] = field(default_factory=dict)  # of each menu: every label it had -> the option
     chosen: dict[str, tuple[Any, Any, str]] = field(default_factory=dict)  # what choose() set: old, new, and the address the browser had
+    wholes: dict[str, Any] = field(default_factory=dict)  # what follow() was told last
     followed: bool = True  # the visitor came by a link or by Back: the address counts, not what widgets said
 
 
@@ -99,6 +100,14 @@ def choose(key: str, value: Any) -> None:
         st.session_state[key] = value
         if kept.gave_way:
             kept.bound.add(key)
+
+
+def follow(key: str, whole: Any) -> None:
+    """To call before the widget `key`: what was all of the run before, or its end, is that of this run still."""
+    wholes = memory().wholes
+    if key in st.session_state and st.session_state[key] == wholes.get(key, whole) != whole:
+        choose(key, whole)
+    wholes[key] = whole
 
 
 def latest(key: str) -> Any:

@@ -182,9 +182,12 @@ def load_summary(run: Run) -> pd.DataFrame:
 
 
 def load_means(run: Run) -> tuple[pd.Series, int]:
-    """Mean test accuracy of each model over the run's seeds that hold all three, and how many there are. Raises UserError."""
+    """Mean test accuracy of each model over the run's seeds that hold all three, and how many these are. Raises UserError.
+
+    It is NaN of a control that some of them lack.
+    """
     seeds = [one for one in sibling_runs(run) if one.whole]
-    return findings.seed_accuracies(seeds).mean(), len(seeds)
+    return findings.seed_accuracies(seeds).mean(skipna=False), len(seeds)
 
 
 @st.cache_data(show_spinner=False, hash_funcs=BY_STAMP)

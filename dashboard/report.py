@@ -285,7 +285,8 @@ def _corrupt(report: Report) -> list[Part]:
     if "mce" in errors:
         head.append(f"corruption error relative to {theme.label(BASELINES[0])} [95 %]")
         for row, one in zip(rows, errors.itertuples(), strict=True):
-            row.append(f"{one.mce:.1%} [{one.low:.1%}, {one.high:.1%}]")
+            interval = f"[{one.low:.1%}, {one.high:.1%}]" if np.isfinite(one.low) else "(too few images for an interval)"
+            row.append(f"{one.mce:.1%} {interval}")
     severities, kinds = by_severity(conditions), by_corruption(conditions)
     drawn = [
         report.charts.add(

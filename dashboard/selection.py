@@ -5,6 +5,7 @@ Pure functions of a run's predictions (data.load_predictions); nothing is cached
 
 import base64
 import zlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,11 @@ def sample_classes(predictions: pd.DataFrame, n: int) -> dict[str, list[int]]:
     """Up to `n` images of each class that has any, drawn at random but the same every time: class -> indices."""
     drawn = predictions.sample(frac=1, random_state=0).groupby("label").head(n).sort_values("label", kind="stable")
     return {CLASSES[label]: rows.tolist() for label, rows in drawn.groupby("label")["index"]}
+
+
+def drawn_images(points: Sequence[Mapping]) -> list[int]:
+    """Indices of the images whose marks a visitor drew around: a mark's customdata, which the ring around one has not."""
+    return [point["customdata"] for point in points if "customdata" in point]
 
 
 def describe_prediction(row: pd.Series, model: str) -> str:

@@ -92,6 +92,8 @@ def serve_dashboard() -> Iterator[tuple[str, int]]:
             with suppress(ConnectionRefusedError), socket.create_connection(("localhost", port)):
                 break
             time.sleep(0.02)
+        if process.poll() is not None:
+            raise UserError("the dashboard's server ended at once: streamlit run dashboard/Home.py says why")
         yield f"http://localhost:{port}", process.pid
     finally:
         process.terminate()
@@ -99,8 +101,11 @@ def serve_dashboard() -> Iterator[tuple[str, int]]:
 
 
 def server_memory(pid: int) -> float:
-    """Resident memory of a process now, in MB (Linux)."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    """Resident memory of a process now, in MB; NaN where the system does not tell it as Linux does."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return float("nan")
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1e3
 
 

@@ -74,6 +74,9 @@ def rewrite(args: argparse.Namespace, world: World) -> str:
         results.check_same_run(path, checkpoint["run"], checkpoints[0]["run"])
         recipe, done = Recipe.from_dict(checkpoint["run"]["recipe"]), len(checkpoint["history"])
         if done < recipe.epochs:
+            if not recipe.is_current:
+                former = f"settings that recipe {recipe.name} has no more"
+                raise UserError(f"{path} has {done} of {recipe.epochs} epochs, of {former}: train it anew")
             options = f" --model {path.stem} --out {results.quote(args.run)} --checkpoints {results.quote(args.checkpoints)} --resume"
             options += results.start_option(checkpoint["run"])
             more = f"python scripts/train.py --recipe {recipe.name} --seed {checkpoint['run']['seed']}{options}"

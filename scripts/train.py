@@ -50,8 +50,7 @@ def main() -> None:
     args = parse_arguments()
     signal.signal(signal.SIGTERM, stop)
     recipe = RECIPES[args.recipe]
-    start = "scratch" if args.start_weights == "none" else "imagenet"
-    out = args.out or results.RESULTS / f"{start}-{recipe.variant}-seed{args.seed}"
+    out = args.out or results.RESULTS / results.name_run(recipe, args.seed, args.start_weights == "none")
     models = [m for m in MODELS if m in args.model or ("all" in args.model and m in TRIO)]
     check_range("--seed", args.seed, 0, 2**32 - 1)
     if out.exists() and not args.resume:

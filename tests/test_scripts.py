@@ -240,6 +240,11 @@ def test_evaluate_refuses_what_is_not_there(fake_cifar, script, trained, tmp_pat
     where = f"--out {tmp_path / 'new' / 'run'} --checkpoints {tmp_path / 'checkpoints'} --resume --start-weights none"
     more = f"python scripts/train.py --recipe smoke --seed 0 --model resnet18 {where}"
     assert told.endswith(f"resnet18.pt has 2 of 3 epochs: finish it with {more}")
+    former = checkpoint["run"] | {"recipe": checkpoint["run"]["recipe"] | {"lr_head": 7e-4}}
+    begun = checkpoint | {"history": checkpoint["history"][:2], "run": former}
+    torch.save(begun, tmp_path / "checkpoints" / "run" / "resnet18.pt")
+    told = refusal(tmp_path / "new" / "run", "--checkpoints", tmp_path / "checkpoints")
+    assert told.endswith("has 2 of 3 epochs, of settings that recipe smoke has no more: train it anew")
     assert not (tmp_path / "new").exists()
 
 

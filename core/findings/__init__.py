@@ -195,6 +195,8 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
         against = f" against {less[0]}" if len(less) == 1 else ""
         beats = f"{_say_trainings(trained, losses)[0]}, though for trainings in general that is not shown{against}"
         won = ensemble.verdict == CONTRADICTED
+    elif over_seeds and hardest.verdict == OPEN and all(alone == CONTRADICTED for alone, _ in trained):
+        beats = f"{_say_trainings(trained, losses)[0]}, though for trainings in general that is not shown"
     return Headline(f"{beats}, {'but' if won else 'and'} {beside}.", *_tabulate_leads(run, leads, seeds, over_seeds), hardest)
 
 
@@ -234,21 +236,25 @@ def _say_verdicts(hardest: Finding, ensemble: Finding, losses: str, over_seeds: 
         if over_seeds
         else f"In one training, fusing{losses} beat either network alone",
         OPEN: f"No gain shown: the two networks fused{losses} are not distinguishable from {alone}",
-        CONTRADICTED: f"No: the two networks fused{losses} do worse than {alone}",
+        CONTRADICTED: f"No: the two networks fused{losses} do worse than {alone}"
+        if over_seeds
+        else f"In one training, the two networks fused{losses} did worse than {alone}",
     }[hardest.verdict]
     if over_seeds and ensemble.verdict == OPEN:  # of few seeds an interval is wide
         return beats, "no difference from simply averaging their predictions is shown"
-    does = "does" if over_seeds or hardest.verdict != SUPPORTED else "did"
+    does = "does" if over_seeds or hardest.verdict == OPEN else "did"
     return beats, f"simply averaging their predictions {does} {AVERAGING[ensemble.verdict]}"
 
 
 def _say_trainings(trained: list[tuple[str, str]], losses: str) -> tuple[str, str]:
     """The same of several trainings, each by itself: `trained` holds both verdicts of each."""
-    won = sum(alone == SUPPORTED for alone, _ in trained)
-    some, several = (COUNTS[n] if len(trained) < len(COUNTS) else f"{n}" for n in (won, len(trained)))
-    which = f"{some} of {several}" if won < len(trained) else "both" if won == 2 else f"all {several}"
+    won, lost = (sum(alone == verdict for alone, _ in trained) for verdict in (SUPPORTED, CONTRADICTED))
+    some, several = (COUNTS[n] if len(trained) < len(COUNTS) else f"{n}" for n in (won or lost, len(trained)))
+    which = f"{some} of {several}" if (won or lost) < len(trained) else "both" if len(trained) == 2 else f"all {several}"
     beats = f"In {which} trainings, fusing{losses} beat either network alone"
-    if not won:
+    if lost == len(trained):
+        beats = f"In {which} trainings, fusing{losses} did worse than one network alone"
+    elif not won:
         beats = f"No gain shown: in none of {several} trainings did fusing{losses} beat both networks alone"
     averaged = [words for verdict, words in AVERAGING.items() if any(verdict == other for _, other in trained)]
     return beats, f"simply averaging their predictions did {', or '.join(averaged)}"

@@ -22,7 +22,7 @@ from core.findings.finding import (
     show_p,
 )  # fmt: skip
 
-ABLATED = Need(("fusion/attributions.npz",), "python scripts/explain.py {run} --model fusion --errors --branches")
+ABLATED = Need(("fusion/attributions.npz",), "python scripts/explain.py {run} --model fusion --errors --branches", True)
 
 
 def load_ablated(evidence: Evidence) -> dict[str, np.ndarray]:

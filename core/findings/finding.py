@@ -75,6 +75,7 @@ class Need:
 
     files: tuple[str, ...]  # relative to the run's folder
     command: str
+    by_weights: bool = False  # the command reads the run's own weights
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def check_need(need: Need, evidence: "Evidence") -> None:
             missing = path.parent / file.removeprefix("../") if file.startswith("../") else path / file
             if missing.is_relative_to(path):
                 results.refuse_imported(evidence.run, missing)
+            if need.by_weights:
+                results.refuse_without_weights(evidence.run, missing)
             more = need.command.format(run=results.quote(path), start=results.start_option(evidence.run.record))
             raise UserError(f"It needs {results.show_path(missing)}: run {more}{_explain_folder(more)}")
 
@@ -142,8 +145,8 @@ def say_training(run: Run, seed: int, recipe: str = "", options: str = "") -> st
         size = str(run.recipe.image_size)
         return f"run {results.command('import.py', 'RUN', '--seed', str(seed), '--image-size', size, '--logits', 'MODEL=FILE')}"
     recipe = recipe or run.recipe.name
-    if recipe not in RECIPES:
-        return f"train its recipe with seed {seed}"
+    if recipe not in RECIPES or (recipe == run.recipe.name and not run.recipe.is_current):
+        return f"train its settings, which no recipe has now, with seed {seed}"
     options += results.start_option(run.record)
     return f"run python scripts/train.py --recipe {recipe} --seed {seed}{options}{_explain_folder(options)}"
 
@@ -153,14 +156,21 @@ def _explain_folder(options: str) -> str:
 
 
 def say_next_training(evidence: "Evidence") -> str:
-    """How to come by another seed of all three models: a run that lacks some of them goes before a new one."""
+    """How to come by another seed of all three models: a run that lacks some of them goes before a new one.
+
+    A seed whose folder another recipe's run has is none to train.
+    """
     seeds = results.find_seeds(evidence.run, evidence.runs)
     for run in seeds:
         if missing := [model for model in TRIO if model not in run.models]:
             more = say_training(run, run.record["seed"], options=f" --model {' '.join(missing)} --out {results.quote(run.path)} --resume")
             return f"{run.name} lacks {' and '.join(map(label, missing))}: {more}"
-    taken = {run.record["seed"] for run in seeds}
-    return say_training(evidence.run, next(seed for seed in count() if seed not in taken))
+    run, taken = evidence.run, {run.record["seed"] for run in seeds}
+    at_random = results.starts_at_random(run.record)
+    folders = (run.path.with_name(results.name_run(run.recipe, seed, at_random)) for seed in count())
+    return say_training(
+        run, next(seed for seed, folder in enumerate(folders) if seed not in taken and (run.imported or not folder.exists()))
+    )
 
 
 def say_precisions(runs: Sequence[Run], models: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from core.findings.finding import Need, Result, bracket, choose, judge_interval,
 from core.robustness import group_conditions
 from core.summaries import load_robustness
 
-CORRUPTED = Need(tuple(f"{model}/robustness.csv" for model in (*TRIO, ENSEMBLE)), "python scripts/robustness.py {run}")
+CORRUPTED = Need(tuple(f"{model}/robustness.csv" for model in (*TRIO, ENSEMBLE)), "python scripts/robustness.py {run}", True)
 
 
 def compare_robustness(evidence: Evidence, other: str) -> Result:

@@ -8,7 +8,7 @@ from core.config import BASELINES, TRIO, UserError
 from core.findings.evidence import Evidence
 from core.findings.finding import ALPHA, Need, Result, bracket, choose, judge, judge_interval, name, percent, points, show_p
 
-TRAIN_SAMPLES = Need(tuple(f"{model}/train_sample.parquet" for model in TRIO), "python scripts/evaluate.py {run} --features")
+TRAIN_SAMPLES = Need(tuple(f"{model}/train_sample.parquet" for model in TRIO), "python scripts/evaluate.py {run} --features", True)
 PROBES = Need(tuple(f"{model}/probe.parquet" for model in TRIO), "python scripts/evaluate.py {run} --probe{start}")
 
 

@@ -48,10 +48,13 @@ from core.results.run import (
     find_runs,
     find_seeds,
     load_run,
+    name_run,
     rebuild_command,
     refuse_imported,
+    refuse_without_weights,
     split_size,
     start_option,
+    starts_at_random,
     write_run,
 )
 from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LABEL_ERROR_COLUMNS, LOGITS

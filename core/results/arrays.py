@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from core.config import CLASSES, UserError
 from core.results.files import LARGEST, MissingFile, command, read_arrays, say_why, write_whole
-from core.results.run import Run, rebuild_command, refuse_imported, split_size
+from core.results.run import Run, rebuild_command, refuse_imported, refuse_without_weights, split_size
 
 
 def write_weights(path: Path, state: dict[str, np.ndarray], parameters: set[str]) -> None:
@@ -72,7 +72,7 @@ def load_attributions(run: Run, model: str) -> Attributions:
     """attributions.npz. Raises MissingFile, UserError."""
     path = run.path / model / "attributions.npz"
     repair = command("explain.py", run.path, "--model", model, "--errors", *(["--branches"] if model == "fusion" else []))
-    refuse_imported(run, path)
+    refuse_without_weights(run, path)
     try:
         arrays = read_arrays(path, LARGEST)
         index, target, contrast = (_as_integers(name, arrays.pop(name)) for name in ("index", "target", "minus"))

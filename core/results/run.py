@@ -111,6 +111,14 @@ def refuse_imported(run: Run, path: Path) -> None:
         raise MissingFile(f"{show_path(path)} is needed, but an imported run has no weights: name a run that was trained here")
 
 
+def refuse_without_weights(run: Run, path: Path) -> None:
+    """Raise MissingFile where a file made with the models' weights is missing, and the weights are too."""
+    refuse_imported(run, path)
+    if not path.exists() and not run.has_weights:
+        more = f"run {rebuild_command(run.path)} where its checkpoints are"
+        raise MissingFile(f"{show_path(path)} is made with the models' weights, which {run.name} does not ship: {more}")
+
+
 def split_size(run: Run, split: str) -> int:
     """How many images of `val` or `test` the run predicted."""
     return min(SPLIT_SIZES[split], run.recipe.images_per_split or SPLIT_SIZES[split])
@@ -212,9 +220,18 @@ def start_alike(run: Run, other: Run) -> bool:
 def start_option(record: dict[str, Any]) -> str:
     """What makes scripts/train.py start as a run did, with a space before it; nothing where that was from torchvision's weights."""
     starts = record["start_weights"].values()
-    if any(start.get("name") == "random" for start in starts):
+    if starts_at_random(record):
         return " --start-weights none"
     return " --start-weights FOLDER" * any(str(start.get("file")).endswith(".safetensors") for start in starts)
+
+
+def starts_at_random(record: dict[str, Any]) -> bool:
+    return any(start.get("name") == "random" for start in record["start_weights"].values())
+
+
+def name_run(recipe: Recipe, seed: int, at_random: bool) -> str:
+    """The folder of a training, below results/, where nobody names another."""
+    return f"{'scratch' if at_random else 'imagenet'}-{recipe.variant}-seed{seed}"
 
 
 def _find_alike(run: Run, runs: Iterable[Run]) -> list[Run]:

@@ -12,7 +12,7 @@ import pandas as pd
 from core import metrics
 from core.config import BASELINES, CLASSES, ENSEMBLE, UserError
 from core.results.files import command, stamp_file
-from core.results.run import Run, rebuild_command, refuse_imported, split_size, start_option
+from core.results.run import Run, rebuild_command, refuse_without_weights, split_size, start_option
 from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LOGITS, read_table, write_table
 from core.robustness import list_conditions
 
@@ -158,7 +158,7 @@ def load_features(run: Run, model: str, branch: str | None = None) -> np.ndarray
 def _read_test_rows(run: Run, model: str, name: str, kind: str | None = None) -> pd.DataFrame:
     kind = kind or name
     path, repair = run.path / model / f"{name}.parquet", repair_command(run, kind)
-    refuse_imported(run, path)
+    refuse_without_weights(run, path)
     frame = read_table(path, repair, f"{kind}.parquet").sort_values("index", ignore_index=True)
     if list(frame["index"]) != list(range(split_size(run, "test"))):
         raise UserError(f"{path} does not hold a row a test image: run {repair}")
@@ -196,7 +196,7 @@ def load_robustness(run: Run, model: str) -> np.ndarray:
     Rows are in the order of robustness.list_conditions, images in that of robustness.pick_subset. Raises MissingFile, UserError.
     """
     path, repair = run.path / model / "robustness.csv", command("robustness.py", run.path)
-    refuse_imported(run, path)
+    refuse_without_weights(run, path)
     frame = read_table(path, repair).set_index(["corruption", "severity"])
     if sorted(frame.index) != sorted(list_conditions()):
         raise UserError(f"{path} does not hold a row a condition: run {repair}")

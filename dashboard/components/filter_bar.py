@@ -15,7 +15,7 @@ import streamlit as st
 from core.config import CLASSES, UserError
 from core.results import MissingFile, Run
 from core.slices import BINS
-from dashboard import address, filters, selection, theme, traits
+from dashboard import address, data, filters, selection, theme, traits
 from dashboard.components.chips import filter_chips
 from dashboard.components.choices import available_models
 from dashboard.components.tags import tag_store, tagged_images
@@ -81,6 +81,7 @@ def current_filter(run: Run, predictions: pd.DataFrame) -> Filter:
         "outcome": lambda one: offers(one, outcomes, selection.OUTCOMES),
         "seeds": lambda one: offers(one, offered_seeds(), filters.SEEDS),
         "sort": can_sort,
+        "people": lambda pair: pair == default.people or predictions["people"].notna().any(),
         "learned": lambda pair: not pair or (len(pair) == 2 and 1 <= pair[0] <= pair[1] <= epochs + 1 and knows("learned")),
         "forgotten": lambda times: not times or can_forget(times),
         "slice": lambda parts: knows(*(part.rsplit(":", 1)[0] for part in parts)),
@@ -98,6 +99,7 @@ def current_filter(run: Run, predictions: pd.DataFrame) -> Filter:
             allowed.get(name, lambda _: True),
         )
 
+    address.follow("learned", (1, epochs + 1))
     for name in (field.name for field in fields(Filter) if field.name != "says"):
         keep(name)
     if st.session_state["learned"] == (1, epochs + 1):  # all of them
@@ -220,7 +222,8 @@ def name_selection(run: Run, chosen: Filter) -> str:
 
 def known_sorts(run: Run, model: str) -> list[str]:
     """The orders a run can tell of a model."""
-    known = list(selection.SORTS)
+    votes = data.load_predictions(run)["people"].notna().any()
+    known = [sort for sort, (column, _) in selection.SORTS.items() if column != "people" or votes]
     if traits.count_seeds(run, model) > 1:
         known.append("wrong in most seeds first")
     if all((run.path / model / "epoch_correct.csv").exists() for model in run.models):

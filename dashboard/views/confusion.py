@@ -96,6 +96,7 @@ else:
             show_matrix(figure, "confusion_difference", model, shown - other_shown, colour)
 
 with images, st.container():  # what comes and goes within it does not move the lightbox, which would be mounted anew
+    way: dict[str, str] = {}
     whose = components.pick_one("Images of", [model, other], "of", theme.label) if compare != "one model" else model
     if true and predicted:
         cell = selection.select_images(predictions, whose, [true], [predicted], sort="most confident first")
@@ -107,12 +108,13 @@ with images, st.container():  # what comes and goes within it does not move the 
         if len(cell) > 200:
             st.caption("The 200 most confident are shown.")
         of_run, _, own = whose.rpartition("/")
-        chosen = {"true": true, "predicted": predicted, "outcome": "everything", "model": own, "sort": "most confident first"}
-        address.link("errors", "All of them, with every filter", **chosen, **({"run": of_run} if of_run else {}))
+        way = {"true": true, "predicted": predicted, "outcome": "everything", "model": own, "sort": "most confident first"}
+        way |= {"run": of_run} if of_run else {}
+        address.link("errors", "All of them, with every filter", **way)
     else:
         st.info("Click a cell of the matrix, or choose a true and a predicted class, to see the images.")
 with images:
-    components.image_detail(run, predictions, [*run.models, *([other] if "/" in other else [])])
+    components.image_detail(run, predictions, [*components.available_models(run), *([other] if "/" in other else [])], **way)
 
 st.subheader("Class by class")
 scores = metrics.per_class(labels, predictions[f"{model}_predicted"].to_numpy())

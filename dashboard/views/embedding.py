@@ -21,7 +21,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 def copy_selection() -> None:
     """Write drawn-around images to the URL, a single one to the `image` parameter; the selection is lost when the figure changes."""
     drawn = st.session_state["map"].selection
-    chosen = [point["customdata"] for point in drawn.points]
+    chosen = selection.drawn_images(drawn.points)
     if drawn.box or drawn.lasso:
         st.session_state["chosen"] = selection.pack_images(chosen, len(predictions))
     if len(chosen) == 1:

@@ -109,11 +109,14 @@ with st.container(horizontal=True, vertical_alignment="center"):
     share = f"{len(shown):,} of {len(predictions):,} test images; the surest are shown."
     components.share_images("rescued", title + of_class, share, predictions.loc[shown], model)
 certain = {"rescued": flows[2], "broken": flows[1]}.get(flow, flow) if len(before) == 1 else flow
-before_lightbox = st.container()  # what comes and goes within it does not move the lightbox, which would be mounted anew
-components.image_detail(run, predictions, [*run.models, *(one for one in before if "/" in one)])
-components.paged_gallery(predictions, shown, model, components.images_a_page())
-if certain in flows and "/" not in reference:  # what the filter of Errors can say too; the page is part of the way back
+way = {"model": model, "outcome": "everything", "true": true, "sort": "most confident first"}
+told = certain in flows and "/" not in reference  # the filter of Errors can say it too
+if told:
     bits = np.unravel_index(flows.index(certain), (2,) * (len(before) + 1))
-    says = {f"says_{one}": ("correct", "wrong")[bit] for one, bit in zip((*before, after), bits, strict=True)}
+    way |= {f"says_{one}": ("correct", "wrong")[bit] for one, bit in zip((*before, after), bits, strict=True)}
+before_lightbox = st.container()  # what comes and goes within it does not move the lightbox, which would be mounted anew
+components.image_detail(run, predictions, [*components.available_models(run), *(one for one in before if "/" in one)], **way)
+components.paged_gallery(predictions, shown, model, components.images_a_page())
+if told:  # the page is part of the way back
     with before_lightbox:
-        address.link("errors", "The same images, with every filter", model=model, outcome="everything", true=true, **says)
+        address.link("errors", "The same images, with every filter", **way)

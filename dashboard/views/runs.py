@@ -74,4 +74,5 @@ with st.container(horizontal=True, vertical_alignment="center"):
     components.offer_csv(table, "runs")
     address.link("training", "Training curves of the chosen run's seeds", seeds="true")
     for other in [one for one in data.models_elsewhere(run) if one.endswith(f"/{compared}")][:1]:
-        address.link("rescued", "Two runs image by image", after=compared, reference=other)
+        shown = {} if compared in models else {"models": [*models, compared]}
+        address.link("rescued", "Two runs image by image", after=compared, reference=other, **shown)

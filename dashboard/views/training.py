@@ -43,6 +43,7 @@ model = address.pick(
 @st.fragment
 def show_matrix(matrices: np.ndarray) -> None:
     last = len(matrices)
+    address.follow("epoch", last)
     epoch = address.pick(st.select_slider, "After epoch", range(1, last + 1), key="epoch", default=last) if last > 1 else 1
     figure = figures.epoch_confusion_figure(matrices, epoch, theme.label(model), theme.STYLES[model].color, components.surface())
     cells = pd.MultiIndex.from_product([range(1, last + 1), CLASSES, CLASSES], names=["epoch", "true", "predicted"])

@@ -43,7 +43,7 @@ logits = {model: values for model, values in inference.predict_image(run, seen).
 with right:
     probabilities = {model: softmax(values[None])[0] for model, values in logits.items()}
     predicted = {model: CLASSES[values.argmax()] for model, values in probabilities.items()}
-    if len(set(predicted.values())) == 1:
+    if len(predicted) > 1 and len(set(predicted.values())) == 1:
         st.markdown(f"### All predict **{next(iter(predicted.values()))}**")
     else:
         st.markdown("### " + ", ".join(f"{theme.label(model)}: **{name}**" for model, name in predicted.items()))

@@ -1,5 +1,7 @@
 """Ways to combine two networks, and how a pair errs: against hand values, PyTorch, scikit-learn, and figures found independently."""
 
+import shutil
+
 import numpy as np
 import pytest
 from scipy.stats import ortho_group
@@ -149,6 +151,20 @@ def test_the_table_of_ways(runs):
     others = table.drop(index=better)
     assert (others["p_holm"] >= others["p"]).all() and (table["low"] <= table["difference"]).all()
     assert list_ways(find_ways(runs[0]))["name"].tolist() == [name for name in names if not name.startswith("two_")]
+
+
+def test_runs_validated_on_other_images_have_no_accuracy_of_validation_together(runs, tmp_path):
+    shutil.copytree(runs[1].path, tmp_path / "other")
+    other = results.load_run(tmp_path / "other")
+    for model in BASELINES:
+        path = other.path / model / "predictions.parquet"
+        splits = {split: results.load_predictions(other, model, split) for split in ("val", "test")}
+        rows = {split: (one.index, one.labels, one.logits) for split, one in splits.items()}
+        rows["val"] = (rows["val"][0] + 1, rows["val"][1][::-1], rows["val"][2][::-1])
+        results.write_predictions(path, rows)
+    ways, right = combine.find_twice(runs[0], [other]), combine.find_twice(runs[0], runs[1:])
+    for name, way in ways.items():
+        assert np.isnan(way.val_correct.mean()) and (way.correct == right[name].correct).all()
 
 
 def test_the_late_way_is_chosen_on_validation_alone():

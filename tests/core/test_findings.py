@@ -670,6 +670,11 @@ def test_what_each_training_shows_is_told_where_the_test_over_them_shows_nothing
             [999, 1000, 1000],
             "In all three trainings, fusing beat either network alone, though for trainings in",
         ),
+        (
+            [930, 910, 860],
+            [999, 1000, 1000],
+            "In all three trainings, fusing did worse than one network alone, though for trainings in general that is not shown",
+        ),
         ([970, 930, 925], [969, 991, 998], "No gain shown: the two networks fused are not distinguishable from ResNet18 alone, and"),
     ],
 )
@@ -678,6 +683,36 @@ def test_a_headline_over_seeds_tells_of_single_trainings_only_where_all_agree(fo
     evidence = made_up_seeds(folder, monkeypatch, right)
     headline = findings.write_headline(evidence.run, findings.find_findings(evidence.run, evidence.runs[:3], findings.HEADLINE))
     assert headline.decisive.kind == "seeds" and re.match(words, headline.sentence)
+
+
+def test_no_command_trains_settings_that_its_recipe_has_no_more(folder):
+    (run,) = open_seeds(folder, 1)
+    former = Run(run.path, run.record | {"recipe": run.record["recipe"] | {"lr_backbone": 7e-4}})
+    found = findings.find_findings(former, [former])
+    assert run.recipe.is_current and not former.recipe.is_current
+    seeds = [one.details for one in found if one.kind == "seeds"]
+    assert len(seeds) == 3 and all("train its settings, which no recipe has now, with seed 1" in details for details in seeds)
+    assert not any(f"--recipe {former.recipe.name} " in one.details for one in found)
+
+
+def test_a_seed_whose_folder_is_taken_by_another_recipe_is_not_suggested(tmp_path):
+    runs = [results.load_run(make_run(tmp_path, name, n_test=300, seed=0)) for name in ("imagenet-96-long-seed0", "imagenet-96-seed1")]
+    record = runs[1].record
+    other = Run(runs[1].path, record | {"recipe": record["recipe"] | {"lr_head": 7e-4}})
+    details = [one.details for one in findings.find_findings(runs[0], [runs[0], other]) if one.kind == "seeds"]
+    assert len(details) == 3 and all("--recipe cpu-96 --seed 2" in text for text in details)
+
+
+def test_what_is_made_with_weights_that_are_not_there_names_no_command_that_needs_them(tmp_path):
+    run = results.load_run(make_run(tmp_path, "run", n_test=300))
+    assert not run.has_weights
+    for name in ("robustness.csv", "train_sample.parquet", "attributions.npz"):
+        for path in run.path.rglob(name):
+            path.unlink()
+    needs = {one.id: one for one in findings.find_findings(run, [run])}
+    for found in (needs[name] for name in ("robustness", "gap", "branches")):
+        assert found.verdict == UNTESTED
+        assert "made with the models' weights, which run does not ship: run python scripts/evaluate.py " in found.details
 
 
 def test_seeds_with_other_test_images_are_not_compared(folder, monkeypatch):
@@ -723,6 +758,7 @@ def test_a_run_whose_models_were_trained_in_two_precisions_says_which(folder):
         ([990, 951], [990, 951], "In one of two trainings, fusing beat either network alone, but {} did as well, as far as"),
         ([951, 990], [951, 999], "In one of two trainings, fusing beat either network alone, but {} did as well, {}, or better."),
         ([951, 900], [990, 990], "No gain shown: in none of two trainings did fusing beat both networks alone, and {} did "),
+        ([900, 900], [990, 990], "In both trainings, fusing did worse than one network alone, and {} did better."),
     ],
 )  # fmt: skip
 def test_two_trainings_are_both_told_in_the_headline(folder, monkeypatch, fusion, ensemble, words):
@@ -956,13 +992,13 @@ def test_a_missing_or_damaged_file_leaves_its_claims_untested_with_the_reason(tm
     run = results.load_run(make_run(tmp_path / "results", "run", n_test=60, labels=LABELS[:60]))
     whole = by_id(findings.find_findings(run))
     assert f"It needs {tmp_path}/results/human_votes.parquet: run python scripts/human_votes.py" in whole["people"].details
-    assert "--branches" in whole["branches"].details and "results/run" in whole["branches"].details
+    assert "results/run/fusion/attributions.npz is made with the models' weights, which run does not ship" in whole["branches"].details
     (run.path / "fusion" / "probe.parquet").write_bytes(b"no parquet")
     (run.path / "fusion" / "robustness.csv").unlink()
     damaged = by_id(findings.find_findings(run))
     assert damaged["probe"].verdict == damaged["robustness"].verdict == UNTESTED
     assert "results/run/fusion/probe.parquet cannot be read" in damaged["probe"].details
-    assert f"It needs {run.path}/fusion/robustness.csv: run python scripts/robustness.py {run.path}" in damaged["robustness"].details
+    assert f"{run.path}/fusion/robustness.csv is made with the models' weights" in damaged["robustness"].details
     others = set(whole) - {"probe", "robustness", "robustness-ensemble", "robustness-drop"}
     assert {one: whole[one] for one in others} == {one: damaged[one] for one in others}
 
@@ -1019,7 +1055,12 @@ def test_against_either_baseline_the_less_favourable_result_counts(resnet18, mob
         ),
         (OPEN, SUPPORTED, CONTRADICTED, "No gain shown: the two networks fused are not distinguishable from {better} alone, and simply"),
         (SUPPORTED, OPEN, CONTRADICTED, "No gain shown: the two networks fused are not distinguishable from {other} alone, and simply"),
-        (OPEN, CONTRADICTED, OPEN, "No: the two networks fused do worse than {other} alone, and simply averaging"),
+        (
+            OPEN,
+            CONTRADICTED,
+            OPEN,
+            "In one training, the two networks fused did worse than {other} alone, and simply averaging",
+        ),
     ],
 )
 def test_the_headline_is_a_sentence_anyone_understands(folder, better, other, ensemble, words):

@@ -68,7 +68,7 @@ def test_missing_optional_files_are_named_with_their_command(small_run):
     for view, app in visit_all():
         assert app.title and not app.error and not app.main.warning, view
         said += read_all(app)
-    assert "scripts/robustness.py" in said and "scripts/evaluate.py" in said
+    assert "robustness.csv is made with the models' weights" in said and "scripts/evaluate.py" in said
 
 
 @pytest.mark.parametrize("models", [TRIO, BASELINES, ("fusion",), ("resnet18",), ("resnet18", "fusion")], ids="-".join)

@@ -303,6 +303,32 @@ def test_without_the_epochs_file_learning_is_said_to_be_unknown(own_results):
     assert "learned last first" not in menu(app, "Order")
 
 
+def test_all_epochs_of_a_run_are_all_of_the_next_one_too(own_results):
+    """What nobody chose is no choice in a run with more epochs."""
+    other = data.open_run("imagenet-96-seed1")
+    short = other.record["recipe"] | {"finetune_epochs": other.recipe.finetune_epochs - 2}
+    results.write_run(other.path / "run.json", other.record | {"recipe": short})
+    for path in other.path.glob("*/epoch_*.csv"):
+        table = pd.read_csv(path)
+        table.drop(columns=list(table.columns[-2:])).to_csv(path, index=False)
+    app = open_page("errors", run=other.name)
+    app.selectbox(key="run").set_value("imagenet-96-seed0").run()
+    assert not app.exception and "learned" not in app.query_params
+    assert component(app, "image_gallery")["total"] == (~data.load_predictions(data.open_run("imagenet-96-seed0"))["fusion_correct"]).sum()
+    app = open_page("training", run=other.name)
+    app.selectbox(key="run").set_value("imagenet-96-seed0").run()
+    slider = next(one for one in app.select_slider if one.key == "epoch")
+    assert slider.value == data.open_run("imagenet-96-seed0").recipe.epochs and "epoch" not in app.query_params
+
+
+def test_without_human_votes_no_order_rests_on_them(own_results):
+    assert not (own_results / "human_votes.parquet").exists()
+    app = open_page("errors", sort="people least sure first", people=["0.5", "1"])
+    assert "people least sure first" not in menu(app, "Order")
+    assert any("“people least sure first” cannot be told" in info.value for info in app.info)
+    assert component(app, "image_gallery")["total"] == (~data.load_predictions(data.open_run("imagenet-96-seed0"))["fusion_correct"]).sum()
+
+
 @pytest.mark.parametrize(
     ("asked", "file"),
     [

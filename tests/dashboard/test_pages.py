@@ -185,7 +185,8 @@ def test_robustness_follows_the_files(visit, fake_results):
 def test_a_run_without_robustness_names_the_command(own_results):
     (own_results / "imagenet-96-seed0" / "fusion" / "robustness.csv").unlink()
     app = open_page("robustness")
-    assert f"run python scripts/robustness.py {own_results}/imagenet-96-seed0" in app.info[0].value and not app.error
+    said = app.info[0].value
+    assert f"run python scripts/evaluate.py {own_results}/imagenet-96-seed0 where its checkpoints are" in said and not app.error
 
 
 def test_errors_filter_by_what_people_say(made_results, tmp_path, monkeypatch):

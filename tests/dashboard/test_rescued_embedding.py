@@ -4,7 +4,7 @@ import base64
 import json
 import zlib
 from itertools import combinations
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pytest
 
 from core import metrics, results, summaries
 from core.config import BASELINES, CLASSES, UserError
-from dashboard import data, figures, selection, theme
+from dashboard import data, figures, filters, selection, theme
 from tests.dashboard.conftest import component
 from tests.dashboard.test_figures import contrast
 from tests.fake_run import make_run
@@ -201,6 +201,32 @@ def test_two_runs_are_compared_image_by_image(visit, fake_results):
     app = visit("rescued", after="mobilenet_v2", reference="imagenet-96-seed1/mobilenet_v2")
     fixed = ~there["mobilenet_v2_correct"] & here["mobilenet_v2_correct"]
     assert f"MobileNetV2 of {RUN} **fixed {fixed.sum():,}** images that MobileNetV2 of imagenet-96-seed1 got wrong" in said(app)
+
+
+@pytest.mark.parametrize(
+    ("view", "chosen"),
+    [
+        ("confusion", {"model": "ensemble", "true": "cat", "predicted": "cat"}),
+        ("rescued", {"after": "ensemble", "reference": "resnet18", "flow": "rescued", "true": "cat"}),
+    ],
+)
+def test_an_open_image_shows_the_model_of_its_page_and_stands_among_its_images(visit, view, chosen):
+    gallery = component(visit(view, **chosen), "image_gallery")
+    image = gallery["items"][0]["index"]
+    detail = component(visit(view, **chosen, image=str(image)), "lightbox")["details"][0]
+    assert "Ensemble" in [model["label"] for model in detail["models"]]
+    query = parse_qs(urlsplit(detail["why"]).query)
+    assert query["outcome"] == ["everything"] and query["model"] == ["ensemble"] and query["true"] == ["cat"]
+    way = {name: values for name, values in query.items() if name in filters.KEYS}
+    assert image in [item["index"] for item in component(visit("errors", **way, per_page="200"), "image_gallery")["items"]]
+
+
+def test_a_selection_around_the_ringed_image_holds_its_marks_alone(visit):
+    """The ring is a trace of its own, without an image."""
+    app = visit("embedding", image="17")
+    ring = json.loads(app.get("plotly_chart")[0].proto.spec)["data"][-1]
+    assert ring["marker"]["symbol"] == "circle-open" and "customdata" not in ring
+    assert selection.drawn_images([{"customdata": 17}, {"customdata": 18}, {"x": 0.0, "y": 0.0}]) == [17, 18]
 
 
 def test_a_run_that_cannot_be_compared_is_named(visit, tmp_path, monkeypatch):

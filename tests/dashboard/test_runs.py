@@ -34,6 +34,24 @@ def test_every_run_is_a_row_with_its_accuracies_and_the_difference_to_the_chosen
     assert any(f"spans {span:.2f} points over its 2 seeds" in caption.value for caption in app.caption)
 
 
+def test_the_link_to_two_runs_shows_the_model_it_compares(visit):
+    app = visit("runs", run="imagenet-96-seed0", models="resnet18", of="fusion")
+    link = next(one for one in app.get("page_link") if one.proto.label == "Two runs image by image")
+    query = parse_qs(link.proto.query_string)
+    assert query["models"] == ["resnet18", "fusion"] and query["after"] == ["fusion"]
+    there = visit("rescued", **{name: query[name] for name in ("run", "models", "after", "reference") if name in query})
+    assert there.segmented_control(key="after").value == "fusion"
+
+
+def test_a_control_that_one_seed_lacks_has_no_mean_over_the_seeds(own_results):
+    run = data.open_run("imagenet-96-seed0")
+    shutil.copytree(run.path / "resnet18", run.path / "resnet34")
+    models = run.record["models"] | {"resnet34": run.record["models"]["resnet18"]}
+    results.write_run(run.path / "run.json", run.record | {"models": models})
+    means, seeds = data.load_means(data.open_run("imagenet-96-seed0"))
+    assert seeds == 2 and means.isna().to_dict() == {model: model == "resnet34" for model in means.index} and "resnet34" in means
+
+
 def keep_models(run: Path, models: tuple[str, ...]) -> None:
     """Leave of a run what scripts/train.py writes for these models, and what is in git of it."""
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))

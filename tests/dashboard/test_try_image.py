@@ -61,7 +61,7 @@ def test_a_test_image_is_answered_by_all_models_and_the_ensemble(open_page, tiny
 
 def test_the_models_shown_are_those_that_answer(open_page):
     app = open_page(image="5", models="mobilenet_v2")
-    assert any(block.value.startswith("### All predict **") for block in app.markdown)
+    assert any(block.value.startswith("### MobileNetV2: **") for block in app.markdown)
     assert len(json.loads(app.get("plotly_chart")[0].proto.spec)["data"]) == 1
 
 

@@ -12,6 +12,7 @@ from core import metrics, results
 from core.config import CLASSES, UserError
 from core.images import pixels_uri
 from dashboard import address, data, diagram, filters, inference, selection, theme, thumbnails, traits
+from dashboard.components.choices import available_models
 from dashboard.components.share import INSIST_JS, KEEP_JS
 from dashboard.components.weights import can_compute
 from dashboard.data import Run
@@ -20,11 +21,12 @@ ASSETS = {kind: (Path(__file__).parent / f"lightbox.{kind}").read_text(encoding=
 
 
 @st.fragment
-def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None = None) -> None:
+def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None = None, /, **way: str | list[str]) -> None:
     """A box that asks for the number of an image; where one is asked for (`image` in the URL), the lightbox shows it.
 
     The browser asks for an image and its neighbours, then, once the visitor stays, for where the models look. The box is the
-    browser's too: one of Streamlit's would go on telling the number of an image that is closed.
+    browser's too: one of Streamlit's would go on telling the number of an image that is closed. `models` are all of the run unless
+    named; the link to the image's attributions tells of its page `way`, in the words of Errors, which images it stands among.
     """
     asked = st.session_state.setdefault("lightbox_asked", {"number": 0, "ahead": [], "look": False})
 
@@ -40,10 +42,10 @@ def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None =
     st.session_state["image"] = index  # other pages have a widget of this name: what such a key holds is forgotten if not written anew
     address.leave_to_browser("image")
     wanted = [i for i in (index, *asked["ahead"]) if i is not None and 0 <= i <= last]  # asked of a run with more images, perhaps
-    details = [describe_image(run, predictions, int(i), models or run.models) for i in wanted]
+    details = [describe_image(run, predictions, int(i), models or available_models(run), way) for i in wanted]
     with st.container():  # an element that changes its place is hidden for a moment
         if index is not None:
-            address.link("attributions", "Why? See its attributions", along=filters.KEYS, image=index)
+            address.link("attributions", "Why? See its attributions", along=filters.KEYS, image=index, **way)
     if index is not None and asked["look"]:
         details[0]["looks"] = find_looks(run, index)
     lightbox = st.components.v2.component("lightbox", **ASSETS | {"js": KEEP_JS + INSIST_JS + ASSETS["js"]})
@@ -56,7 +58,7 @@ def image_detail(run: Run, predictions: pd.DataFrame, models: list[str] | None =
     address.write()
 
 
-def describe_image(run: Run, predictions: pd.DataFrame, index: int, models: list[str]) -> dict:
+def describe_image(run: Run, predictions: pd.DataFrame, index: int, models: list[str], way: dict) -> dict:
     """All the lightbox shows of a test image but where the models look."""
     row, subject = predictions.iloc[index], selection.pick_subject(run.models)
     people, nearest, twins = "", [], []
@@ -95,7 +97,7 @@ def describe_image(run: Run, predictions: pd.DataFrame, index: int, models: list
                 for i in nearest
             ],
         },
-        "why": "attributions?" + urlencode(address.parameters(along=filters.KEYS, image=index), doseq=True),
+        "why": "attributions?" + urlencode(address.parameters(along=filters.KEYS, image=index, **way), doseq=True),
     }
 
 

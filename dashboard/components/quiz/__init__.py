@@ -18,7 +18,7 @@ ROUNDS = {  # difficulty -> which rows of the predictions, by whether each train
     "mixed": (None, "half of them {} predicts correctly"),
     "easy": (lambda correct: correct.all(axis=1), "every model predicts all of them correctly"),
     "hard": (lambda correct: ~correct.all(axis=1), "each of them at least one model predicts wrongly"),
-    "all models wrong": (lambda correct: ~correct.any(axis=1), "no model predicts any of them correctly"),
+    "all models wrong": (lambda correct: ~correct.any(axis=1), "no trained model predicts any of them correctly"),
 }
 
 
