@@ -124,9 +124,8 @@ def check_need(need: Need, evidence: "Evidence") -> None:
         if not (path / file).exists():
             missing = path.parent / file.removeprefix("../") if file.startswith("../") else path / file
             if missing.is_relative_to(path):
-                results.refuse_imported(evidence.run, missing)
-            if need.by_weights:
-                results.refuse_without_weights(evidence.run, missing)
+                refuse = results.refuse_without_weights if need.by_weights else results.refuse_imported
+                refuse(evidence.run, missing)
             more = need.command.format(run=results.quote(path), start=results.start_option(evidence.run.record))
             raise UserError(f"It needs {results.show_path(missing)}: run {more}{_explain_folder(more)}")
 

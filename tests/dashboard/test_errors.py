@@ -306,16 +306,18 @@ def test_without_the_epochs_file_learning_is_said_to_be_unknown(own_results):
 def test_all_epochs_of_a_run_are_all_of_the_next_one_too(own_results):
     """What nobody chose is no choice in a run with more epochs."""
     other = data.open_run("imagenet-96-seed1")
-    short = other.record["recipe"] | {"finetune_epochs": other.recipe.finetune_epochs - 2}
+    epochs, short = other.recipe.epochs - 2, other.record["recipe"] | {"finetune_epochs": other.recipe.finetune_epochs - 2}
     results.write_run(other.path / "run.json", other.record | {"recipe": short})
-    for path in other.path.glob("*/epoch_*.csv"):
-        table = pd.read_csv(path)
-        table.drop(columns=list(table.columns[-2:])).to_csv(path, index=False)
+    for path in (*other.path.glob("*/epoch_*.csv"), *other.path.glob("*/history.csv")):
+        table = pd.read_csv(path, dtype=str)
+        table[table["epoch"].astype(int) <= epochs].to_csv(path, index=False)
     app = open_page("errors", run=other.name)
+    assert next(one for one in app.slider if one.key == "learned").value == (1, epochs + 1)
     app.selectbox(key="run").set_value("imagenet-96-seed0").run()
     assert not app.exception and "learned" not in app.query_params
     assert component(app, "image_gallery")["total"] == (~data.load_predictions(data.open_run("imagenet-96-seed0"))["fusion_correct"]).sum()
     app = open_page("training", run=other.name)
+    assert next(one for one in app.select_slider if one.key == "epoch").value == epochs
     app.selectbox(key="run").set_value("imagenet-96-seed0").run()
     slider = next(one for one in app.select_slider if one.key == "epoch")
     assert slider.value == data.open_run("imagenet-96-seed0").recipe.epochs and "epoch" not in app.query_params
