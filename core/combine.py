@@ -192,7 +192,7 @@ def _load_together(run: Run, control: Run | None) -> dict[str, Way]:
     ways = {}
     if control:
         text = f"{FUSION.label} without branch losses"
-        ways["fusion_plain"] = _way(run, text, TOGETHER, _load(control, FUSION.name), [FUSION.name])
+        ways["fusion_plain"] = _way(control, text, TOGETHER, _load(control, FUSION.name), [FUSION.name])
     heads = [f"branch_{model}" for model in BASELINES]
     if all((run.path / FUSION.name / f"{head}.parquet").exists() for head in heads):
         logits = _average(*(_load(run, FUSION.name, head) for head in heads))

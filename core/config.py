@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,11 @@ def exit_on_user_error() -> Iterator[None]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def choose_models(asked: Iterable[str], whole: Iterable[str]) -> list[str]:
+    """The models that a command line asks for, in their order; "all" stands for those of `whole`."""
+    return [model for model in MODELS if model in asked or ("all" in asked and model in whole)]
 
 
 def check_range(option: str, value: float, low: float, high: float) -> None:

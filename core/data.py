@@ -75,7 +75,7 @@ def open_cifar10(folder: Path | None = None, train: bool = True) -> CIFAR10:
         try:
             with redirect_stdout(StringIO()), one_at_a_time(ROOT / "data" / CIFAR10.base_folder):
                 return mirror(ROOT / "data", train=train, download=True)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, UserError) as error:
             failures.append(f"{url.split('/')[2]}: {str(error) or type(error).__name__}")
     raise UserError(
         f"CIFAR-10 could not be downloaded ({'; '.join(failures)}); pass a folder that holds {CIFAR10.base_folder}/ with --data"

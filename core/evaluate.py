@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,7 @@ def write_from_weights(run: results.Run, data: Cifar10, world: World) -> None:
     """Write what a run's shipped weights give beyond its predictions: train_sample.parquet and features.parquet of every model,
     and linear_head.parquet of the ensemble: a linear classifier on both baselines' features, fine-tuned apart. Raises UserError.
     """
-    recipe = run.recipe
+    recipe, predicted = run.recipe, results.fingerprint(run, run.models)
     dtype = autocast_dtype(world.device, recipe.bfloat16)
     splits, of_baselines = pick_splits(data, recipe.images_per_split), {}
     train = data.train.first(recipe.images_per_split)
@@ -201,9 +202,10 @@ def write_from_weights(run: results.Run, data: Cifar10, world: World) -> None:
         logits, _ = apply_head(model, parts["train"])
         if world.is_main:
             index, labels, values = (t.cpu().numpy() for t in (splits["train"].index, splits["train"].labels, logits))
-            results.write_predictions(run.path / name / "train_sample.parquet", {"train": (index, labels, values)})
-            index, (_, hidden) = splits["test"].index.cpu().numpy(), apply_head(model, parts["test"])
-            write_features(run.path / name, model, index, parts["test"], hidden)
+            of_test, (_, hidden) = splits["test"].index.cpu().numpy(), apply_head(model, parts["test"])
+            with results.still_of(run, predicted):
+                results.write_predictions(run.path / name / "train_sample.parquet", {"train": (index, labels, values)})
+                write_features(run.path / name, model, of_test, parts["test"], hidden)
         if run.has_baselines and name in BASELINES:  # as the heads saw them in training, but for the augmentation
             parts["train"] = extract_features(model, train.images, recipe.image_size, world, dtype, f"{name}: all of train")
             of_baselines[name] = {split: values.cpu().numpy() for split, values in parts.items()}
@@ -213,7 +215,8 @@ def write_from_weights(run: results.Run, data: Cifar10, world: World) -> None:
         tqdm.write(f"fitting a linear classifier to both baselines' features of {len(train):,} images")
         fitted = fit_probe({split: np.hstack([of_baselines[name][split] for name in BASELINES]) for split in splits}, truth)
         tables = {split: (splits[split].index.cpu().numpy(), truth[split], values) for split, values in fitted.items()}
-        results.write_predictions(run.path / ENSEMBLE / "linear_head.parquet", tables)
+        with results.still_of(run, predicted):
+            results.write_predictions(run.path / ENSEMBLE / "linear_head.parquet", tables)
 
 
 def fit_probe(
@@ -237,19 +240,21 @@ def write_probes(run: results.Run, start_weights: str, data: Cifar10, world: Wor
     """Write probe.parquet of the baselines and the fusion: the control without fine-tuning. Raises UserError.
 
     Its features are those of the model's backbones with their start weights, side by side for the fusion, computed in the
-    recipe's precision, as the frozen phase's heads see them.
+    recipe's precision, as the frozen phase's heads see them. Where the start was random, those of the fusion are the baselines',
+    which are not the ones its own training drew.
     """
     recipe, dtype = run.recipe, autocast_dtype(world.device, run.recipe.bfloat16)
     splits = {split: getattr(data, split).first(recipe.images_per_split) for split in ("train", "val", "test")}
     labels = {split: one.labels.cpu().numpy() for split, one in splits.items()}
     features = {}
-    for name in BASELINES:
-        seed_everything(run.record["seed"])  # as train.fit does: random start weights are those the training began with
+    probed = [model for model in run.models if model in TRIO]
+    for name in dict.fromkeys(backbone for model in probed for backbone in MODELS[model].backbones):
+        seed_everything(run.record["seed"])  # as train.fit does: random start weights are those that this network's training began with
         model = build_model(name, start_weights, **recipe.network).to(world.device)
         for split, one in splits.items():
             values = extract_features(model, one.images, recipe.image_size, world, dtype, f"{name}: {split} features")
             features[name, split] = values.cpu().numpy()
-    for name in [model for model in run.models if model in TRIO] if world.is_main else ():
+    for name in probed if world.is_main else ():
         of = MODELS[name].backbones
         tqdm.write(f"{name}: fitting a linear classifier to {len(labels['train']):,} images")
         logits = fit_probe({split: np.hstack([features[one, split] for one in of]) for split in splits}, labels)
@@ -279,15 +284,16 @@ def measure_robustness(
 def write_results(run: Path, checkpoints: list[dict[str, Any]], data: Cifar10, world: World) -> None:
     """Write all models' folders and run.json aside, then publish them as `run`. Raises UserError."""
     staged = results.name_staged(run, [c["model_name"] for c in checkpoints])
-    if world.is_main:
-        shutil.rmtree(staged, ignore_errors=True)
-    costs = {c["model_name"]: write_model(staged / c["model_name"], c, data, world) for c in checkpoints}
-    if world.is_main:
-        starts = {name: start for c in checkpoints for name, start in c["run"]["start_weights"].items()}
-        first = checkpoints[0]["run"]
-        for c in checkpoints:  # another commit or machine may have trained it
-            costs[c["model_name"]] |= {key: c["run"][key] for key in results.PROVENANCE if c["run"][key] != first[key]}
-        results.write_run(staged / "run.json", first | {"start_weights": starts, "models": costs})
-        for line in results.publish(staged, run):
-            tqdm.write(line)
+    with results.one_at_a_time(staged, wait=False) if world.is_main else nullcontext():
+        if world.is_main:
+            shutil.rmtree(staged, ignore_errors=True)
+        costs = {c["model_name"]: write_model(staged / c["model_name"], c, data, world) for c in checkpoints}
+        if world.is_main:
+            starts = {name: start for c in checkpoints for name, start in c["run"]["start_weights"].items()}
+            first = checkpoints[0]["run"]
+            for c in checkpoints:  # another commit or machine may have trained it
+                costs[c["model_name"]] |= {key: c["run"][key] for key in results.PROVENANCE if c["run"][key] != first[key]}
+            results.write_run(staged / "run.json", first | {"start_weights": starts, "models": costs})
+            for line in results.publish(staged, run):
+                tqdm.write(line)
     world.barrier()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import count, islice, repeat
 from multiprocessing import get_context
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from core.config import Recipe
+from core.config import Recipe, UserError
 from core.data import MEAN, STD, Cifar10, load_cifar10, open_cifar10, to_input, train_batches
 from core.models import build_model, count_costs
 from core.runtime import autocast_dtype, open_world, synchronize
@@ -189,6 +190,12 @@ def measure_training(name: str, recipe: Recipe, steps: int, start_weights: str, 
 
 
 def measure_all(recipe: Recipe, models: list[str], steps: int, start_weights: str, folder: Path | None) -> dict[str, dict[str, float]]:
-    """measure_training of each model, one process after the other."""
+    """measure_training of each model, one process after the other. Raises UserError."""
+    measured = {}
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-        return {name: pool.submit(measure_training, name, recipe, steps, start_weights, folder).result() for name in models}
+        for name in models:
+            try:
+                measured[name] = pool.submit(measure_training, name, recipe, steps, start_weights, folder).result()
+            except BrokenProcessPool:
+                raise UserError(f"the process that measured {name} was killed, as for its memory: choose a smaller --recipe") from None
+    return measured

@@ -52,7 +52,8 @@ def per_model(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
         row |= {"worst_class": CLASSES[worst], "worst_recall": scores["recall"][worst]}
         row["val_accuracy"] = (val_logits[model].argmax(axis=1) == val_labels).mean()
         if model in run.models:
-            row |= run.record["models"][model] | _sum_up_training(run, model)
+            cost = run.record["models"][model]
+            row |= {key: cost[key] for key in COSTS if key in cost} | _sum_up_training(run, model)
         rows.append(row)
     if rows[-1]["model"] == ENSEMBLE:
         costs = [run.record["models"][model] for model in BASELINES]

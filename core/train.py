@@ -1,12 +1,13 @@
 """Training: the head on frozen backbones, then both, under one cosine schedule.
 
-Shuffle, augmentation and dropout are drawn from (seed, epoch, step), and a whole checkpoint is left every ten minutes and
-after every epoch, so that a resumed training repeats what was lost exactly: on CPU the final weights are the same bit for bit.
+Shuffle, augmentation and dropout are drawn from (seed, epoch, step), and a whole checkpoint is left after every ten minutes of
+steps and every epoch, so that a resumed training repeats what was lost exactly: on CPU the final weights are the same bit for bit.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -166,6 +167,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} cannot be read now ({str(error) or 'out of memory'}): it may be whole, so mend that and try again"
         ) from None
     except Exception as error:  # torch.load raises many kinds on damaged files
+        if "DefaultCPUAllocator" in str(error):  # torch's own word for no memory
+            raise UserError(f"{path} cannot be read now (out of memory): it may be whole, so mend that and try again") from None
         raise UserError(f"{path} cannot be read ({str(error)[:200]}): delete it and train again") from None
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS:
         raise UserError(f"{path} is not a checkpoint: delete it and train again")
@@ -179,6 +182,11 @@ def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run:
     """
     if recipe.batch_size % world.size:
         raise UserError(f"{world.size} processes cannot share a batch of {recipe.batch_size}: choose a divisor")
+    with results.one_at_a_time(path, wait=False) if world.is_main else nullcontext():
+        _fit(model_name, recipe, start_weights, data, run, world, path)
+
+
+def _fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run: dict[str, Any], world: World, path: Path) -> None:
     seed = run["seed"]
     seed_everything(seed)
     model = build_model(model_name, start_weights, **recipe.network).to(world.device)

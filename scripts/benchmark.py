@@ -29,7 +29,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from core import results
-from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, check_range, exit_on_user_error
+from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, check_range, choose_models, exit_on_user_error
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -62,12 +62,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def benchmark_training(args: argparse.Namespace) -> None:
-    from core.speed import measure_all
+    from core.speed import BLOCK, measure_all
 
     check_range("--steps", args.steps, 1, 1_000_000)
-    models = [name for name in MODELS if name in args.model or ("all" in args.model and name in TRIO)]
+    models = choose_models(args.model, TRIO)
     measured = measure_all(RECIPES[args.recipe], models, args.steps, args.start_weights, args.data)
-    report(measured, f"measured {', '.join(measured)} with {args.recipe}: {args.steps} steps of each kind", args.out)
+    report(measured, f"measured {', '.join(measured)} with {args.recipe}: {-(-args.steps // BLOCK) * BLOCK} steps of each kind", args.out)
 
 
 def report(measured: dict[str, dict], line: str, out: Path | None) -> None:
@@ -101,12 +101,14 @@ def serve_dashboard() -> Iterator[tuple[str, int]]:
 
 
 def server_memory(pid: int) -> float:
-    """Resident memory of a process now, in MB; NaN where the system does not tell it as Linux does."""
+    """Resident memory of a server now, in MB; NaN where the system does not tell it as Linux does. Raises UserError where it ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except FileNotFoundError:
         return float("nan")
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1e3
+    if not (held := re.search(r"VmRSS:\s+(\d+)", status)):  # as of a child that ended
+        raise UserError("the dashboard's server ended while it was measured: it may have run out of memory, so try fewer --visitors")
+    return int(held[1]) / 1e3
 
 
 READY = "document.querySelector('h1') && document.querySelector('[data-test-script-state=notRunning]')"

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from core import results
-from core.config import MODELS, ROOT, TRIO, Recipe, UserError, exit_on_user_error, label, run_folder
+from core.config import MODELS, ROOT, TRIO, Recipe, UserError, choose_models, exit_on_user_error, label, run_folder
 from core.data import load_cifar10, open_cifar10
 from core.evaluate import shipped_agreement, write_from_weights, write_probes, write_results
 from core.models import describe_start_weights
@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints", help="full training state (default: checkpoints/)")
     task = parser.add_mutually_exclusive_group()
     task.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a model agrees on fewer than 99.9 %% of images")
-    task.add_argument("--images", action="store_true", help="write only the test images; needs no run")
+    task.add_argument("--images", action="store_true", help="write only the test images; RUN is then the results folder, if another")
     task.add_argument(
         "--probe",
         action="store_true",
@@ -55,6 +55,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def write_images(args: argparse.Namespace) -> str:
     test = open_cifar10(args.data, train=False)
+    if args.run and (args.run / "run.json").exists():
+        raise UserError(f"--images: {args.run} is a run, and the test images lie beside runs: leave it out, or name the results folder")
     path = (args.run or results.RESULTS) / "test_images.parquet"
     results.write_test_images(path, test.data, np.array(test.targets))
     return f"wrote {path}: {len(test):,} images"
@@ -62,7 +64,7 @@ def write_images(args: argparse.Namespace) -> str:
 
 def rewrite(args: argparse.Namespace, world: World) -> str:
     folder = args.checkpoints / args.run.name
-    paths = [folder / f"{m}.pt" for m in MODELS if m in args.model or ("all" in args.model and (folder / f"{m}.pt").exists())]
+    paths = [folder / f"{m}.pt" for m in choose_models(args.model, [m for m in MODELS if (folder / f"{m}.pt").exists()])]
     if not paths:
         raise UserError(
             f"{folder} holds no checkpoints: train them (python scripts/train.py --help), or name their folder with --checkpoints"
@@ -78,6 +80,7 @@ def rewrite(args: argparse.Namespace, world: World) -> str:
                 former = f"settings that recipe {recipe.name} has no more"
                 raise UserError(f"{path} has {done} of {recipe.epochs} epochs, of {former}: train it anew")
             options = f" --model {path.stem} --out {results.quote(args.run)} --checkpoints {results.quote(args.checkpoints)} --resume"
+            options += f" --data {results.quote(args.data)}" if args.data else ""
             options += results.start_option(checkpoint["run"])
             more = f"python scripts/train.py --recipe {recipe.name} --seed {checkpoint['run']['seed']}{options}"
             raise UserError(f"{path} has {done} of {recipe.epochs} epochs: finish it with {more}")
@@ -89,13 +92,15 @@ def probe(args: argparse.Namespace, world: World) -> str:
     run = results.load_run(args.run)
     if run.imported:
         raise UserError(f"{args.run} was trained elsewhere, from weights that nobody told: name a run that was trained here")
-    start = describe_start_weights(args.start_weights)
+    if not (models := [model for model in run.models if model in TRIO]):
+        raise UserError(f"{args.run} has none of {', '.join(TRIO)}, which alone are probed: name another run")
+    start = describe_start_weights(args.start_weights, models)
     if start != {backbone: run.record["start_weights"].get(backbone) for backbone in start}:
         right = results.start_option(run.record).strip() or "--start-weights imagenet"
         told = "; ".join(f"{label(name)} from {start}" for name, start in run.starts.items())
         raise UserError(f"--start-weights {args.start_weights}: {args.run} started from other weights ({told}): pass {right}")
     write_probes(run, args.start_weights, load_cifar10(args.data, world.device), world)
-    return f"wrote {args.run}: probe.parquet of {', '.join(model for model in run.models if model in TRIO)}"
+    return f"wrote {args.run}: probe.parquet of {', '.join(models)}"
 
 
 def find_all_weights(run: results.Run, models: list[str]) -> None:
@@ -114,7 +119,7 @@ def write_features(args: argparse.Namespace, world: World) -> str:
 def check(args: argparse.Namespace, world: World) -> str:
     run = results.load_run(args.run)
     run.check_holds(args.model)
-    models = [m for m in MODELS if m in args.model or ("all" in args.model and m in run.models)]
+    models = choose_models(args.model, run.models)
     find_all_weights(run, models)
     data = load_cifar10(args.data, world.device)
     shares = {model: shipped_agreement(run, model, data, world) for model in models}

@@ -126,6 +126,7 @@ def main() -> None:
     test_images = results.load_test_images(args.run.parent)
     predictions = results.load_predictions(run, args.model, "test", test_images.labels)
     rows, size = select(args, predictions), run.recipe.image_size
+    weights = results.fingerprint(run, [args.model])
     with open_world() as world:
         model = load_shipped_model(run, args.model).to(world.device)
         train = load_cifar10(args.data, world.device).train.first(run.recipe.images_per_split) if args.branches else None
@@ -141,16 +142,13 @@ def main() -> None:
             branches = measure_branches(model, train.images, every, size, predicted)
     path = run.path / args.model / "attributions.npz"
     methods = {method: METHODS[method].parameters for method in maps}
-    try:
-        with results.one_at_a_time(path):  # another of these may have written since this one began
-            if previous := load_previous(run, args.model):
-                branches = branches or previous.branches
-                if all(map(np.array_equal, rows.values(), (previous.index, previous.target, previous.contrast))):  # the same question
-                    maps, methods = previous.maps | maps, previous.record.get("methods", {}) | methods
-            record = {"image_size": size, "target": args.target, "methods": methods}
-            results.write_attributions(path, rows, maps, branches, record)
-    except OSError as error:  # of the lock
-        raise UserError(f"{path} could not be written ({results.say_why(error)}): free or unlock its disk") from None
+    with results.still_of(run, weights):
+        if previous := load_previous(run, args.model):  # another of these may have written since this one began
+            branches = branches or previous.branches
+            if all(map(np.array_equal, rows.values(), (previous.index, previous.target, previous.contrast))):  # the same question
+                maps, methods = previous.maps | maps, previous.record.get("methods", {}) | methods
+        record = {"image_size": size, "target": args.target, "methods": methods}
+        results.write_attributions(path, rows, maps, branches, record)
     print(f"wrote {path}: {len(images):,} images, {', '.join(maps)}{', branches' if branches else ''}")
 
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from core import results
-from core.config import CLASSES, MODELS, check_range, exit_on_user_error, run_folder
+from core.config import CLASSES, MODELS, check_range, choose_models, exit_on_user_error, run_folder
 from core.evaluate import load_shipped_model, measure_robustness
 from core.runtime import open_world
 
@@ -41,12 +41,14 @@ def main() -> None:
         check_range("--images", n, len(CLASSES), total)
         results.load_predictions(run, run.models[0], "test", test.labels)  # are these the images it was trained beside?
         images = np.stack([test.decode(index) for index in range(total)])
-        chosen = run.models if "all" in args.model else args.model
+        chosen = choose_models(args.model, run.models)
+        predicted = results.fingerprint(run, chosen)
         models = {name: load_shipped_model(run, name).to(world.device) for name in chosen}
         correct = measure_robustness(models, images, test.labels[:total], n, run.recipe.image_size, world)
         if world.is_main:
-            for name, rows in correct.items():
-                results.write_robustness(run.path / name / "robustness.csv", rows)
+            with results.still_of(run, predicted):
+                for name, rows in correct.items():
+                    results.write_robustness(run.path / name / "robustness.csv", rows)
             print(f"wrote {run.path}: {n:,} images in {len(rows)} conditions, {', '.join(correct)}")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from core import results
-from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, check_range, exit_on_user_error, run_folder
+from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, check_range, choose_models, exit_on_user_error, run_folder
 from core.data import load_cifar10
 from core.evaluate import write_results
 from core.runtime import open_world
@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def stop(signum: int, _: object) -> None:
-    """SIGTERM: the last checkpoint is at most ten minutes old, so there is nothing to save but a word."""
+    """SIGTERM: the last checkpoint is at most ten minutes of steps old, so there is nothing to save but a word."""
     print("stopped by SIGTERM: the last checkpoint is kept; go on with --resume", file=sys.stderr)
     raise SystemExit(128 + signum)
 
@@ -51,7 +51,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     recipe = RECIPES[args.recipe]
     out = args.out or results.RESULTS / results.name_run(recipe, args.seed, args.start_weights == "none")
-    models = [m for m in MODELS if m in args.model or ("all" in args.model and m in TRIO)]
+    models = choose_models(args.model, TRIO)
     check_range("--seed", args.seed, 0, 2**32 - 1)
     if out.exists() and not args.resume:
         raise UserError(f"{out} exists: choose another --seed or --out, or continue it with --resume")

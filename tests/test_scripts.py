@@ -1,12 +1,16 @@
 """The command lines on a made-up CIFAR-10: what they write, how they refuse bad input, and how they survive being killed."""
 
 import json
+import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -14,7 +18,7 @@ import pytest
 import torch
 
 from core import results, speed
-from core.config import BASELINES, ROOT, TRIO, run_folder
+from core.config import BASELINES, RECIPES, ROOT, TRIO, UserError, run_folder
 from core.evaluate import load_shipped_model, predict, score
 from core.train import load_checkpoint
 from tests.fake_run import make_run
@@ -148,7 +152,11 @@ def test_train_refuses_a_truncated_batch_file(fake_cifar, script, tmp_path):
 def test_train_refuses_what_exists_and_what_differs(fake_cifar, script, trained):
     """Neither the run nor its checkpoints are touched without --resume, nor by another seed or other start weights."""
     folder = trained.parent.parent
-    before = {path: (folder / path).stat().st_mtime_ns for path in files_below(folder)}
+
+    def stamp() -> dict[str, int]:
+        return {path: (folder / path).stat().st_mtime_ns for path in files_below(folder) if (folder / path).is_file()}
+
+    before = stamp()
 
     def refusal(*change: object) -> str:
         _, *arguments = training(fake_cifar, folder, "resnet18", *change)
@@ -161,7 +169,7 @@ def test_train_refuses_what_exists_and_what_differs(fake_cifar, script, trained)
     assert refusal("--out", elsewhere) == (f"error: {checkpoint_of(trained, 'resnet18')} exists: continue it with --resume, or delete it\n")
     assert "resnet18.pt is of another seed" in refusal("--out", elsewhere, "--resume", "--seed", 1)
     assert "run.json is of another seed" in refusal("--resume", "--seed", 1)
-    assert {path: (folder / path).stat().st_mtime_ns for path in files_below(folder)} == before
+    assert stamp() == before
 
 
 def test_train_names_a_disk_that_takes_nothing(fake_cifar, script, tmp_path):
@@ -237,7 +245,7 @@ def test_evaluate_refuses_what_is_not_there(fake_cifar, script, trained, tmp_pat
     (tmp_path / "checkpoints" / "run").mkdir(parents=True)
     torch.save(checkpoint | {"history": checkpoint["history"][:2]}, tmp_path / "checkpoints" / "run" / "resnet18.pt")
     told = refusal(tmp_path / "new" / "run", "--checkpoints", tmp_path / "checkpoints")
-    where = f"--out {tmp_path / 'new' / 'run'} --checkpoints {tmp_path / 'checkpoints'} --resume --start-weights none"
+    where = f"--out {tmp_path / 'new' / 'run'} --checkpoints {tmp_path / 'checkpoints'} --resume --data {fake_cifar} --start-weights none"
     more = f"python scripts/train.py --recipe smoke --seed 0 --model resnet18 {where}"
     assert told.endswith(f"resnet18.pt has 2 of 3 epochs: finish it with {more}")
     former = checkpoint["run"] | {"recipe": checkpoint["run"]["recipe"] | {"lr_head": 7e-4}}
@@ -253,6 +261,9 @@ def test_evaluate_writes_the_test_images_alone(fake_cifar, script, data, tmp_pat
     finished = script("evaluate.py", "--images", "--data", fake_cifar)
     assert (finished.code, finished.out) == (0, f"wrote {tmp_path / 'test_images.parquet'}: 300 images\n")
     monkeypatch.setitem(results.SPLIT_SIZES, "test", 300)
+    made_run = make_run(tmp_path, "run", n_test=20, models=("resnet18",))
+    refused = script("evaluate.py", made_run, "--images", "--data", fake_cifar)
+    assert refused.code == 2 and f"{made_run} is a run, and the test images lie beside runs" in refused.error
     images = results.load_test_images(tmp_path)
     assert np.array_equal(images.labels, data.test.labels)
     assert np.array_equal(images.decode(299), data.test.images[299].permute(1, 2, 0))
@@ -275,12 +286,27 @@ def test_benchmark_measures_training(fake_cifar, script, tmp_path, monkeypatch):
     options = ["--recipe", "smoke", "--model", "mobilenet_v2", "--data", fake_cifar, "--steps", 2, "--out", out]
     finished = script("benchmark.py", "train", *options)
     assert finished.code == 0, finished.error
-    assert finished.out.splitlines()[-1] == f"wrote {out}: measured mobilenet_v2 with smoke: 2 steps of each kind"
+    assert (
+        finished.out.splitlines()[-1] == f"wrote {out}: measured mobilenet_v2 with smoke: 5 steps of each kind"
+    )  # they are timed in fives
     measured = json.loads(out.read_text())["mobilenet_v2"]
     assert 0.2 < measured["share_of_ready_made"] < 5  # the bar is for quiet machines
     assert measured["times_usual"] > 0 and measured["times_reference"] > 0
     assert 0.1 < measured["peak_memory_gib"] < 20
     assert script("benchmark.py", "train", "--recipe", "smoke", "--steps", 0).error == "error: --steps 0: choose 1 to 1,000,000\n"
+
+
+def test_a_benchmark_that_is_killed_says_so(monkeypatch):
+    pool = MagicMock()
+    pool.return_value.__enter__.return_value.submit.return_value.result.side_effect = BrokenProcessPool
+    monkeypatch.setattr(speed, "ProcessPoolExecutor", pool)
+    with pytest.raises(UserError, match="the process that measured fusion was killed, as for its memory"):
+        speed.measure_all(RECIPES["smoke"], ["fusion"], 5, "none", None)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it ended, and nobody has fetched its status
+    with pytest.raises(UserError, match="the dashboard's server ended while it was measured"):
+        runpy.run_path(str(ROOT / "scripts" / "benchmark.py"))["server_memory"](ended.pid)
+    ended.wait()
 
 
 def test_benchmark_lets_visitors_walk(tmp_path):

@@ -96,7 +96,7 @@ def _compare_with_parts(
         verdict=verdict,
         numbers={"fusion": whole.mean(), **{f"without_{branch}": one.mean() for branch, one in parts.items()}},
         test="exact McNemar, Holm over 2 branches",
-        p=float(max(p.values())),
+        p=float(max(p[branch] for branch, one in zip(parts, verdicts, strict=True) if one == verdict)),
         effect=differences[least][0],
         interval=differences[least][1],
         n=len(whole),

@@ -47,6 +47,7 @@ from core.results.run import (
     find_retrainings,
     find_runs,
     find_seeds,
+    fingerprint,
     load_run,
     name_run,
     rebuild_command,
@@ -58,7 +59,7 @@ from core.results.run import (
     write_run,
 )
 from core.results.schema import COMPONENTS, HISTORY_COLUMNS, LABEL_ERROR_COLUMNS, LOGITS
-from core.results.staging import PROVENANCE, name_staged, publish
+from core.results.staging import PROVENANCE, name_staged, publish, still_of
 from core.results.tables import (
     Predictions,
     Rows,

@@ -9,8 +9,8 @@ import numpy as np
 import safetensors.numpy
 
 from core.config import CLASSES, UserError
-from core.results.files import LARGEST, MissingFile, command, read_arrays, say_why, write_whole
-from core.results.run import Run, rebuild_command, refuse_imported, refuse_without_weights, split_size
+from core.results.files import LARGEST, MissingFile, read_arrays, say_why, write_whole
+from core.results.run import Run, explain_command, rebuild_command, refuse_imported, refuse_without_weights, split_size
 
 
 def write_weights(path: Path, state: dict[str, np.ndarray], parameters: set[str]) -> None:
@@ -71,7 +71,7 @@ def write_attributions(
 def load_attributions(run: Run, model: str) -> Attributions:
     """attributions.npz. Raises MissingFile, UserError."""
     path = run.path / model / "attributions.npz"
-    repair = command("explain.py", run.path, "--model", model, "--errors", *(["--branches"] if model == "fusion" else []))
+    repair = explain_command(run.path, model)
     refuse_without_weights(run, path)
     try:
         arrays = read_arrays(path, LARGEST)

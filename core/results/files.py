@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from core.config import ROOT, UserError
@@ -43,16 +43,26 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 @contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """Let whoever else is about to write `path` wait: two trainings may publish into one run, or download the same data. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def one_at_a_time(path: Path, wait: bool = True) -> Iterator[None]:
+    """Let whoever else is about to write `path` wait: two trainings may publish into one run, or download the same data.
+
+    Without `wait`, for work that takes long, the second is refused. Raises UserError.
+    """
     aside = path.with_name(f".{path.name}.lock")
-    with FileLock(aside):
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows removes it on release
-                aside.unlink()
+    lock = FileLock(aside, blocking=wait)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"another process is at work on {path}: let it end, or stop it") from None
+    except OSError as error:
+        raise UserError(f"{path} could not be written ({say_why(error)}): free or unlock its disk") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes it on release
+            aside.unlink()
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from core.config import BACKBONES, CLASSES, Recipe, UserError
-from core.results.files import LARGEST_TABLE, read_arrays, say_why
+from core.config import BACKBONES, CLASSES, Recipe, UserError, label
+from core.results.files import LARGEST_TABLE, one_at_a_time, read_arrays, say_why
 from core.results.images import TRAINING_IMAGES, load_test_images
-from core.results.run import IMPORTED, SPLIT_SIZES, Run, check_same_run, load_run, write_run
+from core.results.run import IMPORTED, SPLIT_SIZES, Run, check_files, check_same_run, load_run, write_run
 from core.results.schema import LOGITS, UNKNOWN, read_table
 from core.results.staging import name_staged, publish
 from core.results.tables import Rows, load_predictions, write_history, write_predictions
 
 Splits = dict[str, Rows]
 ARRAYS = ("val", "val_index", "val_label", "test")
+ELSEWHERE = "Logits of models trained elsewhere, from"  # the beginning of a note
 HINT = "--help says what such a file holds"
 
 
@@ -70,6 +71,7 @@ def import_run(
     Without `seed` and `image_size` they are those of the run that is there, else 0 and 32.
     """
     existing = None
+    check_files(run)
     with suppress(UserError):  # there is none yet, or it is damaged, which publish repairs
         existing = load_run(run)
     seed = seed if seed is not None else existing.record["seed"] if existing else 0
@@ -92,14 +94,18 @@ def import_run(
         check_same_run(run / "run.json", existing.record, record)
     _check_alike(files, splits, existing)
     if note or not run.exists():
-        record["note"] = note or f"Logits of models trained elsewhere, from {', '.join(path.name for path in files.values())}."
+        record["note"] = note or f"{ELSEWHERE} {', '.join(path.name for path in files.values())}."
+    elif existing and existing.record.get("note", "").startswith(ELSEWHERE):
+        added = "".join(f"; {label(model)} from {path.name}" for model, path in files.items())
+        record["note"] = f"{existing.record['note'].rstrip('.')}{added}."
     staged = name_staged(run, files)
-    shutil.rmtree(staged, ignore_errors=True)
-    for model, of_model in splits.items():
-        write_predictions(staged / model / "predictions.parquet", of_model)
-        write_history(staged / model / "history.csv", [])
-    write_run(staged / "run.json", record)
-    return publish(staged, run)
+    with one_at_a_time(staged):
+        shutil.rmtree(staged, ignore_errors=True)
+        for model, of_model in splits.items():
+            write_predictions(staged / model / "predictions.parquet", of_model)
+            write_history(staged / model / "history.csv", [])
+        write_run(staged / "run.json", record)
+        return publish(staged, run)
 
 
 def _check(path: Path, splits: Splits, labels: np.ndarray, n_test: int, n_val: int) -> None:
@@ -129,6 +135,6 @@ def _check_alike(files: dict[str, Path], splits: dict[str, Splits], existing: Ru
                 staying = load_predictions(existing, model, "val")
                 alike[str(existing.path / model)] = staying.index, staying.labels
     (first, rows), *others = alike.items()
-    for other, (index, label) in others:
-        if not (np.array_equal(rows[0], index) and np.array_equal(rows[1], label)):
+    for other, keys in others:
+        if not all(map(np.array_equal, rows, keys)):
             raise UserError(f"{first}: its val rows are not of the images and labels of {other}: give both the same, or another run folder")

@@ -1,6 +1,7 @@
 """What is known of the CIFAR-10 images themselves: the tables at the top of the results. Each write stands beside its read."""
 
 import io
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pandas as pd
 from PIL import Image
 
 from core.config import CLASSES, UserError
-from core.results.files import RESULTS, command
+from core.results.files import RESULTS, command, say_why
 from core.results.run import SPLIT_SIZES
 from core.results.schema import LABEL_ERROR_COLUMNS, read_table, write_table
 
 HUMANS_COMMAND = command("human_votes.py", "--help")
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 32, 32)  # how a PNG file of this size begins
 TRAINING_IMAGES = 50_000  # of torchvision's training split, validation images among them
 
 
@@ -27,8 +29,11 @@ class TestImages:
     png: np.ndarray  # (N,) object
 
     def decode(self, index: int) -> np.ndarray:
-        """One image as uint8 (32, 32, 3)."""
-        return np.asarray(Image.open(io.BytesIO(self.png[index])).convert("RGB"))
+        """One image as uint8 (32, 32, 3). Raises UserError."""
+        try:
+            return np.asarray(Image.open(io.BytesIO(self.png[index])).convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:  # as Pillow's damaged PNGs do
+            raise UserError(f"test image {index} cannot be read ({say_why(error)}): write test_images.parquet anew") from None
 
 
 def write_test_images(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
@@ -49,6 +54,8 @@ def load_test_images(results: Path = RESULTS) -> TestImages:
         raise UserError(f"{path} does not hold the test images, each once, from the first on: run {repair}")
     if not frame["label"].between(0, len(CLASSES) - 1).all():
         raise UserError(f"{path}: column label should hold classes, 0 to {len(CLASSES) - 1}: run {repair}")
+    if not all(png.startswith(PNG) for png in frame["image"]):
+        raise UserError(f"{path}: column image should hold PNG files of 32x32 pixels: run {repair}")
     return TestImages(frame["label"].to_numpy(), frame["image"].to_numpy())
 
 

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,15 @@ class Run:
 def rebuild_command(run: Path, *options: str) -> str:
     """The command that writes a run's files anew: from its checkpoints, or, of a run that was imported, from anyone's logits."""
     record = run / "run.json"
-    with suppress(OSError, ValueError, LookupError, TypeError):  # whatever else is wrong with the record
+    with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):  # whatever else is wrong with the record
         if record.stat().st_size < 2**20 and json.loads(read_text(record))["recipe"]["name"] == IMPORTED:
             return command("import.py", run, "--logits", "MODEL=FILE")
     return command("evaluate.py", run, *options)
+
+
+def explain_command(run: Path, model: str) -> str:
+    """The command that writes a model's attributions anew."""
+    return command("explain.py", run, "--model", model, "--errors", *(["--branches"] if model == FUSION.name else []))
 
 
 def refuse_imported(run: Run, path: Path) -> None:
@@ -142,10 +147,17 @@ def check_files(run: Path) -> None:
     """Raise UserError where a run's file is no file of its own, or larger than any that is written here."""
     for folder, folders, files in os.walk(run):  # which passes over what somebody renames meanwhile, as Path.rglob does not
         for path in (Path(folder, name) for name in (*folders, *files)):
-            if path.is_symlink() and not path.resolve().is_relative_to(run.parent.resolve()):
-                raise UserError(f"{path} is a link that leaves {run.parent}: put the file itself there")
+            if path.is_symlink() and not _stays_within(path, run.parent):
+                raise UserError(f"{path} is a link that leaves {run.parent}, or leads in a circle: put the file itself there")
             if stamp_file(path)[2] > LARGEST:
                 raise UserError(f"{path} is larger than {LARGEST >> 20} MiB, which no file of a run is: run {rebuild_command(run)}")
+
+
+def _stays_within(link: Path, folder: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # it leads to itself
+        return False
 
 
 def tell_starts(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -168,7 +180,16 @@ def check_same_run(path: Path, found: dict[str, Any], run: dict[str, Any]) -> No
         if key == "recipe":  # settings that an older record lacks have their defaults
             one, other = Recipe.from_dict(one), Recipe.from_dict(other)
         if one != other:
-            raise UserError(f"{path} is of another {key.replace('_', ' ')}: give it the same, or another run folder")
+            what = _tell_settings(one, other) if key == "recipe" else ""
+            raise UserError(f"{path} is of another {key.replace('_', ' ')}{what}: give it the same, or another run folder")
+
+
+def _tell_settings(one: Recipe, other: Recipe) -> str:
+    """In which settings two recipes of one name differ: it may have had others once, and that of imported runs has no settings else."""
+    if one.name != other.name:
+        return ""
+    differ = [name for name in asdict(one) if getattr(one, name) != getattr(other, name)]
+    return f", whose {', '.join(f'{name} is {getattr(one, name)}, not {getattr(other, name)}' for name in differ)}"
 
 
 # --- many runs -------------------------------------------------------------------------------------------------------

@@ -167,7 +167,9 @@ def _describe_setting(kind: Any) -> dict[str, Any]:
 
 
 RECIPE_LIMITS = {
-    **{"frozen_epochs": EPOCHS, "finetune_epochs": EPOCHS, "batch_size": POSITIVE, "hidden": POSITIVE, "crop_padding": WHOLE},
+    **{"frozen_epochs": EPOCHS, "finetune_epochs": EPOCHS, "batch_size": POSITIVE, "crop_padding": WHOLE},
+    "hidden": {"type": "integer", "minimum": 1, "maximum": 2**16, "description": "a whole number, 1 to 65,536"},
+    "dropout": {"type": "number", "minimum": 0, "maximum": 1, "description": "a number, 0 to 1"},
     "image_size": {"type": "integer", "minimum": 8, "maximum": 1024, "description": "a whole number, 8 to 1024"},
     "images_per_split": {"type": ["integer", "null"], "minimum": 1, "maximum": MOST, "description": "a whole number, 1 or more, or null"},
 }

@@ -1,18 +1,30 @@
 """From a staged folder to the run that readers see: nothing is lost that still belongs there, nothing stays that became untrue."""
 
 import filecmp
+import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core.config import BASELINES, ENSEMBLE, MODELS, UserError
-from core.results.files import command, one_at_a_time, replace
-from core.results.run import check_same_run, load_run, rebuild_command, tell_starts, write_run
+from core.config import BASELINES, ENSEMBLE, MODELS, Recipe, UserError
+from core.results.files import command, one_at_a_time, read_text, replace
+from core.results.run import (
+    Run,
+    check_files,
+    check_same_run,
+    explain_command,
+    fingerprint,
+    load_run,
+    rebuild_command,
+    tell_starts,
+    write_run,
+)
 from core.results.schema import LOGITS, read_record, read_table
 
 PROVENANCE = ("precision", "code_commit", "libraries", "device", "processes")  # what may be another where a model is added later
@@ -26,15 +38,26 @@ def name_staged(run: Path, models: Iterable[str]) -> Path:
 
 def remake_commands(run: Path, model: str) -> dict[str, str]:
     """The files of a model that other weights make untrue, and the commands that make them anew."""
-    explain = command("explain.py", run, "--model", model, "--errors", *(["--branches"] if model == "fusion" else []))
     return {
-        **{"robustness.csv": command("robustness.py", run), "attributions.npz": explain},
+        **{"robustness.csv": command("robustness.py", run), "attributions.npz": explain_command(run, model)},
         **dict.fromkeys(("train_sample.parquet", "features.parquet", "linear_head.parquet"), rebuild_command(run, "--features")),
         **{f"features_{baseline}.parquet": rebuild_command(run, "--features") for baseline in BASELINES},
         **dict.fromkeys(("epoch_correct.csv", "epoch_predicted.csv"), rebuild_command(run)),
         **dict.fromkeys(("weights.safetensors", "embedding.parquet", "history.csv"), rebuild_command(run)),
         **{f"branch_{baseline}.parquet": rebuild_command(run) for baseline in BASELINES},
     }
+
+
+@contextmanager
+def still_of(run: Run, predicted: dict[str, bytes]) -> Iterator[None]:
+    """Hold `run` while what its models gave is written into it: nobody publishes meanwhile.
+
+    `predicted`: run.fingerprint of them, taken when their weights were read. Raises UserError where they were trained anew since then.
+    """
+    with one_at_a_time(run.path):
+        if fingerprint(run, predicted) != predicted:
+            raise UserError(f"{run.path} was trained anew meanwhile, so what was computed is not of its weights: run this once more")
+        yield
 
 
 def publish(staged: Path, run: Path) -> list[str]:
@@ -49,7 +72,7 @@ def publish(staged: Path, run: Path) -> list[str]:
                 return _add(staged, run)
             staged.rename(run)
             return []
-    except OSError as error:
+    except (OSError, UserError) as error:
         raise UserError(f"{run} could not be written ({error}); the whole result lies in {staged}") from None
 
 
@@ -82,9 +105,12 @@ def _add(staged: Path, run: Path) -> list[str]:
 
 def _merge_records(run: Path, record: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The record of `run` with the staged models' added, and a line where its own was damaged. Raises UserError if it is of another run."""
+    check_files(run)
     try:
         existing = load_run(run).record
     except UserError:  # damaged: this is its repair
+        if _tells_of_another(run / "run.json", record):
+            raise
         kept = [model for model in MODELS if model not in record["models"] and (run / model / "predictions.parquet").is_file()]
         line = f"{run / 'run.json'} was damaged and is written anew, without a note"
         line += f"; what {', '.join(kept)} cost is not known any more: run {rebuild_command(run)}" if kept else ""
@@ -94,6 +120,14 @@ def _merge_records(run: Path, record: dict[str, Any]) -> tuple[dict[str, Any], l
     merged = {"models": {model: others | entry for model, entry in existing["models"].items()} | record["models"]}
     merged["start_weights"] = existing["start_weights"] | tell_starts(record)
     return existing | record | merged, []
+
+
+def _tells_of_another(path: Path, record: dict[str, Any]) -> bool:
+    """Is a record that cannot be used still of another seed than `record`, or of a version that has more settings?"""
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        told = json.loads(read_text(path))
+        return told.get("seed", record["seed"]) != record["seed"] or bool(told["recipe"].keys() - {one.name for one in fields(Recipe)})
+    return False
 
 
 def _carry_over(run: Path, staged: Path, model: str, removed: dict[str, list[str]]) -> bool:

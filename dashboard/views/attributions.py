@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.config import CLASSES, FUSION
 from core.explain import METHODS
-from dashboard import address, components, data, diagram, figures, inference, theme
+from dashboard import address, components, data, diagram, figures, inference, selection, theme
 
 run, models = st.session_state["current"]
 models = [m for m in models if m in run.models] or run.models
@@ -182,7 +182,9 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox, "Method", methods or list(METHODS), key="checked", default=(methods or list(METHODS))[0],
         names=lambda name: METHODS[name].label, width=220,
     )  # fmt: skip
-    model = address.pick(st.selectbox, "Model", list(questions), key="of", default=list(questions)[-1], names=theme.label, width=180)
+    model = address.pick(
+        st.selectbox, "Model", list(questions), key="of", default=selection.pick_subject(list(questions)), names=theme.label, width=180
+    )
     check = address.switch("Run the checks", key="check", help="Takes many times as long as a map; remembered afterwards")
 if check:
     show_checks(questions[model], method)

@@ -31,7 +31,8 @@ with components.section():
         by_kind = by_corruption(shown)
         components.show_figure(figures.corruptions_figure(by_kind), "corruptions", "Mean over the five severities.", by_kind)
     errors, missing = data.load_corruption_errors(run), [one for one in models if one not in set(table["model"])]
-    errors.loc[errors["model"] == BASELINES[0], ["low", "high"]] = float("nan")  # it is what the others are compared with
+    if compared := BASELINES[0] in set(errors["model"]):
+        errors.loc[errors["model"] == BASELINES[0], ["low", "high"]] = float("nan")  # it is what the others are compared with
     components.show_table(
         errors[errors["model"].isin(models)].set_index("model").mul(100).rename(theme.label).reset_index(),
         column_config={
@@ -47,8 +48,8 @@ with components.section():
     st.caption(
         f"On {table['images'].iloc[0]:,} test images, equally many a class. "
         + (f"Not measured of {', '.join(map(theme.label, missing))}. " if missing else "")
-        + "Corruption error (Hendrycks & Dietterich 2019): a model's errors "
-        f"over all severities divided by {theme.label(BASELINES[0])}'s, averaged over the kinds."
+        + f"Corruption error (Hendrycks & Dietterich 2019): a model's errors over all severities divided by {theme.label(BASELINES[0])}'s, "
+        f"averaged over the kinds{'' if compared else ': not measured here, as that is missing'}."
     )
 components.show_findings(findings)
 

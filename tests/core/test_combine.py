@@ -183,8 +183,11 @@ def test_rows_and_pairs_appear_with_their_files(runs, tmp_path):
     for model in BASELINES:
         results.write_predictions(run.path / "fusion" / f"branch_{model}.parquet", tables)
     results.write_predictions(run.path / ENSEMBLE / "linear_head.parquet", tables)
-    names = list_ways(find_ways(run, control=run))["name"].tolist()
-    assert {"linear_head", "branch_mean", "fusion_plain"} < set(names)
+    models = run.record["models"]
+    plain = results.Run(run.path, run.record | {"models": models | {"fusion": models["fusion"] | {"parameters": 7}}})
+    table = list_ways(find_ways(run, control=plain)).set_index("name")
+    assert {"linear_head", "branch_mean", "fusion_plain"} < set(table.index)
+    assert table.loc["fusion_plain", "parameters"] == 7 and table.loc["fusion", "parameters"] == models["fusion"]["parameters"]
     generator = np.random.default_rng(0)
     features = {model: generator.standard_normal((200, 20)) for model in BASELINES}
     for model, values in features.items():

@@ -223,6 +223,15 @@ def test_the_script_writes_probes_of_a_runs_own_start_weights(trained, script, f
     assert finished.out.splitlines()[-1] == f"wrote {run.path}: probe.parquet of {', '.join(TRIO)}", finished.error
     assert not (run.path / "resnet34" / "probe.parquet").exists()
 
+    for model in ("mobilenet_v2", "fusion"):  # what one network alone did not start from, its record does not tell
+        shutil.rmtree(run.path / model)
+    one = {"models": {"resnet18": {}}, "start_weights": {"resnet18": {"name": "random", "file": None, "sha256": None}}}
+    results.write_run(run.path / "run.json", run.record | one)
+    finished = script(*arguments, "none")
+    assert finished.out.splitlines()[-1] == f"wrote {run.path}: probe.parquet of resnet18", finished.error
+    results.write_run(run.path / "run.json", run.record | one | {"models": {"resnet34": {}}})
+    assert "has none of resnet18, mobilenet_v2, fusion, which alone are probed" in script(*arguments, "none").error
+
 
 @torch.no_grad()
 def test_shipped_weights_give_what_the_checkpoint_gave(trained, data, script, fake_cifar, tmp_path):

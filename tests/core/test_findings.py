@@ -242,7 +242,7 @@ def test_probes_of_frozen_features(fusion, verdict):
 
 # --- branches --------------------------------------------------------------------------------------------------------
 
-PARTS = [((range(300), range(200)), SUPPORTED), ((range(300), range(65)), OPEN), ((range(300), range(10)), CONTRADICTED)]
+PARTS = [((range(300), range(200)), SUPPORTED), ((range(300), range(65)), OPEN), ((range(65), range(10)), CONTRADICTED)]
 
 
 @pytest.mark.parametrize(("parts", "verdict"), PARTS)
@@ -260,7 +260,8 @@ def test_fusion_beside_its_branches(monkeypatch, parts, verdict, kind):
         assert ("either of its branches' own heads" in found.statement) == (verdict == SUPPORTED)
     assert found.verdict == verdict
     p = [mcnemar([[0, abs(len(one) - 60)], [0, 0]], exact=True).pvalue for one in parts]
-    assert found.p == pytest.approx(multipletests(p, method="holm")[1].max(), rel=1e-6)
+    corrected = multipletests(p, method="holm")[1]
+    assert found.p == pytest.approx(corrected.min() if verdict == CONTRADICTED else corrected.max(), rel=1e-6)  # one branch is enough
     assert found.effect == pytest.approx((min(map(len, parts)) - 60) / N)
 
 

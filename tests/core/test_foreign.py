@@ -61,7 +61,10 @@ def test_arrays_and_tables_give_the_same_run(folder, given, tmp_path, script):
 
     finished = script("import.py", run, "--logits", files[2])  # once more: nothing of the others is lost, and the seed is the run's
     assert finished.code == 0 and results.load_run(run).models == ["resnet18", "mobilenet_v2", "fusion"]
+    assert results.load_run(run).record["note"].endswith("from a.csv, b.parquet, c.npz; Fusion from c.npz.")
 
+    finished = script("import.py", run, "--logits", files[2], "--image-size", 96)
+    assert "another recipe, whose image_size is 32, not 96: give it the same, or another run folder" in finished.error
     finished = script("import.py", run, "--logits", files[2], "--seed", 4)
     assert finished.code == 2 and "run.json is of another seed: give it the same, or another run folder" in finished.error
     assert not list(folder.glob(".*"))  # nothing half-written is left

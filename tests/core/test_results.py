@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import io
 import json
 import os
 import pickle
@@ -14,16 +15,18 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 from core import results
-from core.config import BASELINES, ROOT, TRIO, UserError
+from core.config import BASELINES, RECIPES, ROOT, TRIO, UserError
 from core.evaluate import load_shipped_model
 from core.results import (
     MissingFile,
@@ -426,6 +429,9 @@ def test_damaged_embeddings_and_histories_are_named(run, name, load, spoil, mess
         ({"models": None}, "models is null: it should be an object with an entry a model"),
         ({"recipe": {"colour": 1}}, "does not know: colour"),
         ({"recipe": {"name": "short"}}, "recipe is incomplete"),
+        ("[" * 100_000, "cannot be read"),
+        ({"recipe": asdict(RECIPES["smoke"]) | {"dropout": 1.5}}, r"recipe\.dropout is 1\.5: it should be a number, 0 to 1"),
+        ({"recipe": asdict(RECIPES["smoke"]) | {"hidden": 10**12}}, r"recipe\.hidden is 10+: it should be a whole number, 1 to 65,536"),
         ({"recipe": "cpu-96"}, 'recipe is "cpu-96": it should be an object with the fields of Recipe'),
     ],
 )
@@ -443,12 +449,27 @@ def test_a_damaged_record_is_named(run, change, message):
     assert str(path) in str(error.value) and str(error.value).endswith(f"run python scripts/evaluate.py {run}")
 
 
+def images_of(side: int) -> bytes:
+    """A PNG file of so many pixels a side."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def test_damaged_test_images_are_named(tmp_path):
     path, repair = tmp_path / "test_images.parquet", f"run python scripts/evaluate.py --images {tmp_path}"
     with pytest.raises(MissingFile, match=rf"test_images\.parquet cannot be read .*: {repair}"):
         load_test_images(tmp_path)
     results.write_test_images(path, np.zeros((5, 32, 32, 3), np.uint8), np.arange(5))
     assert len(load_test_images(tmp_path).labels) == 5
+    whole = load_test_images(tmp_path).png[2]
+    for image in (b"no image", images_of(16)):
+        put("image", 2, image)(path)
+        with pytest.raises(UserError, match=rf"column image should hold PNG files of 32x32 pixels: {repair}"):
+            load_test_images(tmp_path)
+    put("image", 2, whole[:40])(path)
+    with pytest.raises(UserError, match=r"test image 2 cannot be read \(.*\): write test_images\.parquet anew"):
+        load_test_images(tmp_path).decode(2)
     put("index", 2, 7)(path)
     with pytest.raises(UserError, match=rf"does not hold the test images, each once, from the first on: {repair}"):
         load_test_images(tmp_path)
@@ -496,6 +517,10 @@ def test_a_link_out_of_the_results_is_named(run, tmp_path, name):
     path.rename(outside) if path.exists() else outside.write_text("secret")
     path.symlink_to(outside)
     with pytest.raises(UserError, match=rf"{name} is a link that leaves {run.parent}"):
+        load_run(run)
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(UserError, match=r"leads in a circle: put the file itself there"):
         load_run(run)
     path.unlink()
     inside = outside.rename(run.parent / "inside")
@@ -655,6 +680,47 @@ def test_models_of_another_seed_are_not_mixed_in(tmp_path):
     with pytest.raises(UserError, match=r"run\.json is of another seed"):
         publish(stage(run, TRIO, seed=1), run)
     assert load_run(run).models == ["resnet18"] and (run / "resnet18" / "note").read_text() == "old"
+
+
+def test_a_record_that_tells_of_another_run_is_not_repaired(tmp_path):
+    """What stays in the folder would count as of the new seed."""
+    run, outside = tmp_path / "results" / "run", tmp_path / "outside"
+    publish(stage(run, TRIO, note="old"), run)
+
+    def refuse(seed: int, message: str) -> None:
+        staged = stage(run, ("fusion",), seed=seed)
+        with pytest.raises(UserError, match=message):
+            publish(staged, run)
+        shutil.rmtree(staged)
+
+    (run / "fusion" / "note").rename(outside)
+    (run / "fusion" / "note").symlink_to(outside)
+    refuse(1, "note is a link that leaves")
+    (run / "fusion" / "note").unlink()
+    record = json.loads((run / "run.json").read_text())
+    results.write_run(run / "run.json", record | {"note": 1})
+    refuse(1, r"run\.json: note is 1: it should be text")
+    results.write_run(run / "run.json", record | {"recipe": record["recipe"] | {"of_a_later_version": 1}})
+    refuse(0, "does not know: of_a_later_version")
+    assert [(run / model / "note").exists() for model in TRIO] == [True, True, False]
+
+
+def test_what_was_computed_with_weights_is_not_written_beside_others(tmp_path):
+    run = tmp_path / "run"
+    publish(stage(run, TRIO), run)
+    loaded = load_run(run)
+    fusion, resnet18 = (results.fingerprint(loaded, [model]) for model in ("fusion", "resnet18"))
+    publish(stage(run, ("fusion",)), run)  # the same once more
+    refused = pytest.raises(UserError, match="another process is at work on")
+    with results.still_of(loaded, fusion), refused, results.one_at_a_time(run, wait=False):  # as publish does, which waits
+        pytest.fail("it was let in")
+    staged = stage(run, ("fusion",))
+    change_logits(staged / "fusion")
+    publish(staged, run)
+    with results.still_of(loaded, resnet18):
+        pass
+    with pytest.raises(UserError, match="was trained anew meanwhile"), results.still_of(loaded, fusion):
+        pytest.fail("it was let in")
 
 
 def test_publishing_repairs_a_damaged_record(tmp_path):

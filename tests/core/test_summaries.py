@@ -57,3 +57,9 @@ def test_corruption_errors(run):
         assert found["mce"] == pytest.approx((kinds / reference).mean()) and found["low"] <= found["mce"] <= found["high"]
     assert table.loc[BASELINES[0], ["mce", "low", "high"]].tolist() == [1, 1, 1]
     assert list(table.index) == [*TRIO, "ensemble"]
+
+
+def test_what_a_record_says_besides_costs_is_not_taken_for_measured(run):
+    entry = run.record["models"]["resnet18"] | {"accuracy": 94.2, "model": "mine", "low": 1.0}
+    told = results.Run(run.path, run.record | {"models": run.record["models"] | {"resnet18": entry}})
+    assert summaries.per_model(told).equals(summaries.per_model(run))

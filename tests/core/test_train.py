@@ -186,14 +186,16 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_checkpoint(data, run, world,
     ("change", "message"),
     [
         ({"seed": 1}, "another seed"),
-        ({"recipe": asdict(replace(RECIPE, image_sizes=(32, 48, 32)))}, "another recipe"),
+        ({"recipe": asdict(replace(RECIPE, name="other", dropout=0.5))}, "another recipe"),
+        ({"recipe": asdict(replace(RECIPE, image_sizes=(32, 48, 32)))}, r"another recipe, whose image_sizes is None, not \(32, 48, 32\)"),
         ({"start_weights": {"resnet18": {"name": "other"}}}, "another start weights"),
         ({"data_md5": {}}, "another data md5"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused(change, message, trained, data, run, world):
-    path = checkpoint_of(trained, "resnet18")
-    before = path.read_bytes()
+def test_a_checkpoint_of_another_run_is_refused(change, message, trained, data, run, world, tmp_path):
+    path = tmp_path / "resnet18.pt"
+    before = checkpoint_of(trained, "resnet18").read_bytes()
+    path.write_bytes(before)
     with pytest.raises(UserError, match=rf"resnet18\.pt is of {message}: give it the same, or another run folder"):
         fit("resnet18", RECIPE, "none", data, run | change, world, path)
     assert path.read_bytes() == before
@@ -218,6 +220,16 @@ def test_a_checkpoint_of_another_model_is_refused(trained, data, run, world, tmp
         fit("mobilenet_v2", RECIPES["smoke"], "none", data, run, world, path)
 
 
+def test_a_checkpoint_that_another_process_trains_is_left_to_it(trained, data, run, world, tmp_path):
+    path = tmp_path / "resnet18.pt"
+    with (
+        results.one_at_a_time(path),
+        pytest.raises(UserError, match=r"another process is at work on .*resnet18\.pt: let it end, or stop it"),
+    ):
+        fit("resnet18", RECIPE, "none", data, run, world, path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_checkpoints_that_cannot_be_read_are_named(trained, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"none\.pt does not exist: train it with python scripts/train\.py"):
         load_checkpoint(tmp_path / "none.pt")
@@ -227,9 +239,12 @@ def test_checkpoints_that_cannot_be_read_are_named(trained, tmp_path, monkeypatc
         with pytest.raises(UserError, match=r"cut\.pt cannot be read .*: delete it and train again"):
             load_checkpoint(tmp_path / "cut.pt")
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "load", Mock(side_effect=MemoryError))
-        with pytest.raises(UserError, match=r"cut\.pt cannot be read now \(out of memory\): it may be whole"):
-            load_checkpoint(tmp_path / "cut.pt")
+        with pytest.raises(RuntimeError) as too_much:
+            torch.empty(2**50)  # torch has an error of its own for that
+        for error in (MemoryError, too_much.value):
+            patch.setattr(torch, "load", Mock(side_effect=error))
+            with pytest.raises(UserError, match=r"cut\.pt cannot be read now \(out of memory\): it may be whole"):
+                load_checkpoint(tmp_path / "cut.pt")
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"other\.pt is not a checkpoint"):
         load_checkpoint(tmp_path / "other.pt")
