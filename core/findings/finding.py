@@ -212,7 +212,8 @@ def show_effect(result: "Result | Finding") -> str:
     factor, digits = (100, 1 if result.unit == "%" else 2) if result.unit in SHARES else (1, 0 if result.unit == "classes" else 3)
     sign = "" if result.unit == "AUC" else "+"
     interval = ", ".join(f"{factor * end:{sign}.{digits}f}" for end in result.interval or ())
-    words = f"{factor * result.effect:{sign}.{digits}f} {result.unit}{interval and f' [{interval}]'}"
+    unit = "class" if result.unit == "classes" and abs(result.effect) == 1 else result.unit
+    words = f"{factor * result.effect:{sign}.{digits}f} {unit}{interval and f' [{interval}]'}"
     return words.replace("-", "−")
 
 

@@ -16,6 +16,8 @@ def pick_run() -> Run | None:
         st.sidebar.warning(error)
     if not names:
         return None
+    if (asked := st.query_params.get("run")) and asked not in (*names, *damaged):
+        st.sidebar.warning("The run that the address names is not here: this is another.")
     return data.open_run(address.pick(st.sidebar.selectbox, "Run", names, key="run", default=names[0], help="One recipe and one seed"))
 
 
@@ -36,9 +38,9 @@ def available_models(run: Run) -> list[str]:
     return [m for m in theme.SHOWN_MODELS if f"{m}_correct" in predictions]
 
 
-def pick_model(run: Run, key: str = "model", label: str = "Model") -> str:
-    """A choice of one of the models shown, bound to the URL."""
-    models = [model for model in available_models(run) if model in st.session_state["current"][1]]
+def pick_model(run: Run, key: str = "model", label: str = "Model", models: list[str] | None = None) -> str:
+    """A choice of one of `models`, by default those shown, bound to the URL."""
+    models = models or [model for model in available_models(run) if model in st.session_state["current"][1]]
     start = selection.pick_subject(models)
     return address.pick(st.segmented_control, label, models, key=key, default=start, names=theme.label, wrap=True)
 

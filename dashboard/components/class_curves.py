@@ -90,5 +90,5 @@ def show_threshold(run: Run, models: list[str], show: Callable[[Filter], None]) 
     with ways:
         for row in table.itertuples():
             below = Filter(model=row.model, outcome="everything", confidence=(0.0, threshold))
-            text = f"The {row.dropped:,} images that {theme.label(row.model)} leaves out"
+            text = f"The {row.dropped:,} image{'s' * (row.dropped != 1)} that {theme.label(row.model)} leaves out"
             st.button(text, key=f"dropped_{row.model}", on_click=show, args=[below], disabled=row.dropped == 0)

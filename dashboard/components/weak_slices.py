@@ -39,6 +39,7 @@ def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]
         known.append("cluster")
     except UserError as error:
         missing.append(str(error))
+    address.follow("search_by", known)
     chosen = address.pick_several(st.pills, "Search by one or two of", known, key="search_by", default=known, selection_mode="multi")
     chosen = [name for name in known if name in chosen] or known
     for model in models:

@@ -43,7 +43,10 @@ def show_stored_maps(run: Run, predictions: pd.DataFrame) -> None:
     explained = [model for model in run.models if (run.path / model / "attributions.npz").exists()]
     if not explained:
         return
-    model = st.selectbox("Computed before, of", explained, format_func=theme.label) if len(explained) > 1 else explained[0]
+    model = explained[0]
+    if len(explained) > 1:
+        start = selection.pick_subject(explained)
+        model = address.pick(st.selectbox, "Computed before, of", explained, key="of", default=start, names=theme.label, width=240)
     stored = load_attributions(run, model)
     images = stored.index.tolist()
     label = f"Image, of {len(images):,} explained before"

@@ -17,7 +17,6 @@ from dashboard.figures.look import layout
 from dashboard.figures.transitions import class_transitions_figure as class_transitions_figure
 from dashboard.figures.transitions import transition_figure as transition_figure
 from dashboard.theme import BAD, CLASS_COLORS, LIGHT, NEUTRAL, STYLES, Style, Surface, label, mix
-from dashboard.theme import GOOD as GOOD
 
 
 def accuracy_figure(table: pd.DataFrame, seed: int) -> go.Figure:

@@ -12,8 +12,7 @@ predictions = data.load_predictions(run)
 
 st.title("Embedding")
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    start = selection.pick_subject(run.models)
-    model = address.pick(st.segmented_control, "Model", run.models, key="model", default=start, names=theme.label, wrap=True)
+    model = components.pick_model(run, models=run.models)
     colour_by = components.pick_one("Colour by", ["true class", "predicted class", "correct or wrong"], "colour")
     mouse = components.pick_one("Mouse", list(TOOLS), "mouse")
 
@@ -23,13 +22,13 @@ def copy_selection() -> None:
     drawn = st.session_state["map"].selection
     chosen = selection.drawn_images(drawn.points)
     if drawn.box or drawn.lasso:
-        st.session_state["chosen"] = selection.pack_images(chosen, len(predictions))
+        address.choose("chosen", selection.pack_images(chosen, len(predictions)))
     if len(chosen) == 1:
         st.session_state["image"] = chosen[0]
 
 
 def clear_selection() -> None:
-    st.session_state["chosen"] = None
+    address.choose("chosen", None)
 
 
 chosen = []

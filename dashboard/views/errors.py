@@ -22,8 +22,7 @@ predictions = data.load_predictions(run)
 def follow_click(chosen: Filter, kind: str, true: str, predicted: str) -> None:
     """A cell, or a class's misses or false positives, becomes the filter."""
     if kind == "cell":
-        outcome = "everything" if true == predicted else chosen.outcome
-        components.change_filter(replace(chosen, true=(true,), predicted=(predicted,), outcome=outcome), chosen)
+        components.change_filter(replace(chosen, true=(true,), predicted=(predicted,)), chosen)
     else:
         field = {"misses": "true", "false positives": "predicted"}[kind]
         components.change_filter(replace(chosen, outcome="model wrong", **{"true": (), "predicted": (), field: (true,)}), chosen)
@@ -86,7 +85,11 @@ def show_images(chosen: Filter, conditions: dict[str, np.ndarray]) -> None:
             f"{run.name}_{chosen.file_name}.csv", "text/csv", on_click="ignore",
         )  # fmt: skip
         components.share_images(
-            "selection", components.name_selection(run, chosen), f"{len(rows[0]):,} test images.", predictions.loc[rows[0]], chosen.model
+            "selection",
+            components.name_selection(run, chosen),
+            f"{len(rows[0]):,} test image{'s' * (len(rows[0]) != 1)}.",
+            predictions.loc[rows[0]],
+            chosen.model,
         )
     total.markdown(f"**{len(rows[0]):,}** of {len(predictions):,} test images ({len(rows[0]) / len(predictions):.2%})", width="stretch")
     size = components.images_a_page()

@@ -1,6 +1,5 @@
 """Evidence: what each difference is worth: every way to combine two networks, every claim with its verdict, class by class."""
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
@@ -131,9 +130,14 @@ with right:
             ),
         },
     )
-    better = np.array(CLASSES)[(classes["p_holm"] < ALPHA) & (classes["difference"] > 0)]
+    certain = classes["p_holm"] < ALPHA
+    seen = {
+        "better": classes["name"][certain & (classes["difference"] > 0)],
+        "worse": classes["name"][certain & (classes["difference"] < 0)],
+    }
+    said = ", ".join(f"{word} in {', '.join(names) or 'none'}" for word, names in seen.items())
     least, most = classes["smallest"].min(), classes["smallest"].max()
     st.caption(
-        f"Exact McNemar a class, Holm over the ten. Significantly better in {', '.join(better) or 'none'}. A difference below "
+        f"Exact McNemar a class, Holm over the ten. Significantly {said}. A difference below "
         f"{least:.1f} to {most:.1f} points cannot be seen in a class of this size: none seen is no proof of equality."
     )

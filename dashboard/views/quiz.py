@@ -20,7 +20,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     )
 chosen = components.draw_images(predictions, difficulty, true, model, seed)
 picked = components.ROUNDS[difficulty][1].format(theme.label(model))
-st.caption(f"{len(chosen)} images of 32×32 pixels, enlarged, in rounds of ten: {picked}.")
+st.caption(f"{len(chosen)} image{'s' * (len(chosen) != 1)} of 32×32 pixels, enlarged, in rounds of ten: {picked}.")
 if len(chosen):
     name = f"{run.name} {ask} {model} {difficulty} {true} {seed}"
     components.play_quiz(run, chosen, model if ask == "model" else None, picked, name)

@@ -55,9 +55,10 @@ def copy_click(key: str) -> None:
 
 sums = by_class[["rescued", "broken", "net"]].sum()
 whom = theme.label(reference) if len(before) == 1 else "a baseline"
-balance = f": **{sums['net']:+,g}** on balance." if len(before) == 1 else "."  # against two, an image may be fixed and broken at once
+balance = f": **{sums['net']:+,g}** on balance." if len(before) == 1 else "."  # against two, a gain over one of them is half an image
+some = "image" if sums["rescued"] == 1 else "images"
 st.markdown(
-    f"{changed} **fixed {sums['rescued']:,.0f}** images that {whom} got wrong and **broke {sums['broken']:,.0f}** "
+    f"{changed} **fixed {sums['rescued']:,.0f}** {some} that {whom} got wrong and **broke {sums['broken']:,.0f}** "
     f"that {whom} predicted correctly{balance}"
 )
 fits = predictions["flow"] == flow if flow in flows else predictions["gain"] * {"rescued": 1, "broken": -1}[flow] > 0

@@ -7,7 +7,7 @@ import streamlit as st
 from core import results
 from core.config import CLASSES
 from core.results import MissingFile
-from dashboard import address, components, data, figures, selection, theme
+from dashboard import address, components, data, figures, theme
 
 run, models = st.session_state["current"]
 models = [m for m in models if m in run.models] or run.models
@@ -35,9 +35,7 @@ for pair in (("loss", "accuracy"), ("learning rate", "speed")):
             components.show_figure(figure, quantity.replace(" ", "_"), captions[quantity] + over_seeds, table)
 
 st.subheader("Class by class" + f", seed {run.record['seed']}" * (len(runs) > 1))
-model = address.pick(
-    st.segmented_control, "Model", models, key="model", default=selection.pick_subject(models), names=theme.label, wrap=True
-)
+model = components.pick_model(run, models=models)
 
 
 @st.fragment

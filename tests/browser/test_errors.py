@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from core import results, summaries
-from core.config import CLASSES
+from core.config import CLASSES, TRIO
 from tests.browser.test_browser import open_view, settle, shown_images
 
 
@@ -86,6 +86,16 @@ def test_arrows_walk_through_the_whole_selection_and_no_press_is_lost(page, pred
     page.keyboard.press("ArrowLeft")
     expect(lightbox(page)).to_have_attribute("data-index", str(wrong[49]))
     expect(lightbox(page).locator(".said")).to_contain_text(f"True class: {CLASSES[predictions['label'][wrong[49]]]}")
+
+
+def test_the_browsers_own_keys_are_left_to_it(page):
+    open_view(page, "errors")
+    thumbnails(page).nth(1).click()
+    index = lightbox(page).get_attribute("data-index")
+    for key in ("altKey", "metaKey"):  # Back, which closes the image
+        pressed = "key => dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowLeft', [key]: true, cancelable: true }))"
+        assert page.evaluate(pressed, key)
+    expect(lightbox(page)).to_have_attribute("data-index", index)
 
 
 def test_a_link_with_an_image_opens_it_and_a_nearest_image_follows(page, predictions):
@@ -208,6 +218,16 @@ def test_a_cell_of_the_matrix_filters_and_chips_take_it_back(page, predictions):
     expect(total(page)).to_contain_text(f"{len(wrong):,} of")
     settle(page)
     assert "true=" not in page.url
+
+
+def test_a_cell_of_the_diagonal_shows_as_many_images_as_it_says(page, predictions):
+    open_view(page, "errors?model=resnet18&outcome=any+wrong")
+    some_wrong = ~predictions[[f"{model}_correct" for model in TRIO]].all(axis=1)
+    cats = int((some_wrong & predictions["resnet18_correct"] & (predictions["label"] == 3)).sum())
+    page.get_by_role("button", name=f"true cat, predicted cat: {cats:,}").click()
+    expect(total(page)).to_contain_text(f"{cats:,} of")
+    settle(page)
+    assert "outcome=any+wrong" in page.url
 
 
 def test_a_class_recall_shows_its_misses_and_a_precision_its_false_positives(page, predictions):
@@ -340,5 +360,8 @@ def test_on_a_telephone_the_filters_are_folded_and_images_stand_on_the_first_scr
     open_view(page, "errors?true=cat")
     assert thumbnails(page).first.bounding_box()["y"] < 850
     expect(page.get_by_label("True class").first).to_be_hidden()
-    page.get_by_role("button", name="show or hide the filters").click()
+    fold = page.get_by_role("button", name="filters", exact=True)
+    expect(fold).to_have_attribute("aria-expanded", "false")
+    fold.click()
+    expect(fold).to_have_attribute("aria-expanded", "true")
     expect(page.get_by_label("True class").first).to_be_visible()

@@ -111,6 +111,13 @@ def test_a_square_is_dragged_drawn_and_moved_by_keys(tab):
     box = drag((0.6, 0.1), (0.7, 0.3))  # outside it: a new square between two points
     assert box["width"] == pytest.approx(whole["width"] / 10, abs=3) and box["x"] == pytest.approx(whole["x"] + 0.6 * whole["width"], abs=3)
     assert brightness(tab) > 250
+    tab.mouse.move(whole["x"] + 5, whole["y"] + 5)
+    tab.mouse.down()
+    tab.mouse.move(whole["x"] + 90, whole["y"] + 60, steps=4)
+    assert square.bounding_box() != box
+    tab.locator(".whole").dispatch_event("pointercancel")  # a finger's, which scrolls the page
+    tab.mouse.up()
+    assert square.bounding_box() == box
     square.focus()
     for _ in range(40):
         tab.keyboard.press("ArrowLeft")

@@ -221,6 +221,26 @@ def test_the_deck_is_chosen_ordered_shared_and_kept(page):
     assert "slides=" not in page.url and page.locator(".deck .slide").evaluate_all("all => all.map(one => one.dataset.id)") == ids
 
 
+def test_a_shared_deck_stays_in_the_address_and_one_of_another_run_in_the_memory(page):
+    chosen = page.locator(".deck .slide:not(.out)")
+    page.goto("/present?slides=answer,question")
+    expect(chosen).to_have_count(2)
+    page.get_by_test_id("stSidebar").get_by_role("button", name="MobileNetV2").click()  # the page is drawn anew
+    page.wait_for_url(re.compile("models="))
+    settle(page)
+    expect(chosen).to_have_count(2)
+    page.wait_for_url(re.compile("slides=answer%2Cquestion"))
+    expect(page.locator(".deck .slide.out .number").first).to_have_text("")
+    page.evaluate("localStorage.deck = JSON.stringify({ chosen: ['answer', 'of-another-run', 'question'], added: [] })")
+    page.goto("/present")
+    expect(chosen).to_have_count(2)
+    page.locator(".deck [data-id=limits] input").check()
+    expect(chosen).to_have_count(3)
+    assert page.evaluate("JSON.parse(localStorage.deck).chosen") == ["answer", "question", "limits", "of-another-run"]
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")  # only the file prints a slide a page
+    assert "scale(1)" not in page.locator(".deck .face").first.get_attribute("style")
+
+
 def test_another_order_of_the_usual_slides_is_kept_until_reset(page):
     ids = all_ids(page)
     page.locator(f".deck [data-id={ids[1]}] .down").click()
@@ -315,6 +335,11 @@ def test_the_class_votes_on_a_models_prediction(page, shown_results):
     expect(page.locator(".quiz .verdict")).to_have_text(
         f"Answer: {CLASSES[row['label']]}. The class said yes: {'✓' if row['resnet18_correct'] else '✗'}"
     )
+    menu = page.get_by_test_id("stMain").get_by_role("radio", name="ResNet18")
+    menu.focus()
+    page.keyboard.press("ArrowRight")  # the menu's own
+    expect(page.locator(".quiz .verdict")).to_be_visible()
+    expect(page.get_by_test_id("stMain").get_by_role("radio", name="MobileNetV2")).to_be_focused()
 
 
 def open_charts(page: Page, view: str) -> None:
@@ -389,14 +414,15 @@ def test_a_chart_whose_key_holds_a_dash_downloads_too(page):
         assert "<svg" in download.value.path().read_text(encoding="utf-8")
 
 
-def test_charts_and_images_of_other_pages_join_the_deck_and_can_be_taken_out(page):
+def test_charts_and_images_of_other_pages_join_the_deck_and_can_be_taken_out(page, shown_results):
     open_charts(page, "confusion")
     page.get_by_role("button", name="To deck").first.click()
     expect(page.get_by_role("button", name="In the deck ✓")).to_be_visible()
     page.goto("/errors?true=cat")
     page.get_by_role("button", name="Add to deck").click()
     expect(page.get_by_role("button", name="In the deck ✓")).to_be_visible()
-    page.goto("/errors?image=17")
+    airplane = int(results.load_test_images(shown_results).labels.tolist().index(0))
+    page.goto(f"/errors?image={airplane}")
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Add to deck").click()
     expect(dialog.get_by_role("button", name="In the deck ✓")).to_be_visible()
@@ -404,7 +430,7 @@ def test_charts_and_images_of_other_pages_join_the_deck_and_can_be_taken_out(pag
     added = page.locator(".deck .slide:has(.forget)")
     expect(added).to_have_count(3)
     added.locator(".open").nth(2).click()
-    expect(page.locator(".deck .now h2")).to_contain_text("Test image 17: a ")
+    expect(page.locator(".deck .now h2")).to_contain_text(f"Test image {airplane}: an airplane?")
     expect(page.locator(".deck .now")).to_contain_text("MobileNetV2: ")
     assert page.evaluate(MEASURE)["hanging"] == []
     page.keyboard.press("Escape")
@@ -416,6 +442,12 @@ def test_charts_and_images_of_other_pages_join_the_deck_and_can_be_taken_out(pag
     expect(page.locator(".deck .now h2")).to_contain_text("Fusion take for what")
     expect(page.locator(".deck .now .main-svg").first).to_be_visible()
     assert page.evaluate(MEASURE)["hanging"] == []
+    page.emulate_media(color_scheme="dark")
+    page.reload()  # its marks are in a light page's colours, and so is its ground
+    expect(page.locator(".deck .now .main-svg").first).to_have_css("background-color", "rgb(255, 255, 255)")
+    page.emulate_media(color_scheme="light")
+    page.reload()
+    expect(page.locator(".deck .now .main-svg").first).to_be_visible()
     page.keyboard.press("Escape")
     page.locator(".deck .forget").first.click()
     expect(added).to_have_count(1)

@@ -80,6 +80,12 @@ def test_every_link_takes_the_run_along(view, visit):
         )
 
 
+def test_a_run_that_is_not_here_is_not_replaced_without_a_word(visit):
+    said = [warning.value for warning in visit("overview", run="renamed <b>").sidebar.warning]
+    assert said == ["The run that the address names is not here: this is another."]
+    assert not visit("overview", run="imagenet-96-seed1").sidebar.warning
+
+
 @pytest.mark.parametrize("way", ["//evil.example", "errors/../../x?run=1", "nothing?x=1", "errors"])
 def test_a_way_back_that_names_no_page_is_not_offered(way, visit):
     app = visit("confusion", **{"from": way})

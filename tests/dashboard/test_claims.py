@@ -95,6 +95,7 @@ def test_nothing_of_a_finding_becomes_markup(findings):
         ("points", -0.0056, (-0.0091, -0.0021), "−0.56 points [−0.91, −0.21]"),
         ("%", 0.1, (-0.05, 0.2), "+10.0 % [−5.0, +20.0]"),
         ("classes", 2.0, None, "+2 classes"),
+        ("classes", -1.0, None, "−1 class"),
         ("AUC", 0.764, None, "0.764 AUC"),
         ("points", None, None, ""),
     ],

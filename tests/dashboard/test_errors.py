@@ -405,6 +405,14 @@ def test_slices_are_of_the_test_images_that_the_run_holds(own_results):
     assert component(app, "image_gallery")["total"] == darkest.sum() > 0
 
 
+def test_a_run_with_features_searches_by_clusters_after_one_without(own_results):
+    (own_results / "imagenet-96-seed1" / "fusion" / "features.parquet").unlink()
+    app = open_page("errors", show="weak slices", run="imagenet-96-seed1")
+    assert "cluster" not in app.session_state["search_by"]
+    app.selectbox(key="run").set_value("imagenet-96-seed0").run()
+    assert "cluster" in app.session_state["search_by"] and "search_by" not in app.query_params
+
+
 def test_slices_say_where_the_features_are_missing(own_results):
     for path in own_results.glob("*/*/features.parquet"):
         path.unlink()

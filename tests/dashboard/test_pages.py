@@ -363,3 +363,16 @@ def test_claims_have_a_heading_only_where_there_are_some(visit, tmp_path, monkey
     make_run(tmp_path, "run", n_test=60, models=models)
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     assert ("What may be claimed" in [header.value for header in visit("overview").subheader]) == headed
+
+
+def test_classes_that_lost_are_named_beside_those_that_won(own_results):
+    run = own_results / "imagenet-96-seed0"
+    one = results.load_run(run)
+    labels = results.load_predictions(one, "fusion").labels
+    cats = np.where((labels == 3)[:, None], np.eye(10)[5], np.eye(10)[labels]).astype(np.float32)  # every cat a dog, all else correct
+    for model, logits in (("fusion", cats), ("resnet18", np.eye(10, dtype=np.float32)[np.where(labels == 8, 9, labels)])):
+        val = results.load_predictions(one, model, "val")
+        splits = {"val": (val.index, val.labels, val.logits), "test": (np.arange(len(labels)), labels, logits)}
+        results.write_predictions(run / model / "predictions.parquet", splits)
+    said = [caption.value for caption in open_page("evidence", against="resnet18").caption]
+    assert any("Significantly better in ship, worse in cat. " in one for one in said), said

@@ -10,6 +10,10 @@ function button(text, label, action, className) {
   return made
 }
 
+function tellFold(fold) {
+  fold.setAttribute('aria-expanded', document.documentElement.classList.contains('filters-open'))
+}
+
 async function copyLink(event) {
   const shown = event.target
   try {
@@ -37,8 +41,12 @@ export default function({ data, parentElement, setTriggerValue }) {
       button(`${text} ✕`, `remove the filter ${text}`, (event) => remove(event, [name, value]), 'chip')),
     button('Reset', 'reset all filters', () => setTriggerValue('reset', true)),
     button('Copy link', null, copyLink),
-    button('Filters', 'show or hide the filters', () => document.documentElement.classList.toggle('filters-open'), 'fold'),
+    button('Filters', 'filters', (event) => {
+      document.documentElement.classList.toggle('filters-open')
+      tellFold(event.target)
+    }, 'fold'),
   )
+  tellFold(chips.lastChild)
   const made = [...chips.children]
   if (focused) (made.find((one) => one.textContent === focused) ?? made[Math.min(before, data.parts.length)]).focus() // or what took its place
 }

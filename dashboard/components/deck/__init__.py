@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard import address, theme
 
 ASSETS = {kind: (Path(__file__).parent / f"deck.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
-FILE_COLORS = (  # the page's own come from Streamlit; the file is light, for projectors and paper
+FILE_COLORS = (  # the page's own come from Streamlit; the file keeps those of the page that it was saved from
     ":root {{ --st-background-color: {0.background}; --st-text-color: {0.text}; --st-secondary-background-color: {0.faint}; "
     "--st-primary-color: {1}; --st-font: system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif; }} "
     "body {{ margin: 0; background: {0.background}; }}"

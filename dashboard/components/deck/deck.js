@@ -3,7 +3,7 @@
 export default function mount({ data, parentElement }) {
   const root = parentElement.querySelector('.deck')
   root.deck?.stop()
-  root.deck = new Deck(root, data)
+  root.deck = new Deck(root, data, root.deck)
   return () => { if (!root.isConnected) root.deck.stop() } // Streamlit calls this too for an answer that the next one overtook
 }
 
@@ -21,22 +21,33 @@ function make(tag, properties = {}, ...children) {
 }
 
 class Deck {
-  constructor(root, data) {
+  constructor(root, data, before) {
     Object.assign(this, { root, data, at: 0, notes: false, forgotten: [], since: Date.now(), leaving: new AbortController() })
+    const query = new URLSearchParams(data.offline ? '' : location.search)
+    this.address = before?.address ?? { slides: query.get('slides'), step: query.get('step') } // what the browser keeps of it
     this.kept = data.offline ? { chosen: data.chosen, added: [] } : this.stored()
     this.slides = [...data.slides, ...this.kept.added.map((slide) => ({ ...slide, added: true, main: true }))]
     this.order = this.slides // the usual one; this.slides follow the visitor's
-    this.choose(this.readChosen(), false)
+    this.wanted = before ? before.wanted : (this.address.slides?.split(',') ?? this.kept.chosen) // ids, of other runs too; null: the usual
+    this.choose(this.known(this.wanted ?? []) ?? this.usual(), false)
     this.build()
     const { signal } = this.leaving
     window.addEventListener('keydown', (event) => this.press(event), { capture: true, signal })
-    window.addEventListener('beforeprint', () => this.arrange(true), { signal })
-    window.addEventListener('afterprint', () => this.arrange(), { signal })
+    if (data.offline) {
+      window.addEventListener('beforeprint', () => this.arrange(true), { signal })
+      window.addEventListener('afterprint', () => this.arrange(), { signal })
+    }
     this.watch = new ResizeObserver(() => this.arrange())
     this.watch.observe(this.list)
     this.seen = new IntersectionObserver((entries) => {
       for (const entry of entries) if (entry.isIntersecting && !this.showing) this.draw(this.slides.find((slide) => slide.node === entry.target))
     })
+    const path = location.pathname
+    this.drawn = new MutationObserver(() => { // the server writes the address without what it does not know
+      if (location.pathname === path) for (const [name, value] of Object.entries(this.address)) this.setAddress(name, value)
+    })
+    const app = document.querySelector('[data-testid=stApp]')
+    if (app) this.drawn.observe(app, { attributeFilter: ['data-test-script-state'] })
     const step = this.readStep()
     if (step) this.show(step - 1)
     else this.leave()
@@ -47,16 +58,16 @@ class Deck {
     this.desk?.close()
     this.watch.disconnect()
     this.seen.disconnect()
+    this.drawn.disconnect()
     this.free(false)
   }
 
   // --- which slides, and where ---------------------------------------------------------------------------------------
 
-  readChosen() {
-    const asked = this.data.offline ? null : new URLSearchParams(location.search).get('slides')
-    const ids = asked ? asked.split(',') : this.kept.chosen
-    const known = (ids ?? []).filter((id) => this.slides.some((slide) => slide.id === id))
-    return known.length ? known : this.usual()
+  // Of ids those of slides that this run has; null where there is none.
+  known(ids) {
+    const known = ids.filter((id) => this.slides.some((slide) => slide.id === id))
+    return known.length ? known : null
   }
 
   usual() {
@@ -69,7 +80,9 @@ class Deck {
     this.slides = [...this.chosen, ...rest]
     if (!keep) return
     const usual = this.usual().join() === ids.join()
-    this.kept.chosen = usual ? null : ids
+    const away = (this.wanted ?? []).filter((id) => !this.slides.some((slide) => slide.id === id)) // of other runs
+    this.wanted = usual && !away.length ? null : [...ids, ...away]
+    this.kept.chosen = this.wanted
     this.keep()
     this.setAddress('slides', usual ? null : ids.join())
     for (const slide of this.slides) this.list.append(slide.node)
@@ -90,16 +103,17 @@ class Deck {
   }
 
   readStep() {
-    const text = this.data.offline ? location.hash.slice(1) || '1' : new URLSearchParams(location.search).get('step')
+    const text = this.data.offline ? location.hash.slice(1) || '1' : this.address.step
     return text === null ? 0 : Math.min(Math.max(parseInt(text, 10) || 1, 1), this.chosen.length)
   }
 
   setAddress(name, value) {
     if (this.data.offline) return
+    this.address[name] = value
     const address = new URL(location.href)
     if (value === null) address.searchParams.delete(name)
     else address.searchParams.set(name, value)
-    history.replaceState(history.state, '', address)
+    if (address.href !== location.href) history.replaceState(history.state, '', address)
   }
 
   toggle(slide, on) {
@@ -116,8 +130,14 @@ class Deck {
     slide.node.querySelector(by < 0 ? '.up' : '.down').focus()
   }
 
+  reset() {
+    this.wanted = null
+    this.choose(this.usual())
+  }
+
   forget(slide) {
     this.forgotten.push(slide)
+    this.wanted = this.wanted?.filter((id) => id !== slide.id)
     this.kept.added = this.kept.added.filter((one) => one.id !== slide.id)
     this.slides = this.slides.filter((one) => one !== slide)
     slide.node.remove()
@@ -144,7 +164,7 @@ class Deck {
       { className: 'bar' },
       button('start', 'Start', 'Start the show', () => this.show(0)),
       button('save', 'Save as one file', 'Save the chosen slides as one HTML file that opens offline and prints to PDF', () => this.save()),
-      button('reset', 'Reset', 'Back to the usual slides, in the usual order', () => this.choose(this.usual())),
+      button('reset', 'Reset', 'Back to the usual slides, in the usual order', () => this.reset()),
       make('span', { className: 'chosen' }),
     )
     this.remote = make(
@@ -217,6 +237,7 @@ class Deck {
       const chosen = this.chosen.includes(slide)
       slide.node.classList.toggle('out', !chosen)
       slide.node.querySelector('input').checked = chosen
+      if (!chosen) slide.node.querySelector('.number').textContent = ''
       if (this.root.dataset.mode === 'grid' && !chosen) continue // hidden
       if (this.showing && !printing && Math.abs(this.chosen.indexOf(slide) - this.at) > 1) continue // the neighbours are made ready
       const face = slide.node.querySelector('.face')
@@ -270,8 +291,9 @@ class Deck {
     slide.drawn = `${width}x${height}`
     box.firstChild.style.transform = `scale(${ENLARGED})`
     const settings = { displayModeBar: false, plotGlPixelRatio: 2 * ENLARGED }
-    const { color, fontFamily: family } = getComputedStyle(this.root)
-    const clear = { paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: { size: 13, ...layout.font, color, family } }
+    const { color: text, fontFamily: family } = getComputedStyle(this.root)
+    const { background, color } = slide.chart.look ?? { background: 'rgba(0,0,0,0)', color: text } // a page's chart has marks in that page's colours
+    const clear = { paper_bgcolor: background, plot_bgcolor: background, font: { size: 13, ...layout.font, color, family } }
     await plotly.react(box.firstChild, slide.chart.data, { ...layout, ...clear, template: this.data.template, width, height, autosize: false }, settings)
   }
 
@@ -430,7 +452,7 @@ class Deck {
     return [
       '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
       `<meta http-equiv="Content-Security-Policy" content="${policy}"><title>${quote(this.data.title)}</title>`,
-      `<style>${this.data.colors}\n${this.data.source.css}</style><script>${plotly}<\/script></head><body><div class="deck"></div>`,
+      `<style>${this.data.colors}\n@page { size: 1920px 1080px; margin: 0; }\n${this.data.source.css}</style><script>${plotly}<\/script></head><body><div class="deck"></div>`,
       `<script type="module">${this.data.source.js.replace('export default ', '')}`,
       `mount({ data: ${JSON.stringify(data).replaceAll('<', '\\u003c')}, parentElement: document.body })<\/script></body></html>`,
     ].join('\n')

@@ -62,7 +62,7 @@ class Lightbox {
       if (this.current === null) return
       event.stopPropagation()  // the page's own keys rest
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
-      if (!by || event.composedPath()[0].matches?.('input, textarea')) return
+      if (!by || event.ctrlKey || event.metaKey || event.altKey || event.composedPath()[0].matches?.('input, textarea')) return
       event.preventDefault()
       this.step(by)
     }
@@ -215,7 +215,10 @@ class Lightbox {
     const box = this.root.querySelector('.ask input')
     box.max = data.last
     box.placeholder = `0–${data.last}`
-    if (this.run !== data.run) this.details.clear()
+    if (this.run !== data.run) {
+      this.details.clear()
+      this.added.clear()
+    }
     this.run = data.run
     for (const one of data.details) this.details.set(one.index, { ...this.details.get(one.index), ...one })
     if (data.details.some((one) => one.index === this.current && one.looks?.again)) this.waiting = setTimeout(this.look, AGAIN)
@@ -229,7 +232,7 @@ class Lightbox {
     const says = models.map(({ label, top: [first] }) => `${label}: ${first.name} ${(100 * first.share).toFixed(0)} %`)
     const seen = (looks?.pictures ?? []).map((one) => ({ uri: one.uri, alt: one.text, text: `${one.text}, Grad-CAM` }))
     const images = [{ uri, alt, text: `true class ${name}` }, ...seen]
-    return keepSlide({ title: `Test image ${index}: a ${name}?`, text: `${says.join('; ')}.`, run: this.run, images })
+    return keepSlide({ title: `Test image ${index}: ${/^[aeiou]/.test(name) ? 'an' : 'a'} ${name}?`, text: `${says.join('; ')}.`, run: this.run, images })
   }
 
   draw() {

@@ -27,6 +27,7 @@ def small_matrix(
     `chosen` cells are marked. A click calls `click` with "cell", true and predicted class, or with "misses" or "false positives"
     and the class.
     """
+    n = int(shown.sum())
     counts = metrics.confusion(labels[shown], predicted[shown])
     whole = metrics.confusion(labels[measured], predicted[measured])
     matrix = st.components.v2.component("small_matrix", html="<div class='scroll'><table></table></div>", **ASSETS)
@@ -34,7 +35,7 @@ def small_matrix(
     matrix(
         key=key,
         data={
-            "caption": f"{theme.label(model)}: {int(shown.sum()):,} images",
+            "caption": f"{theme.label(model)}: {n:,} image{'s' * (n != 1)}",
             "color": theme.STYLES[model].color,
             "classes": CLASSES,
             "counts": counts.tolist(),

@@ -69,9 +69,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
       if (held) put(size, now.x - held.x, now.y - held.y)
       else draw(corner || start, now)
     }
-    whole.onpointerup = whole.onpointercancel = () => {
+    const before = [size, left, top]
+    whole.onpointerup = whole.onpointercancel = ({ type }) => {
       whole.onpointermove = whole.onpointerup = whole.onpointercancel = null
-      if (whole.dragging) tell()
+      if (whole.dragging && type === 'pointercancel') put(...before) // a finger that scrolls the page instead
+      else if (whole.dragging) tell()
       whole.dragging = false
     }
   }

@@ -132,8 +132,9 @@ class Quiz {
   press(event) {
     const { key, target } = event
     const typing = target.closest?.('input, textarea, select, [contenteditable]')
-    const elsewhere = target.closest?.('button, a, [role=radio]') && !event.composedPath().includes(this.root)
-    if (event.ctrlKey || event.metaKey || event.altKey || typing || (elsewhere && (key === ' ' || key === 'Enter'))) return
+    const elsewhere = !event.composedPath().includes(this.root) && target.closest?.('button, a, [role=radio]')
+    const theirs = elsewhere && elsewhere.matches('[role=radio]') ? [' ', 'Enter', 'ArrowRight'] : [' ', 'Enter']
+    if (event.ctrlKey || event.metaKey || event.altKey || typing || (elsewhere && theirs.includes(key))) return
     if (key.toLowerCase() === 'f') {
       if (document.fullscreenElement) document.exitFullscreen()
       else this.root.requestFullscreen()

@@ -63,5 +63,6 @@ async function addSlide({ chart, images, title, caption, run }) {
     layout[axis] = { ...layout[axis], title: { ...layout[axis].title, text } }
   }
   const bare = { template: undefined, height: undefined, width: undefined, margin: { l: 8, r: 12, t: 12 + layout.meta.above, b: 8 } }
-  return keepSlide({ title, text: caption, run, chart: { data, layout: { ...layout, ...bare } } })
+  const { backgroundColor: background, color } = getComputedStyle(document.querySelector('[data-testid=stApp]'))
+  return keepSlide({ title, text: caption, run, chart: { data, layout: { ...layout, ...bare }, look: { background, color } } })
 }
