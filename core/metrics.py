@@ -301,7 +301,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarr
     """coverage (N,) and risk (N,): share of wrong predictions among the k most confident, k = 1 … N.
 
     Images of equal confidence come in no order: their errors are spread evenly over them. The mean risk is the area under
-    the curve (AURC, Geifman & El-Yaniv 2017).
+    the curve (AURC, Geifman et al. 2019).
     """
     _, place, n = np.unique(-confidence, return_inverse=True, return_counts=True)
     wrong = (np.bincount(place, ~correct) / n).repeat(n)

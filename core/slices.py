@@ -1,16 +1,16 @@
 """Where errors concentrate: images that have something in common, and how often a model is wrong on them. No torch here.
 
-A search over many slices finds one that looks bad by chance. So each slice's interval is Wilson's at the level divided by the
-number of slices looked at (Bonferroni): all of them hold together with the probability asked for.
+A search over many slices finds one that looks bad by chance. So each slice's interval is the exact one (Clopper & Pearson 1934)
+at the level divided by the number of slices looked at (Bonferroni): all of them hold together with at least the probability asked for.
 """
 
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import beta
 
 from core.config import CLASSES
-from core.metrics import wilson_interval
 
 FIFTHS = ("lowest fifth", "second fifth", "middle fifth", "fourth fifth", "highest fifth")
 PEOPLE_EDGES = (0.0, 0.6, 0.8, 0.9, 1.0)  # of the share of people who chose the label; the last bin is all of them
@@ -83,9 +83,9 @@ def find_slices(bins: dict[str, np.ndarray], wrong: np.ndarray, least: int = 50,
             rows.append((tuple(f"{name}:{i}" for name, i in zip(names, place, strict=True)), int(images[code]), int(errors[code])))
     table = pd.DataFrame(rows, columns=["slice", "images", "errors"])
     table["error_rate"] = table["errors"] / table["images"]
-    level = 1 - (1 - confidence) / max(len(rows), 1)
-    intervals = [wilson_interval(e, n, level) for e, n in zip(table["errors"], table["images"], strict=True)]
-    table["low"], table["high"] = zip(*intervals, strict=True) if intervals else ((), ())
+    tail, errors, right = (1 - confidence) / max(len(rows), 1) / 2, table["errors"], table["images"] - table["errors"]
+    table["low"] = np.where(errors > 0, beta.ppf(tail, errors, right + 1), 0.0)  # which is not defined where there are none
+    table["high"] = np.where(right > 0, beta.ppf(1 - tail, errors + 1, right), 1.0)
     return table.sort_values(["low", "images"], ascending=[False, False], ignore_index=True)
 
 

@@ -68,8 +68,10 @@ WORDS = (
          "(Kornblith et al. 2019)."),
     Word("kappa", "Agreement of two models' errors beyond chance: 1 they err on the same images, 0 as if unrelated (Cohen 1960)."),
     Word("double fault", "The share of images that both models get wrong (Giacinto & Roli 2001)."),
-    Word("Q", "Yule's: whether two models tend to be correct on the same images: 1 always, 0 unrelated, −1 never (Yule 1900)."),
-    Word("forgotten", "Correct after one epoch of training, wrong after a later one (Toneva et al. 2019)."),
+    Word("Q", "Yule's: whether two models tend to be correct on the same images: 1 where one is never correct without the "
+         "other, 0 unrelated, −1 where they never agree (Yule 1900)."),
+    Word("forgotten", "Correct after one epoch of training, wrong after the next (after Toneva et al. 2019, who count training images, not "
+         "test images as here)."),
 )  # fmt: skip
 
 

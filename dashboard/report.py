@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from core import metrics, results, summaries
 from core.config import BASELINES, CLASSES, FUSION, ORACLE, UserError
-from core.findings import OPEN, UNTESTED, Finding, Headline, describe_scope, tell_p
+from core.findings import UNTESTED, Finding, Headline, describe_scope, say_mixing, tell_p
 from core.images import pixels_uri
 from core.results import Run, TestImages
 from core.robustness import by_corruption, by_severity
@@ -119,7 +119,10 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     if run.imported:
         limits.append("How the models were trained and joined is not known here.")
     elif FUSION.name in run.models:
-        limits.append("Trained together, the two share a head on their concatenated features: sums, gates and attention were not tried.")
+        joined = "the two share a head on their concatenated features: sums, gates"
+        if run.recipe.shortcut:
+            joined = "the fusion is the mean of two linear heads plus an MLP on both features: gates"
+        limits.append(f"Trained together, {joined} and attention were not tried.")
     if ways := next((finding.numbers.get("ways") for finding in findings if finding.id == "late"), None):
         limits[-1] += f" Trained apart, they were combined in {ways} ways."
     if tested < results.SPLIT_SIZES["test"]:
@@ -128,12 +131,8 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
     kinds = {"relabelled": "a label that fewer than three of five people confirm", "near-duplicates": "a near-duplicate in training"}
     if doubtful := [f"{left_out[one]} have {words}" for one, words in kinds.items() if left_out.get(one)]:
         limits.append(f"Of the test images {', '.join(doubtful)}; the claims say what is left without them.")
-    heads = next((finding for finding in findings if finding.id == "head-mean" and finding.verdict == OPEN), None)
-    if heads and run.recipe.shortcut:
-        limits.append(
-            f"The MLP on both features changes {heads.numbers['changed']:,} of {tested:,} predictions of the mean of the fusion's two "
-            "heads: that mixing features gains anything is not shown."
-        )
+    if mixing := say_mixing(run, findings):
+        limits.append(mixing)
     return limits
 
 
@@ -263,8 +262,9 @@ def _calibrate(report: Report) -> list[Part]:
     rows = [[theme.label(model), *(f"{value:.{n}f}" for value, n in zip(row, digits, strict=True))] for model, row in table.iterrows()]
     head = ["model", *table.columns]
     note = (
-        "Calibration error in points: expected |correct − confident| over 15 bins. Temperature is fitted on validation and applied to "
-        "test; below 1 the model was too modest. NLL in nats; Brier from 0 (best) to 2; AURC: the area under the last chart's curve."
+        "Calibration error in points: |share correct − mean confidence| of each of 15 bins of equally many images, averaged over the "
+        "images. Temperature is fitted on validation and applied to test; below 1 the model was too modest. "
+        "NLL in nats; Brier from 0 (best) to 2; AURC: the area under the last chart's curve."
     )
     drawn = [
         report.charts.add(

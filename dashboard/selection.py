@@ -140,8 +140,8 @@ def pick_images(predictions: pd.DataFrame, models: list[str], n: int) -> dict[st
     if set(TRIO) <= set(models):
         correct, baselines = predictions["fusion_correct"], predictions[[f"{baseline}_correct" for baseline in BASELINES]]
         kinds = {
-            "Fixed by fusion: both baselines wrong, fusion correct": correct & ~baselines.any(axis=1),
-            "Broken by fusion: both baselines correct, fusion wrong": ~correct & baselines.all(axis=1),
+            "Fixed against both: both baselines wrong, fusion correct": correct & ~baselines.any(axis=1),
+            "Broken against both: both baselines correct, fusion wrong": ~correct & baselines.all(axis=1),
         }
         picked |= {title: predictions[mine].nlargest(n, "fusion_confidence") for title, mine in kinds.items()}
     return picked

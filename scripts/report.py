@@ -22,6 +22,7 @@ from core.findings import (
     CONTRADICTED,
     HEADLINE,
     OPEN,
+    SEPARATELY,
     SUPPORTED,
     UNTESTED,
     Finding,
@@ -63,10 +64,13 @@ def describe(run: Run) -> str:
     if run.imported:
         return f"Run `{run.name}`: trained elsewhere, at {recipe.size_in_words}. {record.get('note', '')}".rstrip()
     starts = "; ".join(f"{label(name)} from {start}" for name, start in run.starts.items())
+    former = "" if recipe.is_current else " with settings that it has no more"
+    rebuilt = any("rebuilt" in start for start in run.starts.values())
+    weaker = " (from torchvision's own a baseline may be stronger, and fusion's lead over it smaller)" if rebuilt else ""
     return (
-        f"Run `{run.name}`: recipe `{recipe.name}`, {recipe.size_in_words}, {recipe.frozen_epochs} + {recipe.finetune_epochs} epochs "
-        f"(head alone + {recipe.tuned_in_words}), seed {record['seed']}, {starts}; trained in {run.precision} "
-        f"on {run.device}. {record.get('note', '')}".rstrip()
+        f"Run `{run.name}`: recipe `{recipe.name}`{former}, {recipe.size_in_words}, {recipe.frozen_epochs} + "
+        f"{recipe.finetune_epochs} epochs (head alone + {recipe.tuned_in_words}), seed {record['seed']}, {starts}{weaker}; "
+        f"trained in {run.precision} on {run.device}. {record.get('note', '')}".rstrip()
     )
 
 
@@ -130,10 +134,7 @@ def write_claims(run: Run, findings: list[Finding]) -> str:
     lines = [f"- {one.claim}: **{one.verdict}**. {one.text}{tests[one.id]}" for one in findings]
     told = write_headline(run, findings).sentence
     if findings:
-        told = (
-            f"{count_verdicts(findings)}. Each is in fusion's favour and tested two-sided at 5 %, without a correction across claims, some "
-            f"of which rest on the same images. {describe_scope(run, findings)}"
-        )
+        told = f"{count_verdicts(findings)}. {SEPARATELY} {describe_scope(run, findings)}"
     return "\n".join(
         [
             f"# What may be claimed of `{run.name}`",

@@ -85,7 +85,7 @@ def test_every_claim_stands_with_its_verdict(readme, made):
     verdicts = "supported|not distinguishable|contradicted|untested"
     claims = re.findall(rf"^- (.+): \*\*({verdicts})\*\*\. (.+?)(?: \*\((.+); n = [\d,]+\)\*)?$", text, re.M)
     counts = ", ".join(f"{n} {one}" for one in verdicts.split("|") if (n := [verdict for _, verdict, *_ in claims].count(one)))
-    assert len(claims) == len(CLAIMS) and f"\n{len(CLAIMS)} claims: {counts}. Each is in fusion's favour" in text
+    assert len(claims) == len(CLAIMS) and f"\n{len(CLAIMS)} claims: {counts}. Each is tested two-sided" in text
     assert f"\n{len(CLAIMS)} claims: {counts}; each with its numbers and its test in [results/CLAIMS.md]" in readme.read_text()
     assert claims[0][0] == "In this training fusion is more accurate than the baseline better on validation, ResNet18"
     assert all(bool(test) == (verdict != "untested") for _, verdict, _, test in claims)

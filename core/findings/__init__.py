@@ -1,6 +1,6 @@
 """What may be said of a run: a table of claims, each with its test, and a verdict that goes no further than the test.
 
-Every claim is in fusion's favour and is tested two-sided at 5 %. "supported": the data say so; "contradicted": they say the
+Every claim is in favour of fusing and is tested two-sided at 5 %. "supported": the data say so; "contradicted": they say the
 opposite; "not distinguishable": they say neither, which is no proof of equality; "untested": something is missing, and the
 finding says what. Tests on images speak of the trained weights at hand; only those over seeds speak of other trainings. Tests are
 corrected for being several within a claim's family (pairs, classes, branches), not across claims. A claim against either baseline is
@@ -27,6 +27,7 @@ from core.findings.finding import (
     FROM_WORST,
     OPEN,
     OTHER,
+    SEPARATELY,
     SHARES,
     SUPPORTED,
     UNTESTED,
@@ -54,6 +55,7 @@ __all__ = [
     "EITHER",
     "HEADLINE",
     "OPEN",
+    "SEPARATELY",
     "SHARES",
     "SUPPORTED",
     "UNTESTED",
@@ -68,6 +70,7 @@ __all__ = [
     "name",
     "percent",
     "points",
+    "say_mixing",
     "seed_accuracies",
     "show_effect",
     "show_p",
@@ -127,6 +130,7 @@ HEADLINE = (
     "seeds-better",
     "seeds-other",
     "seeds-ensemble",
+    "head-mean",
 )  # claims it rests on
 
 
@@ -197,7 +201,19 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
         won = ensemble.verdict == CONTRADICTED
     elif over_seeds and hardest.verdict == OPEN and all(alone == CONTRADICTED for alone, _ in trained):
         beats = f"{_say_trainings(trained, losses)[0]}, though for trainings in general that is not shown"
-    return Headline(f"{beats}, {'but' if won else 'and'} {beside}.", *_tabulate_leads(run, leads, seeds, over_seeds), hardest)
+    table, note = _tabulate_leads(run, leads, seeds, over_seeds)
+    return Headline(f"{beats}, {'but' if won else 'and'} {beside}.", table, f"{note} {say_mixing(run, findings)}".rstrip(), hardest)
+
+
+def say_mixing(run: Run, findings: list[Finding]) -> str:
+    """Does the fusion predict what the mean of its own two heads does? "" where that was not tested, or there is a difference."""
+    heads = next((finding for finding in findings if finding.id == "head-mean" and finding.verdict == OPEN), None)
+    if heads is None or not run.recipe.shortcut:
+        return ""
+    return (
+        f"The MLP on both features changes {heads.numbers['changed']:,} of {heads.n:,} predictions of the mean of the fusion's two heads: "
+        "that mixing features gains anything is not shown."
+    )
 
 
 def _tabulate_leads(run: Run, leads: list[Finding], seeds: list[Finding], over_seeds: bool) -> tuple[tuple[tuple[str, ...], ...], str]:
@@ -217,7 +233,7 @@ def _tabulate_leads(run: Run, leads: list[Finding], seeds: list[Finding], over_s
         head.append(f"mean of {seeds[0].n} seeds [95 %]")
         whole = seeds
         p = f"of a seed {p}, of the mean from a t test over seeds"
-        bound = " A mean is shown only if a bootstrap of the test images agrees."
+        bound = " A mean counts as shown only if p < 0.05 and a bootstrap of the test images leaves out zero, too."
     elif not listed:
         head.append(f"seed {run.record['seed']} [95 %]")
         whole = leads
@@ -273,6 +289,7 @@ def describe_scope(run: Run, findings: list[Finding]) -> str:
     """Whom the tests speak of: said once, where the claims stand."""
     seeds = max((finding.n for finding in findings if finding.kind == "seeds"), default=1)
     images = f"Where a claim names no trainings, its test is of the weights of seed {run.record['seed']}: another training gives others."
+    images += " Against either baseline the less favourable test counts: strict where it supports, uncorrected where it contradicts."
     if any(finding.kind == "seeds" and finding.verdict != UNTESTED for finding in findings):
         return f"{images} Tests over the {seeds} seeds speak of training by this recipe, on these test images."
     trained = "one was" if seeds < 2 else f"{seeds} were"

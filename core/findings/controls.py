@@ -109,7 +109,13 @@ def compare_losses(evidence: Evidence, _: str | None) -> Result:
     if tested is run:
         return result
     how = ", whose fusion has no shortcut" if run.recipe.shortcut and not tested.recipe.shortcut else ""
-    return replace(result, of=tested.name, details=f"Tested on {tested.name}, at {tested.recipe.size_in_words}{how}. {result.details}")
+    statement = f"On {tested.name}, {result.statement[0].lower()}{result.statement[1:]}"
+    return replace(
+        result,
+        of=tested.name,
+        statement=statement,
+        details=f"Tested on {tested.name}, at {tested.recipe.size_in_words}{how}. {result.details}",
+    )
 
 
 def compare_with_head_mean(evidence: Evidence, _: str | None) -> Result:

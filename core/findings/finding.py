@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from core.findings.evidence import Evidence
 
 ALPHA = 0.05
+SEPARATELY = (
+    "Each is tested two-sided at 5 %, without a correction across claims: many rest on the same predictions and some restate one "
+    "comparison, so their counts are no score."
+)
 SHARES = ("points", "%")  # units of what is stored as a share
 SUPPORTED, OPEN, CONTRADICTED, UNTESTED = "supported", "not distinguishable", "contradicted", "untested"
 FROM_WORST = (CONTRADICTED, OPEN, SUPPORTED, UNTESTED)

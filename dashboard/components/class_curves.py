@@ -46,8 +46,8 @@ def show_class_curves(run: Run, models: list[str], chosen: Filter) -> None:
             show_figure(
                 thresholds.class_figure(kind, name, points, by_class.loc[name].to_dict()),
                 f"{kind}_{name}",
-                f"All {len(data.load_predictions(run)):,} test images, whatever is filtered; the share of softmax for the class is the "
-                f"score. In the legend, and below for every class: {words}.",
+                f"All {len(data.load_predictions(run)):,} test images, whatever is filtered; the softmax probability of the class is "
+                f"the score. In the legend, and below for every class: {words}.",
                 pd.concat([pd.DataFrame({"model": m, "x": x, "y": y}) for m, (x, y) in points.items()]),
             )
             columns = {model: st.column_config.NumberColumn(theme.label(model), format="%.4f") for model in models}

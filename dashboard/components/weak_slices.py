@@ -48,14 +48,14 @@ def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]
         top = found[found["low"] > rate].head(SHOWN)
         st.markdown(f"**{theme.label(model)}**, wrong on {rate:.2%} of all images")
         if top.empty:
-            st.caption(f"None of {len(found):,} slices is surely worse than that.")
+            st.caption(f"None of {len(found):,} slices is shown to be worse than that.")
             continue
         table = pd.DataFrame(
             {
                 "images alike in": [", ".join(traits.name_slice(run, part) for part in parts) for parts in top["slice"]],
                 "images": top["images"],
                 "wrong": top["error_rate"],
-                "surely at least": top["low"],
+                "at least": top["low"],
                 "at most": top["high"],
             }
         )
@@ -65,12 +65,13 @@ def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]
             if cells := st.session_state[key].selection.cells:
                 show(filter_slice(model, top["slice"].iloc[cells[0][0]]))
 
-        percent = {name: st.column_config.NumberColumn(format="percent") for name in ("wrong", "surely at least", "at most")}
+        percent = {name: st.column_config.NumberColumn(format="percent") for name in ("wrong", "at least", "at most")}
         show_table(table, column_config=percent, key=key, on_select=follow, selection_mode="single-cell")
         st.caption(f"The {len(top)} surest of {len(found):,} slices looked at, of 50 images or more each. Click one to see its errors.")
     st.caption(
-        "The bounds hold for all slices together with 95 % (Wilson's interval, level divided by the number of slices looked at), so a "
-        "slice found by chance does not stand here. The size of the object is not measured: the images carry no outline of it."
+        "The bounds hold for all slices together with 95 % (Clopper and Pearson's exact interval, level divided by the number of "
+        "slices looked at), so one found by chance seldom stands here. The size of the object is not measured: the images carry "
+        "no outline of it."
         + f" Clusters: {theme.label(selection.pick_subject(run.models))}'s features in {slices.CLUSTERS} groups, by k-means."
         * ("cluster" in chosen)
         + "".join(f" {text}" for text in missing)

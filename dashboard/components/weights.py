@@ -98,7 +98,7 @@ def show_branches(run: Run, predictions: pd.DataFrame, index: int | None) -> Non
         figures.branch_shares_figure(table, "Which branch carries the fusion's predictions?"),
         "branch_shares",
         "Mean logits a branch adds for the predicted class, from the mean features on."
-        + " Fixed, broken: against both baselines." * (by == "outcome"),
+        + " Fixed: both baselines wrong, fusion correct; broken: the reverse." * (by == "outcome"),
         table,
     )
     kept = {branch: float((logits.argmax(axis=1) == predictions["label"]).mean()) for branch, logits in branches["ablated"].items()}

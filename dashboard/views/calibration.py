@@ -55,7 +55,8 @@ components.show_table(
     },
 )  # fmt: skip
 st.caption(
-    "Calibration error in points: expected |correct − confident| over 15 bins. Temperature is fitted on validation and applied to test; a "
-    "temperature below 1 means that the model was too modest. NLL in nats; Brier from 0 (best) to 2."
+    "Calibration error in points: |share correct − mean confidence| of each of 15 bins of equally many images, averaged over the images; "
+    "the choice of bins changes the diagram alone. Temperature is fitted on validation and applied to test; a temperature below 1 means "
+    "that the model was too modest. NLL in nats; Brier from 0 (best) to 2."
 )
 components.show_findings(findings)

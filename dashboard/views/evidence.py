@@ -6,7 +6,7 @@ from pandas.io.formats.style import Styler
 
 from core import metrics
 from core.config import BASELINES, CLASSES, UserError
-from core.findings import ALPHA, describe_scope, tell_p
+from core.findings import ALPHA, SEPARATELY, describe_scope, tell_p
 from dashboard import claims, components, data, figures, theme
 
 run, _ = st.session_state["current"]
@@ -73,9 +73,15 @@ def show_pairs(pairs: pd.DataFrame) -> None:
             "label": "pair",
             "disagreement": st.column_config.NumberColumn("one correct (%)", format="%.2f", help="Disagreement: only one is correct"),
             "double_fault": st.column_config.NumberColumn("none correct (%)", format="%.2f", help="Double fault: both are wrong"),
-            "q": st.column_config.NumberColumn("Q", format="%.3f", help="Yule's Q: 1 where correct together, 0 where independent"),
+            "q": st.column_config.NumberColumn(
+                "Q", format="%.3f", help="Yule's Q: 1 where one is never correct without the other, 0 where independent"
+            ),
             "kappa": st.column_config.NumberColumn("kappa", format="%.3f", help="Agreement beyond chance, at most 1"),
-            "cka": st.column_config.NumberColumn("CKA", format="%.2f", help="Likeness of features, 0 to 1; needs evaluate.py --features"),
+            "cka": st.column_config.NumberColumn(
+                "CKA",
+                format="%.2f",
+                help="Likeness of features (their first 50 principal components), 0 to 1; needs evaluate.py --features",
+            ),
             "ensemble": st.column_config.NumberColumn("averaged (%)", format="%.2f"),
             "oracle": st.column_config.NumberColumn("either correct (%)", format="%.2f"),
         },
@@ -102,10 +108,7 @@ others = [finding.against for finding in findings if finding.id.startswith("accu
 other = components.pick_one("Fusion minus", others, "against", theme.label)
 with place_of_claims:  # drawn when all is chosen, which their links bring back
     st.subheader("What may be claimed")
-    st.caption(
-        "Each claim is in fusion's favour and tested two-sided at 5 %, without a correction across claims, some of which rest on the same "
-        "images. A click opens its numbers and its test; right of the line is in favour."
-    )
+    st.caption(f"{SEPARATELY} A click opens a claim's numbers and its test; right of the line speaks for it.")
     components.show_findings_by_theme(findings, "evidence")
 correct = [predictions[f"{one}_correct"].to_numpy() for one in ("fusion", other)]
 classes = pd.DataFrame({"name": CLASSES, **metrics.class_differences(predictions["label"].to_numpy(), *correct)})
@@ -126,7 +129,7 @@ with right:
             **{column: st.column_config.NumberColumn(column, format="%+.1f") for column in ("difference", "low", "high")},
             "p_holm": "p (Holm)",
             "smallest": st.column_config.NumberColumn(
-                "least seen", format="%.1f", help="The least difference this test can show, in points"
+                "least seen", format="%.1f", help="The least difference, in points, that this test can show if no other class's is surer"
             ),
         },
     )
@@ -138,6 +141,6 @@ with right:
     said = ", ".join(f"{word} in {', '.join(names) or 'none'}" for word, names in seen.items())
     least, most = classes["smallest"].min(), classes["smallest"].max()
     st.caption(
-        f"Exact McNemar a class, Holm over the ten. Significantly {said}. A difference below "
-        f"{least:.1f} to {most:.1f} points cannot be seen in a class of this size: none seen is no proof of equality."
+        f"Exact McNemar a class, Holm over the ten. Significantly {said}. A class's difference, if no other is surer, must reach "
+        f"{least:.1f} to {most:.1f} points to be seen: none seen is no proof of equality."
     )

@@ -302,6 +302,9 @@ def test_what_the_fused_head_adds_to_the_mean_of_its_heads(fusion, verdict, chan
     evidence.run.record["recipe"] = asdict(RECIPES["cpu-224"])
     shortcut = controls.compare_with_head_mean(evidence, None)
     assert shortcut.details.endswith(f"that mean plus what its MLP adds: the MLP changes {changed} of 2,000 predictions.")
+    said = findings.say_mixing(evidence.run, [findings.Finding(id="head-mean", kind="controls", against=None, claim="", **vars(shortcut))])
+    same = f"The MLP on both features changes {changed} of 2,000 predictions of the mean of the fusion's two heads"
+    assert said.startswith(same) == bool(said) == (verdict == OPEN)
     assert found.numbers["second"] == 1 - 60 / N
     assert ("image by image" in found.statement) == (changed == 0)
 
@@ -798,7 +801,7 @@ def test_a_page_may_ask_for_some_of_the_claims(folder):
     runs = open_seeds(folder, 3)
     whole, some = findings.find_findings(runs[0], runs), findings.find_findings(runs[0], runs, findings.HEADLINE)
     seeds, images = ([f"{kind}-{against}" for against in ("better", "ensemble", "other")] for kind in ("seeds", "accuracy"))
-    assert [one.id for one in some] == [*seeds, *images]
+    assert [one.id for one in some] == [*seeds, *images, "head-mean"]
     assert findings.write_headline(runs[0], some) == findings.write_headline(runs[0], whole)
 
 

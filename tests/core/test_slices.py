@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from core import slices
-from core.metrics import wilson_interval
 
 
 def test_pixels_are_measured_as_their_names_say():
@@ -41,8 +41,22 @@ def test_a_planted_slice_is_found_first_with_its_interval_corrected():
     assert table["slice"][0] == ("class:3", "brightness:0")
     assert (table["images"][0], table["errors"][0]) == (planted.sum(), (planted & wrong).sum())
     assert len(table) == 10 + 5 + 50
-    level = 1 - 0.05 / 65
-    assert (table["low"][0], table["high"][0]) == pytest.approx(wilson_interval(int(table["errors"][0]), int(table["images"][0]), level))
+    for row in (table.iloc[0], table.iloc[-1]):
+        exact = binomtest(int(row["errors"]), int(row["images"])).proportion_ci(1 - 0.05 / 65, method="exact")
+        assert (row["low"], row["high"]) == pytest.approx((exact.low, exact.high))
+    none, all_ = (slices.find_slices({"class": np.zeros(60, int)}, np.full(60, wrong)).iloc[0] for wrong in (False, True))
+    assert none["low"] == 0 < none["high"] < 0.1 and 0.9 < all_["low"] < all_["high"] == 1
+
+
+def test_few_slices_are_found_where_errors_are_spread_by_chance():
+    """With rare errors and small slices, where an interval that is not exact finds too many."""
+    found = 0
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        bins = {name: generator.integers(0, 10, 2_000) for name in ("class", "cluster")}
+        wrong = generator.random(2_000) < 0.04
+        found += (slices.find_slices(bins, wrong, 10)["low"] > 0.04).any()
+    assert found <= 10  # one in 40 expected at most
 
 
 def test_without_a_weak_slice_all_intervals_hold_the_common_rate():
