@@ -196,6 +196,12 @@ def test_notes_black_screen_and_full_screen_by_key(page):
     page.keyboard.press("n")
     expect(notes).to_be_hidden()
     assert popup.value.is_closed()
+    page.keyboard.press("n")
+    with page.expect_popup() as popup:
+        page.get_by_role("button", name="Speaker notes in a window").press("Enter")
+    with popup.value.expect_event("close"):  # notes of a slide that is no longer shown would stay in it
+        page.reload()
+    expect(page.locator(".deck[data-mode=show]")).to_be_visible()
     page.keyboard.press("b")
     expect(page.locator(".deck.black")).to_have_count(1)
     page.keyboard.press("f")

@@ -33,6 +33,7 @@ class Deck {
     this.build()
     const { signal } = this.leaving
     window.addEventListener('keydown', (event) => this.press(event), { capture: true, signal })
+    window.addEventListener('pagehide', () => this.desk?.close(), { signal }) // the next page cannot write into it
     if (data.offline) {
       window.addEventListener('beforeprint', () => this.arrange(true), { signal })
       window.addEventListener('afterprint', () => this.arrange(), { signal })
