@@ -33,7 +33,7 @@ class Deck {
     this.build()
     const { signal } = this.leaving
     window.addEventListener('keydown', (event) => this.press(event), { capture: true, signal })
-    window.addEventListener('pagehide', () => this.desk?.close(), { signal }) // the next page cannot write into it
+    window.addEventListener('pagehide', () => this.closeDesk(), { signal }) // the next page cannot write into it
     if (data.offline) {
       window.addEventListener('beforeprint', () => this.arrange(true), { signal })
       window.addEventListener('afterprint', () => this.arrange(), { signal })
@@ -56,7 +56,7 @@ class Deck {
 
   stop() {
     this.leaving.abort()
-    this.desk?.close()
+    this.closeDesk()
     this.watch.disconnect()
     this.seen.disconnect()
     this.drawn.disconnect()
@@ -336,7 +336,7 @@ class Deck {
 
   leave() {
     if (document.fullscreenElement) document.exitFullscreen()
-    this.desk?.close()
+    this.closeDesk()
     const before = this.enter('overview')
     this.setAddress('step', null)
     this.arrange()
@@ -361,7 +361,7 @@ class Deck {
   }
 
   speak() {
-    if (this.desk) return this.desk.close()
+    if (this.desk) return this.closeDesk()
     this.notes = !this.notes
     this.write()
     this.arrange()
@@ -388,13 +388,18 @@ class Deck {
     Object.assign(body.style, { color, background, fontFamily, fontSize: '24px', lineHeight: 1.4, padding: '16px' })
     body.replaceChildren(this.words)
     body.onkeydown = (event) => this.press(event)
-    this.desk.onpagehide = () => {
-      this.desk = null
-      this.notes = false
-      this.root.insertBefore(this.words, this.remote)
-      this.write()
-      this.arrange()
-    }
+    this.desk.onpagehide = () => this.closeDesk()
+    this.write()
+    this.arrange()
+  }
+
+  closeDesk() {
+    if (!this.desk) return
+    const { desk } = this
+    this.desk = null // at once: its window tells only later that it is gone
+    this.notes = false
+    this.root.insertBefore(this.words, this.remote)
+    desk.close()
     this.write()
     this.arrange()
   }
