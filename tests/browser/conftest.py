@@ -25,6 +25,19 @@ CLOSED = re.compile(  # Streamlit itself may fail to close what a browser has ju
     r"Exception in ASGI application\n(?:(?!Exception in ASGI)[\s\S])*?Cannot call \"send\" once a close message has been sent\."
 )
 DESK = {"width": 1440, "height": 900}
+WATCH = """{
+  window.asked = window.ended = 0  // when the page last asked the server for a run, and when one was last seen to end
+  const send = WebSocket.prototype.send
+  WebSocket.prototype.send = function (message) {
+    const bytes = new Uint8Array(message.buffer ?? message, message.byteOffset ?? 0)
+    if (bytes[0] === 0x5a) window.asked = performance.now()  // the tag of BackMsg.rerun_script
+    return send.call(this, message)
+  }
+  new MutationObserver(() => {
+    const app = document.querySelector('[data-testid=stApp]')
+    if (app?.dataset.testScriptState === 'notRunning') window.ended = performance.now()
+  }).observe(document, { subtree: true, attributeFilter: ['data-test-script-state'] })
+}"""
 
 
 @pytest.fixture(scope="session")
@@ -47,17 +60,19 @@ def serve(folder: Path, log: Path) -> Iterator[str]:
             command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"RESULTS_DIR": str(folder)}
         )
     try:
-        for _ in range(300):
+        for _ in range(1200):
             try:
                 urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
                 break
             except OSError:
                 assert process.poll() is None, log.read_text(encoding="utf-8")
                 time.sleep(0.1)
+        else:
+            raise AssertionError(f"the server does not answer: {log.read_text(encoding='utf-8')}")
         yield address
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         said = CLOSED.sub("", log.read_text(encoding="utf-8"))
         assert "Traceback" not in said, said[-3000:]
 
@@ -82,6 +97,7 @@ def open_window(chromium: Browser, address: str) -> Iterator[BrowserContext]:
     """A window on a dashboard, with one tab that all tests use: in a new one the browser compiles Streamlit's scripts anew."""
     context = chromium.new_context(viewport=DESK, base_url=address, accept_downloads=True, reduced_motion="reduce")
     context.set_default_timeout(60_000)
+    context.add_init_script(WATCH)
     context.new_page()
     yield context
     context.close()
@@ -97,6 +113,7 @@ def open_tab(context: BrowserContext, address: str) -> Iterator[Page]:
     context.on("request", note)
     context.on("weberror", fail)
     yield page
+    page.unroute_all(behavior="ignoreErrors")
     for tab in context.pages[1:]:
         tab.close()
     page.evaluate("sessionStorage.clear()")

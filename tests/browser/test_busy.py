@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import open_window
-from tests.browser.test_browser import open_view, settle
+from tests.browser.test_browser import open_view, settle, wait_for
 from tests.browser.test_errors import lightbox, thumbnails
 from tests.browser.test_present import count, open_show
 
@@ -101,12 +101,13 @@ def test_a_closing_that_the_server_never_heard_of_leaves_the_lightbox_alive(chro
         page.route_web_socket("**/_stcore/stream", carry)
         open_view(page, "embedding?image=17")
         expect(lightbox(page)).to_have_attribute("data-whole", "true")
+        expect(lightbox(page).locator(".looks h3")).to_be_visible()
+        expect(lightbox(page).get_by_text("The models look …")).to_have_count(0)  # it asks for nothing more
         settle(page)
         lost.append("next")
         page.keyboard.press("Escape")
         expect(lightbox(page)).to_have_count(0)
-        page.wait_for_timeout(500)
-        assert len(lost) == 2
+        wait_for(page, lambda: len(lost) == 2)
         lost.clear()
         page.get_by_test_id("stMain").get_by_role("radio", name="ResNet18").click()
         expect(page).to_have_url(re.compile("model=resnet18"))
@@ -122,7 +123,7 @@ def test_a_closed_image_opens_again_only_when_asked_for(chromium, server):
 
         def carry(route):
             to_server = route.connect_to_server()
-            to_server.on_message(lambda message: held.append(message) if late else route.send(message))
+            to_server.on_message(lambda message: held.append(message) if late or held else route.send(message))
             routes.append(route)
 
         page.route_web_socket("**/_stcore/stream", carry)
@@ -132,16 +133,19 @@ def test_a_closed_image_opens_again_only_when_asked_for(chromium, server):
         late.append(True)
         page.keyboard.press("Escape")
         page.get_by_test_id("stMain").get_by_role("radio", name="ResNet18").click()
-        page.wait_for_timeout(1000)
-        assert held
+        seen = -1
+        while not held or len(held) > seen:  # until the server has said all
+            seen = len(held)
+            page.wait_for_timeout(1000)
         late.clear()
-        while held:
-            routes[0].send(held.pop(0))
+        while held:  # what comes meanwhile waits behind
+            routes[0].send(held[0])
             page.wait_for_timeout(50)
+            held.pop(0)
         page.wait_for_timeout(500)
         settle(page)
         expect(lightbox(page)).to_have_count(0)
-        assert "image=" not in page.url
+        expect(page).not_to_have_url(re.compile("image="))
         box = page.get_by_label("Open image number")
         expect(box).to_have_value("")
         open_by_number(page, 17)

@@ -235,6 +235,7 @@ def test_a_class_recall_shows_its_misses_and_a_precision_its_false_positives(pag
     page.get_by_role("button", name="recall of bird").click()
     misses = (predictions["label"] == 2) & (predictions["resnet18_predicted"] != 2)
     expect(total(page)).to_contain_text(f"{misses.sum():,} of")
+    settle(page)  # the matrix comes after the total
     page.get_by_role("button", name="precision of frog").click()
     alarms = (predictions["label"] != 6) & (predictions["resnet18_predicted"] == 6)
     expect(total(page)).to_contain_text(f"{alarms.sum():,} of")
@@ -286,6 +287,7 @@ def test_a_filter_is_one_step_of_the_history_an_open_image_another_and_back_undo
         expect(chip(page, "true class cat")).to_be_visible()
         settle(page)
         assert "image=" not in page.url
+    page.wait_for_function("!history.state?.lightbox")  # the closing's own step back is done
     page.go_back()
     expect(chip(page, "true class cat")).to_have_count(0)
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, e
 
 from core import results, summaries
 from tests.browser.conftest import open_tab, open_window, serve
-from tests.browser.test_browser import settle
+from tests.browser.test_browser import settle, wait_for
 from tests.fake_run import make_run, ship_weights
 
 
@@ -54,6 +54,14 @@ def upload(page: Page, name: str, data: bytes) -> None:
     settle(page)
 
 
+def upload_picture(page: Page, data: bytes) -> None:
+    """And wait until its script hears the visitor, which it does as soon as it has set the images."""
+    upload(page, "mine.png", data)
+    for image in (".whole img", "img.seen"):
+        expect(page.locator(image)).not_to_have_js_property("naturalWidth", 0)
+    settle(page)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
@@ -90,7 +98,7 @@ def brightness(page: Page) -> float:
 def test_a_square_is_dragged_drawn_and_moved_by_keys(tab):
     """And what the models see is what is in it."""
     tab.goto("/try_image")
-    upload(tab, "mine.png", halves())
+    upload_picture(tab, halves())
     square, whole = tab.locator(".crop"), tab.locator(".whole").bounding_box()
     box = square.bounding_box()  # at first the middle of the picture
     assert box["width"] == pytest.approx(box["height"], abs=2) and box["height"] == pytest.approx(whole["height"], abs=2)
@@ -122,9 +130,9 @@ def test_a_square_is_dragged_drawn_and_moved_by_keys(tab):
     for _ in range(40):
         tab.keyboard.press("ArrowLeft")
     tab.keyboard.press("+")
-    expect(tab.locator("img.seen")).not_to_have_attribute("src", tab.locator("img.seen").get_attribute("src"))
+    wait_for(tab, lambda: brightness(tab) < 5)  # the server may hear of the way there too
     moved = square.bounding_box()
-    assert moved["x"] < box["x"] - 0.3 * whole["width"] and moved["width"] > box["width"] and brightness(tab) < 5
+    assert moved["x"] < box["x"] - 0.3 * whole["width"] and moved["width"] > box["width"]
 
 
 LOSE = """
@@ -142,7 +150,7 @@ def test_a_crop_that_the_server_never_heard_of_is_not_told_to_the_next_page(chro
         page = context.pages[0]
         context.add_init_script(LOSE)
         page.goto("/try_image")
-        upload(page, "mine.png", halves())
+        upload_picture(page, halves())
         page.locator(".crop").focus()
         page.evaluate("window.lose = true")
         page.keyboard.press("ArrowRight")
@@ -169,7 +177,7 @@ def test_who_leaves_the_checks_keeps_nobody_waiting(tab, weighted):
     tab.goto("/try_image?image=4")
     expect(tab.get_by_role("figure", name="The three likeliest classes")).to_be_visible()
     expect(tab.get_by_text("True class:")).to_be_visible()
-    assert time.perf_counter() - start < 60
+    assert time.perf_counter() - start < 120
 
 
 def test_two_quick_steps_are_two_though_the_browser_knows_of_none(chromium, weighted, weighted_results):

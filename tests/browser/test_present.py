@@ -193,9 +193,9 @@ def test_notes_black_screen_and_full_screen_by_key(page):
     expect(notes).to_have_count(0)
     popup.value.keyboard.press("ArrowRight")
     assert count(page)[0] == 3
-    page.keyboard.press("n")
+    with popup.value.expect_event("close"):
+        page.keyboard.press("n")
     expect(notes).to_be_hidden()
-    assert popup.value.is_closed()
     page.keyboard.press("n")
     with page.expect_popup() as popup:
         page.get_by_role("button", name="Speaker notes in a window").press("Enter")
