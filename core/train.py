@@ -162,13 +162,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: train it with python scripts/train.py --help") from None
-    except (OSError, MemoryError) as error:
-        raise UserError(
-            f"{path} cannot be read now ({str(error) or 'out of memory'}): it may be whole, so mend that and try again"
-        ) from None
     except Exception as error:  # torch.load raises many kinds on damaged files
-        if "DefaultCPUAllocator" in str(error):  # torch's own word for no memory
-            raise UserError(f"{path} cannot be read now (out of memory): it may be whole, so mend that and try again") from None
+        no_memory = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)  # torch's own word for it
+        if no_memory or isinstance(error, OSError):
+            why = "out of memory" if no_memory else error
+            raise UserError(f"{path} cannot be read now ({why}): it may be whole, so mend that and try again") from None
         raise UserError(f"{path} cannot be read ({str(error)[:200]}): delete it and train again") from None
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS:
         raise UserError(f"{path} is not a checkpoint: delete it and train again")

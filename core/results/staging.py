@@ -20,7 +20,6 @@ from core.results.run import (
     check_same_run,
     explain_command,
     fingerprint,
-    load_run,
     rebuild_command,
     tell_starts,
     write_run,
@@ -107,7 +106,7 @@ def _merge_records(run: Path, record: dict[str, Any]) -> tuple[dict[str, Any], l
     """The record of `run` with the staged models' added, and a line where its own was damaged. Raises UserError if it is of another run."""
     check_files(run)
     try:
-        existing = load_run(run).record
+        existing = read_record(run / "run.json", rebuild_command(run))
     except UserError:  # damaged: this is its repair
         if _tells_of_another(run / "run.json", record):
             raise
