@@ -22,7 +22,7 @@ class UserError(Exception):
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """What a script does with a UserError: print its line to standard error and exit with code 2."""
+    """What a script does with a UserError: print its line to standard error and exit with code 2; with Ctrl+C: end without a traceback."""
     for stream in (sys.stdout, sys.stderr):  # a console that lacks a character shows another, and no script fails for it
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -31,6 +31,9 @@ def exit_on_user_error() -> Iterator[None]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def choose_models(asked: Iterable[str], whole: Iterable[str]) -> list[str]:

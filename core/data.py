@@ -65,7 +65,11 @@ def open_cifar10(folder: Path | None = None, train: bool = True) -> CIFAR10:
             path = Path(folder) / CIFAR10.base_folder / name
             if not path.is_file():
                 raise UserError(f"{path} is missing: --data must name the folder that holds {CIFAR10.base_folder}/")
-            if calculate_md5(path) != md5:
+            try:
+                intact = calculate_md5(path) == md5
+            except OSError as error:
+                raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from None
+            if not intact:
                 raise UserError(f"{path} is damaged (its md5 is not CIFAR-10's): fetch it again")
         return CIFAR10(folder, train=train)
 

@@ -1,5 +1,6 @@
 """From a checkpoint as it lies on disk to predictions, embeddings and shipped weights. Nothing else computes predictions."""
 
+import math
 import shutil
 import time
 from contextlib import nullcontext
@@ -183,7 +184,10 @@ def write_model(folder: Path, checkpoint: dict[str, Any], data: Cifar10, world: 
         tqdm.write(f"{name}: embedding {len(hidden):,} test images (PCA, t-SNE)")
         components = write_features(folder, model, splits["test"][0], features, hidden)
         results.write_embedding(folder / "embedding.parquet", splits["test"][0], embed(components))
-    return count_costs(model, recipe.image_size) | {"latency_ms": measure_latency(model, recipe.image_size)}
+    world.barrier()  # beside other processes at work it would be measured wrongly
+    latency = measure_latency(model, recipe.image_size) if world.is_main else math.nan
+    world.barrier()
+    return count_costs(model, recipe.image_size) | {"latency_ms": latency}
 
 
 def write_from_weights(run: results.Run, data: Cifar10, world: World) -> None:
@@ -259,7 +263,8 @@ def write_probes(run: results.Run, start_weights: str, data: Cifar10, world: Wor
         tqdm.write(f"{name}: fitting a linear classifier to {len(labels['train']):,} images")
         logits = fit_probe({split: np.hstack([features[one, split] for one in of]) for split in splits}, labels)
         tables = {split: (splits[split].index.cpu().numpy(), labels[split], logits[split]) for split in logits}
-        results.write_predictions(run.path / name / "probe.parquet", tables)
+        with results.one_at_a_time(run.path):  # nobody publishes meanwhile
+            results.write_predictions(run.path / name / "probe.parquet", tables)
 
 
 def measure_robustness(

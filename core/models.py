@@ -5,6 +5,7 @@ a head that ends in a linear layer: ResNet18 (N, 512) and MobileNetV2 (N, 1280) 
 """
 
 import hashlib
+import pickle
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -172,14 +173,16 @@ def find_start_weights(source: str, backbones: Iterable[str]) -> dict[str, Path]
         paths = {}
         for name in backbones:
             weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+            path = paths[name] = folder / Path(weights.url).name
             try:
                 weights.get_state_dict(progress=True, check_hash=True)
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                if path.exists():
+                    raise UserError(f"{path} cannot be read as weights ({str(error)[:200]}): delete it, it is then fetched again") from None
                 raise UserError(
                     f"torchvision's {name} weights could not be downloaded ({error}); "
                     "pass a folder of safetensors files with --start-weights"
                 ) from None
-            paths[name] = folder / Path(weights.url).name
         return paths
     paths = {name: Path(source) / f"{name}.safetensors" for name in backbones}
     for path in paths.values():
@@ -195,7 +198,10 @@ def describe_start_weights(source: str, models: Iterable[str] = TRIO) -> dict[st
         return {name: {"name": "random", "file": None, "sha256": None} for name in backbones}
     described: dict[str, dict[str, str | None]] = {}
     for name, path in find_start_weights(source, backbones).items():
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        try:
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from None
         default = "torchvision IMAGENET1K_V1" if source == "imagenet" else f"state dict {path.name}"
         described[name] = {"name": REBUILT.get(sha256, default), "file": path.name, "sha256": sha256}
     return described

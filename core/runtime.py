@@ -65,14 +65,24 @@ def open_world(place: str | None = None) -> Iterator[World]:
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = torch.device(place or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"))
     if device.type == "cuda":
+        if (device.index or 0) >= (gpus := torch.cuda.device_count()):
+            raise UserError(f"there is no {device}: this machine has {gpus}, so start torchrun with --nproc-per-node {gpus} or fewer")
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = False  # float32 is what predictions are said to be computed in
     else:
         keep_freed_memory()
     if size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except ValueError as error:
+            raise UserError(
+                f"WORLD_SIZE is {size}, but torchrun did not start this ({error}): start it with torchrun, or unset it"
+            ) from None
     try:
         yield World(rank, size, device)
+    except torch.OutOfMemoryError:
+        raise UserError(f"the memory of {device} does not do for this: let nothing else use it, or share the work with torchrun") from None
     except RuntimeError as error:  # of gloo, and as torch calls those of nccl
         if "gloo" not in str(error) and not isinstance(error, dist.DistError):
             raise

@@ -11,7 +11,8 @@ from core.results import Run
 from core.robustness import group_conditions, list_conditions
 
 COSTS = ("parameters", "macs", "latency_ms")
-TRAINING = ("val_accuracy", "training_minutes", "images_per_second")
+TRAINING = ("val_accuracy", "training_minutes")
+ADDED = (*COSTS, "training_minutes")  # the ensemble's are its baselines' sums
 
 
 def per_image(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
@@ -37,8 +38,8 @@ def per_model(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
     """One row a model, the derived `ensemble` and `oracle` last, with all that stands beside an accuracy. Raises UserError.
 
     accuracy with its Wilson interval (low, high), macro_f1, worst_class and worst_recall, val_accuracy (of the weights that
-    predict, as all else here, not the history's), parameters, macs, latency_ms (one image), training_minutes and
-    images_per_second while fine-tuning; NaN where a control has no such thing, or where it is not known.
+    predict, as all else here, not the history's), parameters, macs, latency_ms (one image) and
+    training_minutes; NaN where a control has no such thing, or where it is not known.
     """
     images = per_image(run, labels)
     label = images["label"].to_numpy()
@@ -56,8 +57,8 @@ def per_model(run: Run, labels: np.ndarray | None = None) -> pd.DataFrame:
             row |= {key: cost[key] for key in COSTS if key in cost} | _sum_up_training(run, model)
         rows.append(row)
     if rows[-1]["model"] == ENSEMBLE:
-        costs = [run.record["models"][model] for model in BASELINES]
-        rows[-1] |= {key: sum(cost[key] for cost in costs) for key in COSTS if all(key in cost for cost in costs)}
+        parts = [row for row in rows if row["model"] in BASELINES]
+        rows[-1] |= {key: sum(part[key] for part in parts) for key in ADDED if all(key in part for part in parts)}
         rows.append(_measure_accuracy(ORACLE, images[[f"{model}_correct" for model in BASELINES]].any(axis=1)))
     columns = ["model", "accuracy", "low", "high", "macro_f1", "worst_class", "worst_recall", *COSTS, *TRAINING]
     return pd.DataFrame(rows, columns=columns)
@@ -69,14 +70,9 @@ def _measure_accuracy(model: str, correct: pd.Series) -> dict[str, str | float]:
 
 
 def _sum_up_training(run: Run, model: str) -> dict[str, float]:
-    """training_minutes and images_per_second; nothing of a run that was trained elsewhere."""
+    """training_minutes; nothing of a run that was trained elsewhere."""
     history = results.load_history(run, model)
-    if history.empty:
-        return {}
-    return {
-        "training_minutes": history["time_seconds"].sum() / 60,
-        "images_per_second": history["images_per_second"][history["phase"] == "finetune"].median(),
-    }
+    return {} if history.empty else {"training_minutes": history["time_seconds"].sum() / 60}
 
 
 def class_curves(run: Run, model: str) -> pd.DataFrame:

@@ -126,7 +126,8 @@ def train_epoch(
                 averaged = world.average(totals)
                 mean_loss, mean_accuracy = (averaged / (step + 1)).tolist()
                 if not math.isfinite(mean_loss):
-                    raise UserError(f"{title}: the loss became {mean_loss}; the last checkpoint is kept: lower the learning rates")
+                    lower = "lower the recipe's rates in core/config.py, delete its checkpoints and train anew"
+                    raise UserError(f"{title}: the loss became {mean_loss}: {lower}")
                 bar.set_postfix(loss=f"{mean_loss:.3f}", accuracy=f"{mean_accuracy:.1%}", refresh=False)
                 if due and not last:
                     seconds = done.seconds + time.perf_counter() - start
@@ -198,6 +199,10 @@ def _fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run
         if len(checkpoint["history"]) < recipe.epochs and checkpoint["run"]["precision"] != run["precision"]:
             began, here = checkpoint["run"]["precision"], run["precision"]
             raise UserError(f"{path} was begun in {began}, and this device trains in {here}: finish it where it was begun, or delete it")
+        if len(checkpoint["history"]) < recipe.epochs:  # what goes on with it is told too
+            for key in ("code_commit", "device"):
+                began = checkpoint["run"][key]
+                checkpoint["run"][key] = began if run[key] in began else f"{began}, then {run[key]}"
         history, epoch_correct, run = checkpoint["history"], checkpoint["epoch_correct"], checkpoint["run"]
         done = Progress(**checkpoint["progress"])
         model.load_state_dict(checkpoint["model"])

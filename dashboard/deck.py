@@ -65,12 +65,12 @@ def bare_chart(figure: go.Figure, surface: Surface) -> dict:
 
 def ask(predictions: pd.DataFrame) -> Slide:
     said = (
-        f"<p>Each of two networks looks at a picture in its own way. Does one that sees through both beat either alone? "
+        f"<p>Each of two networks looks at a picture in its own way. Is one model made of both more accurate than either alone? "
         f"Tried on CIFAR-10: ten classes, 32×32 pixels, {len(predictions):,} pictures to test on.</p>"
     )
     notes = (
-        "Ask first: who expects that two networks know more than one? CIFAR-10 is split into 45,000 pictures to train on, 5,000 to choose "
-        "by and 10,000 to test on. The quiz lets the class guess before the numbers come."
+        "Ask first: who expects that two networks know more than one? CIFAR-10 is split into 45,000 pictures to train on, 5,000 for "
+        "validation and 10,000 to test on. The quiz lets the class guess before the numbers come."
     )
     shown = diagram.sample_html(selection.sample_classes(predictions, 20))
     return Slide("question", report.QUESTION, said, "below", shown=shown, notes=notes, main=True)
@@ -88,8 +88,8 @@ def compare_recipes(run: Run) -> Slide:
             f"learning rates {recipe.rates_in_words}.</p>"
         )
     notes = (
-        f"{' and '.join(label(one) for one in BASELINES)} are the baselines. The fusion puts their features side by side and trains a "
-        "head on them. A control costs no training: the ensemble, the mean of the two baselines' probabilities."
+        f"{' and '.join(label(one) for one in BASELINES)} are the baselines. The fusion is both networks with a head of its own, trained "
+        "together. A control needs no training beyond the baselines': the ensemble, the mean of their probabilities."
     )
     return Slide("models", title, said, "below", shown=diagram.architecture_html(run), notes=notes, main=True)
 
@@ -105,10 +105,10 @@ def answer(run: Run, headline: Headline, findings: list[Finding], surface: Surfa
         tested = f"{one.n:,} test images"
         if one.kind == "seeds":
             chart = claims.draw(run, one, findings, surface)
-            seed, tested = "", f"mean of {one.n} trainings"
+            seed, tested = "", f"mean of {one.n} seeds"
         said = f'<p class="big">{100 * one.effect:+.2f}<span class="unit">points: fusion minus {label(one.against)}{seed}</span></p>{said}'
-        said += f"<p><small>95 % interval {low:+.2f} to {high:+.2f}, {tested}; {show_p(one.p)}, corrected for three "
-        said += f"comparisons: {SHOWN[one.verdict]}</small></p>"
+        said += f"<p><small>{tested}; 95 % interval of this comparison alone {low:+.2f} to {high:+.2f}. Corrected for three "
+        said += f"comparisons {show_p(one.p)}: {SHOWN[one.verdict]}.</small></p>"
         against = next(other for other in findings if other.id == f"{one.kind}-ensemble")
         notes += f" Test: {one.test}. {GRADES} Intervals of single models may overlap all the same: a test of two on images counts only "
         notes += f"those that one of them alone predicts correctly. Beside averaging: {against.details}"

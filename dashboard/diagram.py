@@ -35,7 +35,8 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
     branches = []
     for name in BASELINES:
         wide = BACKBONES[name].width
-        lines = [*([f"starts from {run.starts[name]}"] if name in run.starts else []), f"average pooling → {wide:,} features"]
+        lines = [f"starts from {run.starts[name]}"] if name in run.starts else []
+        lines += [] if run.imported else [f"average pooling → {wide:,} features"]
         if recipe.frozen_stages:
             lines.append(f"first {recipe.frozen_stages} of {len(BACKBONES[name].stages)} stages frozen")
         if recipe.branch_loss:
@@ -53,14 +54,17 @@ def describe_network(run: Run) -> list[list[tuple[str, str, list[str]]]]:
         f"dropout {recipe.dropout}",
         f"linear {seen:,} → {len(CLASSES)}",
     ]
+    joined = [
+        [(fusion, "Concatenate", [" + ".join(f"{BACKBONES[name].width:,}" for name in BASELINES), f"= {width:,} features"])],
+        [(fusion, "Small MLP", head)],
+    ]
     if run.imported:
-        head = ["how it was built is not known here"]
+        joined = [[(fusion, "Fusion", ["how the two were joined is not known here"])]]
     image = ["32×32 RGB", f"resized to {recipe.image_size}×{recipe.image_size} px", *([] if run.imported else ["ImageNet mean and std"])]
     return [
         [(NEUTRAL, "Image", image)],
         branches,
-        [(fusion, "Concatenate", [" + ".join(f"{BACKBONES[name].width:,}" for name in BASELINES), f"= {width:,} features"])],
-        [(fusion, "Head" if run.imported else "Small MLP", head)],
+        *joined,
         [(fusion, "Ten classes", ["softmax", total])],
     ]
 

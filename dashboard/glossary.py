@@ -16,8 +16,8 @@ class Word:
 WORDS = (
     Word("McNemar", "A test for two models on the same images: of those that only one predicts correctly, does one model get more than "
          "chance would give? Exact: from the binomial distribution (McNemar 1947)."),
-    Word("Holm", "A correction for asking several questions at once, so that together they err no more often than one would: the smallest "
-         "p is multiplied by their number, the next by one less, and so on (Holm 1979)."),
+    Word("Holm", "A correction for several tests at once, so that the chance of one false discovery or more stays at 5 %: the smallest p "
+         "is multiplied by their number, the next by one less, and so on (Holm 1979)."),
     Word("Wilson", "An interval of a share, such as an accuracy, that stays within 0 and 100 % and holds for few images too (Wilson 1927).",
          ("Wilson intervals",)),
     Word("bootstrap", "An interval from drawing the test images anew, with replacement, many times and looking how far the result moves "
@@ -39,27 +39,28 @@ WORDS = (
          "error costs most.", ("Negative log-likelihood", "negative log-likelihood")),
     Word("Brier", "The squared distance between the probabilities and the truth, 0 (best) to 2 (Brier 1950)."),
     Word("AURC", "Area under the risk–coverage curve: the error rate among the most confident predictions, averaged over how many are "
-         "kept. Low: the model knows which of its predictions to doubt (Geifman et al. 2019)."),
+         "kept. Low is good: few errors, and those where the model doubts itself (Geifman et al. 2019)."),
     Word("branch losses", "Auxiliary losses: within the fusion each network has a linear head of its own that is trained too, so that "
-         "neither network is neglected (Wang et al. 2020).", ("Branch losses",)),
+         "neither network is neglected (after Wang et al. 2020).", ("Branch losses",)),
     Word("calibration error", "ECE: the gap between how confident and how often correct a model is, averaged over bins of confidence.",
          ("Calibration error",)),
     Word("temperature", "One number that divides all logits: it changes how confident a model is, not what it predicts (Guo et al. 2017).",
          ("Temperature", "fitted temperature")),
     Word("label smoothing", "Training towards 0.91 for the true class and 0.01 for each other, not 1 and 0: it keeps models from being "
-         "too sure (Szegedy et al. 2016).",
+         "overconfident (Szegedy et al. 2016).",
          ("Label smoothing",)),
     Word("logits", "A model's scores before they become probabilities; only their differences count.", ("logit",)),
-    Word("MACs", "Multiply–accumulate operations for one image: a measure of work that no machine changes."),
+    Word("MACs", "Multiply–accumulate operations for one image: a measure of work that is the same on every machine."),
     Word("latency", "The time from one image to its prediction.", ("Latency",)),
-    Word("ensemble", "The mean of the two baselines' probabilities: two networks, no training of its own.", ("Ensemble",)),
+    Word("ensemble", "The mean of the two baselines' probabilities: no training beyond theirs.", ("Ensemble",)),
     Word("oracle", "Correct where either baseline is: what a perfect choice between the two would reach.", ("Oracle",)),
     Word("linear probe", "A linear classifier on the features of a network that is not trained further: what they hold as they are."),
     Word("t-SNE", "A map that keeps images with like features close; distances between far groups mean nothing "
          "(van der Maaten & Hinton 2008)."),
-    Word("Grad-CAM", "Where in the last convolution evidence for a class was found, weighted by its gradient (Selvaraju et al. 2017)."),
-    Word("Integrated Gradients", "Gradients summed on the way from a plain grey image to this one; they add up to the change of the score "
-         "(Sundararajan et al. 2017).", ("integrated gradients",)),
+    Word("Grad-CAM", "The last convolution's channels, summed, each weighted by the score's mean gradient over it; only what speaks for "
+         "the class is kept (Selvaraju et al. 2017)."),
+    Word("Integrated Gradients", "Each pixel's change from the mean colour to this image, times its mean gradient on the way; they add "
+         "up to the change of the score (Sundararajan et al. 2017).", ("integrated gradients",)),
     Word("Saliency", "The size of the score's gradient at each pixel: where a small change matters most (Simonyan et al. 2014).",
          ("saliency",)),
     Word("corruption error", "Errors on corrupted images, relative to a reference model's (Hendrycks & Dietterich 2019).",
@@ -69,7 +70,7 @@ WORDS = (
     Word("kappa", "Agreement of two models' errors beyond chance: 1 they err on the same images, 0 as if unrelated (Cohen 1960)."),
     Word("double fault", "The share of images that both models get wrong (Giacinto & Roli 2001)."),
     Word("Q", "Yule's: whether two models tend to be correct on the same images: 1 where one is never correct without the "
-         "other, 0 unrelated, −1 where they never agree (Yule 1900)."),
+         "other, 0 unrelated, −1 where they are never both wrong, or never both correct (Yule 1900)."),
     Word("forgotten", "Correct after one epoch of training, wrong after the next (after Toneva et al. 2019, who count training images, not "
          "test images as here)."),
 )  # fmt: skip

@@ -114,17 +114,21 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
         *([f"Start weights: {starts}. From others, a baseline may be stronger and fusion gain more or less."] if starts else []),
         f"The images have 32×32 pixels, enlarged to {size}×{size}: photographs in full detail may behave differently.",
         "One data set, two backbones: other pairs were not tried.",
-        "What is not distinguishable is not equal: more seeds or images could tell them apart.",
+        "What is not distinguishable is not equal: more seeds or images could tell the two apart.",
     ]
     if run.imported:
         limits.append("How the models were trained and joined is not known here.")
-    elif FUSION.name in run.models:
+    else:
+        limits.append(f"Training took {run.recipe.epochs} epochs: after longer training the leads may differ.")
+    if not run.imported and FUSION.name in run.models:
         joined = "the two share a head on their concatenated features: sums, gates"
         if run.recipe.shortcut:
             joined = "the fusion is the mean of two linear heads plus an MLP on both features: gates"
         limits.append(f"Trained together, {joined} and attention were not tried.")
     if ways := next((finding.numbers.get("ways") for finding in findings if finding.id == "late"), None):
         limits[-1] += f" Trained apart, they were combined in {ways} ways."
+    if any(finding.id == "matched" and finding.verdict == UNTESTED for finding in findings):
+        limits.append("Whether one larger network, of the fusion's cost, does as well was not tried.")
     if tested < results.SPLIT_SIZES["test"]:
         limits.append(f"Only the first {tested:,} of {results.SPLIT_SIZES['test']:,} test images were predicted.")
     left_out = {finding.id: finding.numbers.get("left_out") for finding in findings}
@@ -141,7 +145,7 @@ def list_sources(findings: list[Finding]) -> list[str]:
     ids = {finding.id for finding in findings if finding.verdict != UNTESTED}
     sources = [
         (
-            "CIFAR-10: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; free to use with this citation. "
+            "CIFAR-10: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009, whose author asks for this citation. "
             "The images above are from its test split."
         )
     ]
@@ -236,7 +240,7 @@ def _classes(report: Report) -> list[Part]:
     recall = {model: metrics.class_accuracy(labels, predictions[f"{model}_correct"].to_numpy()) for model in shown}
     head = ["class", "images", *(f"{theme.label(model)} recall" for model in shown)]
     images = np.bincount(labels, minlength=len(CLASSES))
-    rows = [[name, images[i], *(f"{recall[model][i]:.1%}" for model in shown)] for i, name in enumerate(CLASSES)]
+    rows = [[name, images[i], *(f"{recall[model][i]:.1%}".replace("nan%", "–") for model in shown)] for i, name in enumerate(CLASSES)]
     if "fusion" not in shown or not better:
         return [Part(head=head, rows=rows)]
     table = metrics.class_differences(labels, predictions["fusion_correct"].to_numpy(), predictions[f"{better}_correct"].to_numpy())
@@ -263,13 +267,13 @@ def _calibrate(report: Report) -> list[Part]:
     head = ["model", *table.columns]
     note = (
         "Calibration error in points: |share correct − mean confidence| of each of 15 bins of equally many images, averaged over the "
-        "images. Temperature is fitted on validation and applied to test; below 1 the model was too modest. "
+        "images. Temperature is fitted on validation and applied to test; below 1 the model was underconfident. "
         "NLL in nats; Brier from 0 (best) to 2; AURC: the area under the last chart's curve."
     )
     drawn = [
         report.charts.add(
             lambda surface, one=one, when=when: figures.reliability_figure(one, f"As often correct as confident, {when}?"),
-            "Above the line: too modest (underconfident). Below: too sure (overconfident).",
+            "Above the line: underconfident. Below: overconfident.",
         )
         for when, one in diagrams.items()
     ]

@@ -292,9 +292,10 @@ def benchmark_load(args: argparse.Namespace) -> None:
                     await asyncio.sleep(5)
                     memory.append((time.perf_counter() - begun, server_memory(pid)))
                     bar.update(min(5, bar.total - bar.n))
+            value = await visits
             late = [held for seconds, held in memory if seconds >= 12 * args.minutes]  # without the first fifth, when caches fill
             spread = {"memory least": min(late), "memory most": max(late), "memory growth (%)": 100 * (late[-1] / late[0] - 1)}
-            return {"value": await visits | spread}
+            return {"value": value | spread}
 
     report(asyncio.run(drive()), f"measured {args.visitors} visitors for {args.minutes:g} minutes; memory in MB", args.out)
 

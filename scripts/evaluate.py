@@ -77,8 +77,8 @@ def rewrite(args: argparse.Namespace, world: World) -> str:
         recipe, done = Recipe.from_dict(checkpoint["run"]["recipe"]), len(checkpoint["history"])
         if done < recipe.epochs:
             if not recipe.is_current:
-                former = f"settings that recipe {recipe.name} has no more"
-                raise UserError(f"{path} has {done} of {recipe.epochs} epochs, of {former}: train it anew")
+                former = f"an earlier version of recipe {recipe.name}"
+                raise UserError(f"{path} has {done} of {recipe.epochs} epochs, by {former}: train it anew")
             options = f" --model {path.stem} --out {results.quote(args.run)} --checkpoints {results.quote(args.checkpoints)} --resume"
             options += f" --data {results.quote(args.data)}" if args.data else ""
             options += results.start_option(checkpoint["run"])

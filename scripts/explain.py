@@ -36,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     selection = parser.add_mutually_exclusive_group(required=True)
     selection.add_argument("--errors", action="store_true", help="the test images that the model gets wrong")
     selection.add_argument("--index", type=int, nargs="+", metavar="I", help="test images by position")
-    parser.add_argument("--images", type=int, help="of the errors only so many, from all true classes alike (default: all)")
+    parser.add_argument("--images", type=int, help="explain this many of the errors, evenly over the true classes (default: all)")
     parser.add_argument("--method", nargs="+", default=list(METHODS), choices=METHODS, help="which methods (default: all)")
     parser.add_argument(
         "--target",

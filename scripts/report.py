@@ -64,11 +64,11 @@ def describe(run: Run) -> str:
     if run.imported:
         return f"Run `{run.name}`: trained elsewhere, at {recipe.size_in_words}. {record.get('note', '')}".rstrip()
     starts = "; ".join(f"{label(name)} from {start}" for name, start in run.starts.items())
-    former = "" if recipe.is_current else " with settings that it has no more"
+    by = "recipe" if recipe.is_current else "an earlier version of recipe"
     rebuilt = any("rebuilt" in start for start in run.starts.values())
     weaker = " (from torchvision's own a baseline may be stronger, and fusion's lead over it smaller)" if rebuilt else ""
     return (
-        f"Run `{run.name}`: recipe `{recipe.name}`{former}, {recipe.size_in_words}, {recipe.frozen_epochs} + "
+        f"Run `{run.name}`: {by} `{recipe.name}`, {recipe.size_in_words}, {recipe.frozen_epochs} + "
         f"{recipe.finetune_epochs} epochs (head alone + {recipe.tuned_in_words}), seed {record['seed']}, {starts}{weaker}; "
         f"trained in {run.precision} on {run.device}. {record.get('note', '')}".rstrip()
     )
@@ -179,7 +179,7 @@ def write_others(run: Run, runs: list[Run]) -> list[str]:
     told, lines = {one.name: run for one in results.find_seeds(run, whole)}, []
     for one in (one for one in runs if one.name != run.name):
         if first := told.get(one.name):
-            text = f"as `{first.name}`, with seed {one.record['seed']}: it counts among its trainings."
+            text = f"as `{first.name}`, with seed {one.record['seed']}: one of its seeds."
         else:
             headline = write_headline(one, find_findings(one, runs, HEADLINE))
             text = f"{headline.sentence} {headline.numbers}".rstrip()

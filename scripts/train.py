@@ -41,14 +41,15 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def stop(signum: int, _: object) -> None:
-    """SIGTERM: the last checkpoint is at most ten minutes of steps old, so there is nothing to save but a word."""
-    print("stopped by SIGTERM: the last checkpoint is kept; go on with --resume", file=sys.stderr)
+    """The last checkpoint is at most ten minutes of steps old, so there is nothing to save but a word."""
+    print(f"stopped by {signal.Signals(signum).name}: the last checkpoint is kept; go on with --resume", file=sys.stderr)
     raise SystemExit(128 + signum)
 
 
 def main() -> None:
     args = parse_arguments()
-    signal.signal(signal.SIGTERM, stop)
+    for end in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(end, stop)
     recipe = RECIPES[args.recipe]
     out = args.out or results.RESULTS / results.name_run(recipe, args.seed, args.start_weights == "none")
     models = choose_models(args.model, TRIO)

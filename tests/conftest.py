@@ -32,7 +32,7 @@ class Finished:
 def run_script(name: str, *arguments: object) -> Finished:
     """Run scripts/`name` in this process, as the command line would."""
     out, error = io.StringIO(), io.StringIO()
-    stop = signal.getsignal(signal.SIGTERM)
+    kept = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
         patch.setattr(sys, "argv", [name, *map(str, arguments)])
         try:
@@ -41,7 +41,8 @@ def run_script(name: str, *arguments: object) -> Finished:
         except SystemExit as end:
             code = end.code
         finally:
-            signal.signal(signal.SIGTERM, stop)  # which scripts/train.py sets for its process
+            for one, handler in kept.items():  # scripts/train.py sets others for its process
+                signal.signal(one, handler)
     return Finished(code, out.getvalue(), error.getvalue())
 
 

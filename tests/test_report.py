@@ -172,7 +172,7 @@ def test_several_seeds_get_a_column(place, other_seeds, script):
     assert "mean ± std of 2 seeds" in text
     assert f"| {100 * np.mean(fusion):.2f} % ± {100 * np.std(fusion, ddof=1):.2f} |" in text
     first, second = (run.name for run in other_seeds)
-    assert f"\n- `{second}`: as `{first}`, with seed 2: it counts among its trainings." in text  # above, the table's run being one of them
+    assert f"\n- `{second}`: as `{first}`, with seed 2: one of its seeds." in text  # above, the table's run being one of them
     assert re.search(r"^\*\*(?:In both|In one of two|No gain)", text, re.M) and "| Fusion's lead over | seed 1 | seed 2 |" in text
 
 

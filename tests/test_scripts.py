@@ -252,7 +252,7 @@ def test_evaluate_refuses_what_is_not_there(fake_cifar, script, trained, tmp_pat
     begun = checkpoint | {"history": checkpoint["history"][:2], "run": former}
     torch.save(begun, tmp_path / "checkpoints" / "run" / "resnet18.pt")
     told = refusal(tmp_path / "new" / "run", "--checkpoints", tmp_path / "checkpoints")
-    assert told.endswith("has 2 of 3 epochs, of settings that recipe smoke has no more: train it anew")
+    assert told.endswith("has 2 of 3 epochs, by an earlier version of recipe smoke: train it anew")
     assert not (tmp_path / "new").exists()
 
 

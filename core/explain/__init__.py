@@ -44,8 +44,8 @@ METHODS = {
     ),
     "integrated_gradients": Method(
         "Integrated Gradients",
-        "How many logits each pixel adds or takes on the way from a plain grey image to this one; the map adds up to the whole change.",
-        "A pixel of the baseline's grey gets nothing, however much it matters; the image is a factor of its map and so shows through.",
+        "How many logits each pixel adds or takes on the way from the mean colour to this image; the map adds up to the whole change.",
+        "A pixel of the mean colour gets nothing, however much it matters; the image is a factor of its map and so shows through.",
         {"steps": 25, "max_steps": 200},
         lambda steps, max_steps: max(steps, max_steps) * (PIECE + 2) / PIECE,
         signed=True,

@@ -149,7 +149,8 @@ def find_findings(run: Run, runs: Sequence[Run] = (), ids: Collection[str] | Non
     return found
 
 
-AVERAGING = {SUPPORTED: "worse", OPEN: "as well, as far as the test can tell", CONTRADICTED: "better"}  # of the claim in fusion's favour
+AVERAGING = {SUPPORTED: "worse", CONTRADICTED: "better"}  # of the claim in fusion's favour
+NO_DIFFERENCE = "no difference from simply averaging their predictions is shown"
 COUNTS = ("none", "one", "two", "three", "four", "five")
 LISTED = 5  # trainings, each with a column
 
@@ -197,10 +198,10 @@ def write_headline(run: Run, findings: list[Finding]) -> Headline:
     elif over_seeds and hardest.verdict == OPEN and all(alone == SUPPORTED for alone, _ in trained):
         less = [name(one.against or "") for one in baselines if one.verdict == OPEN]
         against = f" against {less[0]}" if len(less) == 1 else ""
-        beats = f"{_say_trainings(trained, losses)[0]}, though for trainings in general that is not shown{against}"
+        beats = f"{_say_trainings(trained, losses)[0]}, though for training in general that is not shown{against}"
         won = ensemble.verdict == CONTRADICTED
     elif over_seeds and hardest.verdict == OPEN and all(alone == CONTRADICTED for alone, _ in trained):
-        beats = f"{_say_trainings(trained, losses)[0]}, though for trainings in general that is not shown"
+        beats = f"{_say_trainings(trained, losses)[0]}, though for training in general that is not shown"
     table, note = _tabulate_leads(run, leads, seeds, over_seeds)
     return Headline(f"{beats}, {'but' if won else 'and'} {beside}.", table, f"{note} {say_mixing(run, findings)}".rstrip(), hardest)
 
@@ -211,8 +212,8 @@ def say_mixing(run: Run, findings: list[Finding]) -> str:
     if heads is None or not run.recipe.shortcut:
         return ""
     return (
-        f"The MLP on both features changes {heads.numbers['changed']:,} of {heads.n:,} predictions of the mean of the fusion's two heads: "
-        "that mixing features gains anything is not shown."
+        "The fusion is the mean of two heads, one on each network's features, plus an MLP on both. This MLP, the only part that mixes "
+        f"features, changes {heads.numbers['changed']:,} of {heads.n:,} predictions: that mixing them gains anything is not shown."
     )
 
 
@@ -256,8 +257,8 @@ def _say_verdicts(hardest: Finding, ensemble: Finding, losses: str, over_seeds: 
         if over_seeds
         else f"In one training, the two networks fused{losses} did worse than {alone}",
     }[hardest.verdict]
-    if over_seeds and ensemble.verdict == OPEN:  # of few seeds an interval is wide
-        return beats, "no difference from simply averaging their predictions is shown"
+    if ensemble.verdict == OPEN:
+        return beats, NO_DIFFERENCE
     does = "does" if over_seeds or hardest.verdict == OPEN else "did"
     return beats, f"simply averaging their predictions {does} {AVERAGING[ensemble.verdict]}"
 
@@ -271,9 +272,13 @@ def _say_trainings(trained: list[tuple[str, str]], losses: str) -> tuple[str, st
     if lost == len(trained):
         beats = f"In {which} trainings, fusing{losses} did worse than one network alone"
     elif not won:
-        beats = f"No gain shown: in none of {several} trainings did fusing{losses} beat both networks alone"
+        none = "neither" if len(trained) == 2 else "none"
+        beats = f"No gain shown: in {none} of {several} trainings did fusing{losses} beat both networks alone"
     averaged = [words for verdict, words in AVERAGING.items() if any(verdict == other for _, other in trained)]
-    return beats, f"simply averaging their predictions did {', or '.join(averaged)}"
+    if not averaged:
+        return beats, NO_DIFFERENCE
+    beside = f"simply averaging their predictions did {', or '.join(averaged)}"
+    return beats, f"{beside}, or no difference is shown" if any(other == OPEN for _, other in trained) else beside
 
 
 def _judge_trainings(leads: list[Finding]) -> list[tuple[str, str]]:
@@ -288,10 +293,11 @@ def _judge_trainings(leads: list[Finding]) -> list[tuple[str, str]]:
 def describe_scope(run: Run, findings: list[Finding]) -> str:
     """Whom the tests speak of: said once, where the claims stand."""
     seeds = max((finding.n for finding in findings if finding.kind == "seeds"), default=1)
-    images = f"Where a claim names no trainings, its test is of the weights of seed {run.record['seed']}: another training gives others."
-    images += " Against either baseline the less favourable test counts: strict where it supports, uncorrected where it contradicts."
+    images = f"Where a claim names no seeds, its test is of the weights of seed {run.record['seed']}: another training gives others. "
+    images += "A claim against either baseline is tested against both and the less favourable result counts; where that contradicts "
+    images += "the claim, it is not corrected for the two tests."
     if any(finding.kind == "seeds" and finding.verdict != UNTESTED for finding in findings):
-        return f"{images} Tests over the {seeds} seeds speak of training by this recipe, on these test images."
+        return f"{images} Only the tests over {seeds} seeds speak of training by this recipe, on these test images."
     trained = "one was" if seeds < 2 else f"{seeds} were"
     needed = accuracy.SEEDS_TESTED
     return f"{images} Only a test over {needed} or more seeds speaks of training by this recipe; {trained} trained with all models."

@@ -124,17 +124,17 @@ def compare_within_margin(evidence: Evidence, _: str | None) -> Result:
     statement = choose(
         verdict,
         "In this training fusion's accuracy is comparable to both baselines', or above",
-        f"Whether in this training fusion's accuracy is comparable to {name(other)}'s is not distinguishable",
+        f"It is not shown whether in this training fusion's accuracy is comparable to {name(other)}'s",
         f"In this training fusion's accuracy is more than {margin} below {name(other)}'s",
     )
     listed = "; ".join(f"to {name(one)} {points(pairs[one]['difference'])} {bracket(pairs[one]['interval'])}" for one in (other, second))
     return Result(
         statement=statement,
-        details=f"Difference {listed}. {margin} below count as comparable: less than the share of wrong test labels, 0.54 % "
-        "(Northcutt et al. 2021).",
+        details=f"Difference {listed}. A loss of up to {margin} counts as comparable: our choice, about the share of wrong "
+        "test labels, 0.54 % (Northcutt et al. 2021).",
         verdict=verdict,
         numbers={"difference": pairs[other]["difference"], "lowest": pairs[other]["interval"][0], "margin": MARGIN},
-        test=f"paired bootstrap intervals against a margin of {margin}",
+        test=f"non-inferiority: paired bootstrap intervals against a margin of {margin}",
         effect=pairs[other]["difference"],
         interval=pairs[other]["interval"],
         neutral=-MARGIN,

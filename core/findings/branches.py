@@ -42,7 +42,7 @@ def ablate_branches(evidence: Evidence, _: str | None) -> Result:
         without,
         (
             "Fusion's predictions depend on both of its branches",
-            "That fusion's predictions depend on both branches is not distinguishable from chance",
+            "It is not shown that fusion's predictions depend on both branches",
             "Fusion is better off without one of its branches",
         ),
         lambda branch: f"without {name(branch)}",

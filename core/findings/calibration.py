@@ -94,7 +94,7 @@ def scale_confidence(evidence: Evidence, _: str | None) -> Result:
         details=f"A temperature of {fusion.temperature:.2f}, fitted on validation, takes the calibration error from "
         f"{100 * fusion.before:.2f} to {100 * fusion.after:.2f} points (before minus after: {signed(-difference)} {bracket(better)}); "
         f"{name(evidence.better)}'s becomes {100 * baseline.after:.2f} with {baseline.temperature:.2f}. Chance alone would give a "
-        f"calibrated model {100 * chance:.2f}. Predictions of {CLASSES[worst]} stay off most: confidence minus accuracy "
+        f"calibrated model {100 * chance:.2f}. Predictions of {CLASSES[worst]} remain the worst calibrated: confidence minus accuracy "
         f"{100 * over[worst]:+.1f} points.",
         verdict=verdict,
         numbers={

@@ -28,7 +28,7 @@ def compare_classes(evidence: Evidence, other: str) -> Result:
         f"Fusion is better than {name(other)} on several classes",
         f"Fusion is better than {name(other)} on some classes and worse on others"
         if both
-        else f"Class by class, fusion and {name(other)} are not distinguishable on several classes",
+        else f"It is not shown that fusion is better than {name(other)} on several classes",
         f"Fusion is worse than {name(other)} on more classes than better",
     )
     named = ", ".join(np.array(CLASSES)[better]) or "none"
@@ -38,7 +38,8 @@ def compare_classes(evidence: Evidence, other: str) -> Result:
         statement=statement,
         details=f"Significantly better on {better.sum()} ({named}), worse on {worse.sum()} of {(table['n'] > 0).sum()}; by the bare "
         f"numbers better on {higher}, worse on {lower}. Macro recall {percent(macro['fusion'])} against {percent(macro[other])}. A class's "
-        f"difference, if the largest, must reach {100 * least:.1f} to {100 * most:.1f} points to be seen: none seen proves no equality.",
+        f"difference, if the largest, must reach {100 * least:.1f} to {100 * most:.1f} points to be significant: none found is "
+        "no proof of equality.",
         verdict=verdict,
         numbers={
             **{"classes_better": better.sum(), "classes_worse": worse.sum(), "classes_higher": higher, "classes_lower": lower},

@@ -142,7 +142,7 @@ def compare_heads_alone(evidence: Evidence, _: str | None) -> Result:
     statement = choose(
         verdict,
         f"Within the fusion each network stays as good as trained alone, or less than {100 * MARGIN:g} points below",
-        "Whether each network stays as good within the fusion as alone is not distinguishable",
+        "It is not shown whether each network stays as good within the fusion as alone",
         f"Training together starves a branch: its own head is more than {100 * MARGIN:g} points below its network alone",
     )
     if verdict == OPEN and p[worst] < ALPHA and differences[worst][0] < 0:
@@ -249,7 +249,7 @@ def _compare_disagreement(evidence: Evidence, second: Run, other: str, remark: s
         statement=choose(
             verdict,
             f"Two architectures err on different images more than two trainings of {name(other)}",
-            f"Whether two architectures err on different images more than two trainings of {name(other)} is not distinguishable",
+            f"It is not shown whether two architectures err on different images more than two trainings of {name(other)}",
             f"Two architectures err on different images less than two trainings of {name(other)}",
         ),
         details=f"Images on which exactly one is correct: {listed}. Difference: {points(difference)} {bracket(interval)}, {show_p(p)}. "

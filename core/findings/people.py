@@ -40,7 +40,7 @@ def compare_with_people(evidence: Evidence, _: str | None) -> Result:
     statement = choose(
         verdict,
         f"Fusion errs where fewer people choose the label{', as the other models do' * alike}",
-        "That fusion errs where fewer people choose the label is not distinguishable from chance",
+        "It is not shown that fusion errs where fewer people choose the label",
         "Fusion errs where more people choose the label",
     )
     others = ", ".join(f"{name(model)} {value:.3f}" for model, value in auc.items() if model != "fusion")

@@ -18,10 +18,10 @@ def compare_robustness(evidence: Evidence, other: str) -> Result:
     wrong = {model: group_conditions(rows) for model, rows in correct.items()}
     error, interval = metrics.corruption_error(wrong["fusion"], wrong[other])
     if not np.isfinite([error, *interval]).all():
-        more = results.command("robustness.py", evidence.run.path, "--images", "500")
-        raise UserError(
-            f"The {correct[other].shape[1]} images are too few: in some draws {name(other)} makes no error to compare with: run {more}"
-        )
+        few, whole = correct[other].shape[1], results.split_size(evidence.run, "test")
+        more = results.command("robustness.py", evidence.run.path, "--images", str(min(5 * few, whole)))
+        way = f": run {more}" if few < whole else ""
+        raise UserError(f"The {few} images are too few: in some draws {name(other)} makes no error to compare with{way}")
     smaller = (1 - interval[1], 1 - interval[0])
     verdict = judge_interval(smaller)
     corrupted = {model: float(rows[1:].mean()) for model, rows in correct.items()}

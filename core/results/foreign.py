@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.config import BACKBONES, CLASSES, Recipe, UserError, label
+from core.config import BACKBONES, CLASSES, MODELS, Recipe, UserError, label
 from core.results.files import LARGEST_TABLE, one_at_a_time, read_arrays, say_why
 from core.results.images import TRAINING_IMAGES, load_test_images
 from core.results.run import IMPORTED, SPLIT_SIZES, Run, check_files, check_same_run, load_run, write_run
@@ -74,6 +74,9 @@ def import_run(
     check_files(run)
     with suppress(UserError):  # there is none yet, or it is damaged, which publish repairs
         existing = load_run(run)
+    staying = [path.parent.name for path in run.glob("*/predictions.parquet") if path.parent.name in {*MODELS} - {*files}]
+    if staying and existing is None:
+        raise UserError(f"{run / 'run.json'} cannot be read, so nobody knows of which run {', '.join(staying)} are: give another folder")
     seed = seed if seed is not None else existing.record["seed"] if existing else 0
     image_size = image_size or (existing.recipe.image_size if existing else 32)
     labels = load_test_images(run.parent).labels

@@ -130,12 +130,12 @@ def _tells_of_another(path: Path, record: dict[str, Any]) -> bool:
 
 
 def _carry_over(run: Path, staged: Path, model: str, removed: dict[str, list[str]]) -> bool:
-    """Copy into the staged model what the run's has besides; is the staged one of other weights?
+    """Copy into the staged model what the run's has besides; is the staged one of other weights, or new?
 
     Then files that are of the old weights stay behind, and are noted in `removed` by the command that makes them anew.
     """
     old, new, untrue = run / model, staged / model, remake_commands(run, model)
-    changed = old.exists() and not _same_weights(old, new)
+    changed = not (old.exists() and _same_weights(old, new))
     for path in sorted(old.rglob("*")):
         place = path.relative_to(old)
         if path.is_dir() or (new / place).exists() or path.name.endswith((".partial", ".lock")):

@@ -32,10 +32,11 @@ def show_figure(figure: go.Figure, key: str, caption: str, table: pd.DataFrame |
     """
     unused = ["toImage", "select2d", "lasso2d", "autoScale2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d"]
     config = {"displaylogo": False, "modeBarButtonsToRemove": unused}
-    event = st.plotly_chart(figure, key=key, config=config | options.pop("config", {}), alt=caption, **options)
+    title = figure.layout.title.text.replace("<br>", " ")
+    event = st.plotly_chart(figure, key=key, config=config | options.pop("config", {}), alt=f"{title} {caption}", **options)
     st.caption(f"{caption} {hint}")
     with st.container(horizontal=True, wrap=False, vertical_alignment="center"):
-        share_chart(key, figure.layout.title.text.replace("<br>", " "), caption)
+        share_chart(key, title, caption)
         if table is not None:
             offer_csv(table, key)
     return event

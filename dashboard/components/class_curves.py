@@ -24,7 +24,8 @@ def trace_classes(run: Run, models: tuple[str, ...]) -> tuple[pd.DataFrame, dict
     rows, traced = [], {}
     for model in models:
         shares = metrics.softmax(data.load_logits(run, model))
-        for i, name in enumerate(CLASSES):
+        for i in np.unique(labels):  # a small run may lack a class
+            name = CLASSES[i]
             precision, recall, _ = precision_recall_curve(labels == i, shares[:, i], drop_intermediate=True)
             alarms, hits, _ = roc_curve(labels == i, shares[:, i])
             traced[f"{name} {model}"] = {"precision–recall": thresholds.thin(recall, precision), "ROC": thresholds.thin(alarms, hits)}
@@ -35,14 +36,15 @@ def trace_classes(run: Run, models: tuple[str, ...]) -> tuple[pd.DataFrame, dict
 
 def show_class_curves(run: Run, models: list[str], chosen: Filter) -> None:
     """Both curves of one class for every model shown, and the areas of all classes."""
-    start = CLASSES.index(chosen.true[0]) if chosen.true else CLASSES.index("cat")
-    name = address.pick(st.selectbox, "Class, against the rest", CLASSES, key="curve_of", default=CLASSES[start], width=230)
     areas, traced = trace_classes(run, tuple(models))
+    classes = list(areas["class"].unique())
+    start = next((name for name in (*chosen.true, "cat") if name in classes), classes[0])
+    name = address.pick(st.selectbox, "Class, against the rest", classes, key="curve_of", default=start, width=230)
     kinds = {"precision–recall": ("average_precision", "average precision"), "ROC": ("roc_auc", "the area under the curve")}
     for column, (kind, (area, words)) in zip(st.columns(2), kinds.items(), strict=True):
         with column:
             points = {model: traced[f"{name} {model}"][kind] for model in models}
-            by_class = areas.pivot(index="class", columns="model", values=area).loc[list(CLASSES), models]
+            by_class = areas.pivot(index="class", columns="model", values=area).loc[classes, models]
             show_figure(
                 thresholds.class_figure(kind, name, points, by_class.loc[name].to_dict()),
                 f"{kind}_{name}",

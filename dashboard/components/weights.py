@@ -72,7 +72,7 @@ def say_places(run: Run, models: Iterable[str]) -> None:
     size = run.recipe.image_size
     places = sorted({BACKBONES[one].count_places(size) for model in models for one in MODELS[model].backbones})
     said = " or ".join(f"{n}×{n}" for n in places)
-    st.caption(f"At {size} pixels the last block knows {said} places, drawn out to 32×32 here: such a map can be nearly uniform.")
+    st.caption(f"At {size} pixels the last block has {said} places, enlarged to 32×32 here: such a map can be nearly uniform.")
 
 
 def say_blank_maps(run: Run, model: str, method: str = "grad_cam") -> None:

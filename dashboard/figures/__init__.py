@@ -115,7 +115,7 @@ def training_figure(
 def training_captions(recipe: Recipe, val_images: int) -> dict[str, str]:
     """A caption a chart of CURVES. `val_images`: how many the run predicted."""
     captions = {
-        "loss": f"Label smoothing ({recipe.label_smoothing}) keeps even perfect predictions above zero; training images are augmented.",
+        "loss": f"Label smoothing ({recipe.label_smoothing}) keeps even a perfect loss above zero; training images are augmented.",
         "accuracy": "Training: on augmented images while the weights still move. Validation: on "
         f"{val_images:,} untouched images, at the epoch's end.",
         "learning rate": f"Mean rate of each epoch; at most {recipe.rates_in_words}. In phase 2 the backbones join.",
@@ -304,7 +304,7 @@ def risk_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str) ->
     """Share of wrong predictions over coverage, a curve a model, from core.metrics.risk_coverage."""
     figure = go.Figure()
     for model, (coverage, risk) in curves.items():
-        style, every = STYLES[model], slice(len(coverage) // 200, None, max(1, len(coverage) // 200))  # a screen shows no more
+        style, every = STYLES[model], slice(None, None, -max(1, len(coverage) // 200))  # from full coverage down: a screen shows no more
         figure.add_scatter(
             x=100 * coverage[every], y=100 * risk[every], mode="lines", name=style.label,
             line={"color": style.color, "dash": style.dash, "width": 2.5}, hovertemplate="%{y:.2f} % wrong",

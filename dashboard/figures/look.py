@@ -13,7 +13,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-ser
 
 def layout(figure: go.Figure, title: str, height: int = 380, above: int = 0, **options: Any) -> go.Figure:
     """The look all charts share. `above`: pixels that words need between the title and the plot."""
-    lines = wrap(title, 38)  # what fits beside another chart, or on a telephone
+    lines = wrap(title, 38, break_on_hyphens=False)  # what fits beside another chart, or on a telephone
     # Stood on the plot, in pixels: hung from the top, plotly cuts a title of two lines in half.
     stood = {"y": 1, "yref": "paper", "yanchor": "bottom", "pad": {"b": 14 + above + 21 * (len(lines) - 1), "l": 4}}
     figure.update_layout(

@@ -44,9 +44,12 @@ def transition_figure(
         )  # fmt: skip
     layout(figure, title, 130 + max(62 * len(counts), 200), barmode="overlay", dragmode=False, clickmode="event+select")
     ends = [f"correct: {counts[:, 0].sum():,}", f"wrong: {counts[:, 1].sum():,}"]
-    starts = ["<br>".join(wrap(f"{state}: {n:,}", 18)) for state, n in zip(states, counts.sum(axis=1), strict=True)]
+    starts = ["<br>".join(wrap(f"{state}: {n:,}", 18, break_on_hyphens=False)) for state, n in zip(states, counts.sum(axis=1), strict=True)]
     bare = {"fixedrange": True, "showgrid": False, "zeroline": False}
-    start, end = ("<br>".join(wrap(f"{when}: {name} (images)", 28)) for when, name in zip(("before", "after"), names, strict=True))
+    start, end = (
+        "<br>".join(wrap(f"{when}: {name} (images)", 28, break_on_hyphens=False))
+        for when, name in zip(("before", "after"), names, strict=True)
+    )
     figure.update_xaxes(title=end, tickvals=[0.5, 1.5], ticktext=ends, range=[0, 2], **bare)
     figure.update_yaxes(title=start, tickvals=list(range(len(counts))), ticktext=starts, range=[last + 0.5, -0.5], **bare)
     return figure

@@ -145,7 +145,7 @@ def show_checks(question: inference.Question, method: str) -> None:
         components.show_figure(
             figures.randomization_figure(names, values, style),
             "randomization",
-            "Weights are drawn anew from the top down (Adebayo et al. 2018). A map that stays alike does not explain the weights.",
+            "Weights are drawn anew from the top down (Adebayo et al. 2018). A map that hardly changes does not tell what was learned.",
             pd.DataFrame({"stage": names, "rank_correlation": values}),
         )
         shown = [(stage.maps[0], float(np.abs(stage.maps[0]).max()), stage.stage) for stage in stages]

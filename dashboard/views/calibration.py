@@ -26,13 +26,13 @@ curves = {model: metrics.risk_coverage(*pair) for model, pair in confident.items
 
 smoothed = not run.imported and run.recipe.label_smoothing > 0 and not scaled
 how = ", with a fitted temperature" if scaled else ""
-smoothing = " Label smoothing makes models modest on purpose." if smoothed else ""
+smoothing = " Label smoothing makes models underconfident on purpose." if smoothed else ""
 left, right = st.columns(2)
 with left:
     components.show_figure(
         figures.reliability_figure(diagrams, f"Are the models as often correct as they are confident{how}?"),
         "reliability",
-        "Above the line: too modest (underconfident). Below: too sure (overconfident)." + smoothing,
+        "Above the line: underconfident. Below: overconfident." + smoothing,
         pd.concat([pd.DataFrame(diagram).assign(model=model) for model, diagram in diagrams.items()]),
     )
 with right:
@@ -41,7 +41,7 @@ with right:
         "risk_coverage",
         "Images in order of confidence, the surest first. The area under a curve is its AURC: low is good."
         + (" In the table it is of the confidence as trained." if scaled else ""),
-        pd.concat([pd.DataFrame({"model": m, "coverage": c[::100], "risk": r[::100]}) for m, (c, r) in curves.items()]),
+        pd.concat([pd.DataFrame({"model": m, "coverage": c[::-100], "risk": r[::-100]}) for m, (c, r) in curves.items()]),
     )
 components.show_table(
     table.loc[models].assign(model=[theme.label(model) for model in models]),
@@ -57,6 +57,6 @@ components.show_table(
 st.caption(
     "Calibration error in points: |share correct − mean confidence| of each of 15 bins of equally many images, averaged over the images; "
     "the choice of bins changes the diagram alone. Temperature is fitted on validation and applied to test; a temperature below 1 means "
-    "that the model was too modest. NLL in nats; Brier from 0 (best) to 2."
+    "that the model was underconfident. NLL in nats; Brier from 0 (best) to 2."
 )
 components.show_findings(findings)

@@ -118,13 +118,16 @@ with images:
 
 st.subheader("Class by class")
 scores = metrics.per_class(labels, predictions[f"{model}_predicted"].to_numpy())
+has_images = counts.sum(axis=1) > 0  # a small run may lack a class
 held = [one for one in BASELINES if f"{one}_predicted" in predictions and one != model]
 baselines = [metrics.per_class(labels, predictions[f"{one}_predicted"].to_numpy()) for one in held]
 beside = "the higher of the two baselines" if len(held) > 1 else theme.label(held[0]) if held else ""
-table = pd.DataFrame({"class": CLASSES, **{name: 100 * scores[name] for name in ("precision", "recall", "f1")}})
+table = pd.DataFrame(
+    {"class": CLASSES, **{name: np.where(has_images, 100 * scores[name], np.nan) for name in ("precision", "recall", "f1")}}
+)
 for name in ("precision", "recall", "f1"):
     if baselines:
-        table[f"{name} Δ"] = 100 * (scores[name] - np.max([b[name] for b in baselines], axis=0))
+        table[f"{name} Δ"] = table[name] - 100 * np.max([b[name] for b in baselines], axis=0)
 table["TP"], table["FN"] = counts.diagonal(), counts.sum(axis=1) - counts.diagonal()
 table["FP"] = counts.sum(axis=0) - counts.diagonal()
 table["TN"] = counts.sum() - table[["TP", "FN", "FP"]].sum(axis=1)

@@ -108,7 +108,7 @@ others = [finding.against for finding in findings if finding.id.startswith("accu
 other = components.pick_one("Fusion minus", others, "against", theme.label)
 with place_of_claims:  # drawn when all is chosen, which their links bring back
     st.subheader("What may be claimed")
-    st.caption(f"{SEPARATELY} A click opens a claim's numbers and its test; right of the line speaks for it.")
+    st.caption(f"{SEPARATELY} A click opens a claim's numbers and its test; a mark right of the line speaks for the claim.")
     components.show_findings_by_theme(findings, "evidence")
 correct = [predictions[f"{one}_correct"].to_numpy() for one in ("fusion", other)]
 classes = pd.DataFrame({"name": CLASSES, **metrics.class_differences(predictions["label"].to_numpy(), *correct)})
@@ -142,5 +142,5 @@ with right:
     least, most = classes["smallest"].min(), classes["smallest"].max()
     st.caption(
         f"Exact McNemar a class, Holm over the ten. Significantly {said}. A class's difference, if no other is surer, must reach "
-        f"{least:.1f} to {most:.1f} points to be seen: none seen is no proof of equality."
+        f"{least:.1f} to {most:.1f} points to be significant: none found is no proof of equality."
     )

@@ -38,8 +38,8 @@ st.subheader("How often is each model correct, and what does it cost?")
 means, seeds = data.load_means(run)
 st.html(diagram.costs_html(shown, means if seeds > 1 and run.whole else None, seeds))
 st.caption(
-    "Wilson intervals: those of two models may overlap, and a test on the same images still tell the two apart."
-    + " Ensemble: mean of the baselines' probabilities; it costs their sum and no training of its own." * has("ensemble")
+    "Wilson intervals: those of two models may overlap even where a paired test on the same images tells the two apart."
+    + " Ensemble: mean of the baselines' probabilities; it costs their sum, and no training beyond theirs." * has("ensemble")
     + " Oracle: either network correct." * has("oracle")
     + f" MACs: multiply-accumulates of one image. {note}"
 )
@@ -61,10 +61,11 @@ if findings:
     components.show_findings([one for one in findings if one.kind != "seeds" or one.verdict != UNTESTED])
     address.link("evidence", f"All {len(CLAIMS)} claims, each with its test")
 
-st.subheader("What they look at")
+st.subheader("The images")
 st.html(diagram.sample_html(selection.sample_classes(predictions, 12)))
 st.caption(
-    "CIFAR-10 (Krizhevsky 2009): 60,000 colour images of 32×32 pixels in ten classes; 45,000 to train, 5,000 to choose, 10,000 to test."
+    "CIFAR-10 (Krizhevsky 2009): 60,000 colour images of 32×32 pixels in ten classes: 45,000 for training, 5,000 for validation, "
+    "10,000 for the test."
 )
 
 recipe = run.recipe

@@ -107,7 +107,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     components.tag_store()
     name = filters.spell_file(f"{run.name}_{said}_{'-'.join(true)}")
     st.download_button("CSV of these images", list_images, f"{name}.csv", "text/csv", on_click="ignore")
-    share = f"{len(shown):,} of {len(predictions):,} test images; the surest are shown."
+    share = f"{len(shown):,} of {len(predictions):,} test images; the surest are shown, each with {theme.label(model)}'s prediction."
     components.share_images("rescued", title + of_class, share, predictions.loc[shown], model)
 certain = {"rescued": flows[2], "broken": flows[1]}.get(flow, flow) if len(before) == 1 else flow
 way = {"model": model, "outcome": "everything", "true": true, "sort": "most confident first"}

@@ -47,16 +47,16 @@ with components.section():
     )
     st.caption(
         f"On {table['images'].iloc[0]:,} test images, equally many a class. "
-        + (f"Not measured of {', '.join(map(theme.label, missing))}. " if missing else "")
+        + (f"Not measured for {', '.join(map(theme.label, missing))}. " if missing else "")
         + f"Corruption error (Hendrycks & Dietterich 2019): a model's errors over all severities divided by {theme.label(BASELINES[0])}'s, "
         f"averaged over the kinds{'' if compared else ': not measured here, as that is missing'}."
     )
 components.show_findings(findings)
 
-with st.expander("How these corruptions stand beside CIFAR-10-C's"):
+with st.expander("How these corruptions compare with CIFAR-10-C's"):
     words = {
         **{"label": "here", "cifar10c": "in CIFAR-10-C", "strengths": "strength in severity 1 to 5"},
-        **{"means": "which is", "differs": "made otherwise than there"},
+        **{"means": "which is", "differs": "difference"},
     }
     st.table(describe_corruptions().rename(columns=words).set_index("here"))  # wraps, where a dataframe would scroll
     st.caption(
@@ -64,7 +64,7 @@ with st.expander("How these corruptions stand beside CIFAR-10-C's"):
         "A corruption error of CIFAR-10-C's fifteen main kinds does not compare with this one."
     )
 
-st.subheader("What the models were shown")
+st.subheader("What the corruptions look like")
 images = data.load_images()
 index = address.pick_number("Image", 0, len(images.png) - 1, key="image", default=0, width=180)
 st.caption(f"Test image {index} ({CLASSES[images.labels[index]]}): clean, then in severities 1 to 5.")

@@ -37,7 +37,8 @@ with left:
         size = run.recipe.image_size
         st.html(diagram.maps_html([(seen, f"32×32 pixels; the models see {size}×{size}")]))
         st.markdown(f"True class: **{CLASSES[true]}**")
-    address.link("attributions", "Why? See its attributions", **({"own": "true"} if mine else {"image": index}))
+    if mine or index < len(data.load_predictions(run)):  # else it was not predicted
+        address.link("attributions", "Why? See its attributions", **({"own": "true"} if mine else {"image": index}))
 
 logits = {model: values for model, values in inference.predict_image(run, seen).items() if model in models}
 with right:

@@ -77,6 +77,12 @@ def test_a_user_error_is_one_line_and_exit_code_2(capsys):
     assert capsys.readouterr().err == "error: a library said 'no': do this\n"
 
 
+def test_ctrl_c_ends_without_a_traceback(capsys):
+    with pytest.raises(SystemExit, match="130"), exit_on_user_error():
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "stopped\n"
+
+
 def test_other_errors_are_not_hidden():
     with pytest.raises(ZeroDivisionError), exit_on_user_error():
         raise ZeroDivisionError

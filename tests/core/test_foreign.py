@@ -147,3 +147,17 @@ def test_damaged_arrays_are_named(folder, given, tmp_path, script, damage):
 def test_pairs_that_make_no_sense_are_named(folder, script, pairs):
     finished = script("import.py", folder / "wrong", "--logits", *pairs)
     assert finished.code == 2 and finished.error.startswith("error: ") and finished.error.count("\n") == 1
+
+
+def test_nothing_is_added_to_a_run_whose_record_cannot_be_read(folder, given, tmp_path, script):
+    """The models there would become part of a run of another seed, recipe and origin."""
+    run, path = folder / "damaged", write_npz(tmp_path / "a.npz", given)
+    assert script("import.py", run, "--seed", "2", "--logits", f"resnet18={path}", f"fusion={path}").code == 0
+    (run / "run.json").write_text("")
+    finished = script("import.py", run, "--logits", f"fusion={path}")
+    assert finished.code == 2 and finished.error.endswith(
+        "run.json cannot be read, so nobody knows of which run resnet18 are: give another folder\n"
+    )
+    assert (run / "run.json").read_text() == ""
+    assert script("import.py", run, "--seed", "2", "--logits", f"resnet18={path}", f"fusion={path}").code == 0  # all models: a repair
+    assert results.load_run(run).record["seed"] == 2

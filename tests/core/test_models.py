@@ -253,6 +253,16 @@ def test_no_network_for_imagenet_weights(tmp_path, monkeypatch):
         build_model("resnet18", "imagenet")
 
 
+@pytest.mark.parametrize("damage", [b"", b"version https://git-lfs.github.com/spec/v1"])
+def test_a_damaged_download_is_named(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    path = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
+    path.parent.mkdir()
+    path.write_bytes(damage)
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))} cannot be read as weights .*: delete it"):
+        build_model("resnet18", "imagenet")
+
+
 def test_what_was_used_is_described(weights):
     described = describe_start_weights(str(weights))
     for name in BASELINES:

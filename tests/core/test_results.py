@@ -780,6 +780,17 @@ def test_other_weights_remove_what_they_make_untrue_and_say_so(tmp_path):
     assert "resnet18/robustness.csv, ensemble/robustness.csv; again" in line and not (run / "ensemble" / "robustness.csv").exists()
 
 
+def test_a_baseline_made_anew_after_its_folder_was_removed_is_another(tmp_path):
+    """What the ensemble gave was of the one that is gone."""
+    run = tmp_path / "run"
+    publish(stage(run, TRIO), run)
+    shutil.rmtree(run / "mobilenet_v2")
+    staged = stage(run, ("mobilenet_v2",))
+    change_logits(staged / "mobilenet_v2")
+    (line,) = publish(staged, run)
+    assert "ensemble/robustness.csv; again" in line and not (run / "ensemble" / "robustness.csv").exists()
+
+
 def files(run: Path) -> set[str]:
     return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
 

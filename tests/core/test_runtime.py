@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from core import runtime
+from core.config import UserError
 from core.runtime import autocast_dtype, describe_environment, open_world, seed_everything
 
 
@@ -94,3 +95,19 @@ def test_the_commit_of_a_folder_around_is_not_taken(tmp_path):
 def test_an_unknown_device_fails_loudly():
     with pytest.raises(RuntimeError), open_world("toaster"):
         raise AssertionError("not reached")
+
+
+def test_what_torchrun_cannot_have_meant_is_said_in_a_line(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UserError, match=r"WORLD_SIZE is 2, but torchrun did not start this .*unset it"), open_world("cpu"):
+        raise AssertionError("not reached")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"there is no cuda:3: this machine has 1, .*--nproc-per-node 1"), open_world("cuda:3"):
+        raise AssertionError("not reached")
+
+
+def test_a_device_whose_memory_is_full_is_said_in_a_line(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(UserError, match="the memory of cpu does not do"), open_world("cpu"):
+        raise torch.OutOfMemoryError("CUDA out of memory")

@@ -128,6 +128,19 @@ def test_a_resumed_training_ends_in_the_same_bits(epochs, trained, data, run, wo
     assert_same_training(path, checkpoint_of(trained, "mobilenet_v2"))
 
 
+def test_a_training_that_another_commit_resumed_names_both(data, run, world, tmp_path, monkeypatch):
+    path = tmp_path / "mobilenet_v2.pt"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            fit("mobilenet_v2", RECIPE, "none", data, run, world, path)
+    later = run | {"code_commit": "another"}
+    for _ in range(2):  # what is whole is not trained by whoever looks at it
+        fit("mobilenet_v2", RECIPE, "none", data, later, world, path)
+        assert load_checkpoint(path)["run"]["code_commit"] == f"{run['code_commit']}, then another"
+        later |= {"code_commit": "a third"}
+
+
 def assert_same_training(path: Path, other: Path) -> None:
     """Two checkpoints of the same weights, optimizer state and history but for times."""
     resumed, whole = load_checkpoint(path), load_checkpoint(other)
@@ -174,7 +187,7 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_checkpoint(data, run, world,
 
     monkeypatch.setattr(core_train, "train_step", diverge)
     path = tmp_path / "mobilenet_v2.pt"
-    with pytest.raises(UserError, match=r"mobilenet_v2 2/3: the loss became nan; the last checkpoint is kept"):
+    with pytest.raises(UserError, match=r"mobilenet_v2 2/3: the loss became nan: lower the recipe's rates in core/config.py"):
         fit("mobilenet_v2", RECIPE, "none", data, run, world, path)
     checkpoint = load_checkpoint(path)
     assert len(checkpoint["history"]) == 1

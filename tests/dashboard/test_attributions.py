@@ -58,7 +58,7 @@ def test_every_model_gets_a_map_of_every_method(visit_tiny, predictions):
     ):
         assert re.search(rf"<figcaption>{text}( \(blank\))?</figcaption>", shown)
     assert any("It misleads" in caption.value for caption in app.caption)
-    places = "At 32 pixels the last block knows 1×1 places"  # the size of the made-up run
+    places = "At 32 pixels the last block has 1×1 places"  # the size of the made-up run
     assert any(caption.value.startswith(places) for caption in app.caption)
 
 

@@ -182,7 +182,7 @@ def test_class_by_class_says_what_could_have_been_seen(visit):
     app = visit("evidence", against="mobilenet_v2")
     table = app.dataframe[-1].value
     assert (table["smallest"] > 0).all() and set(table["p_holm"].between(0, 1)) == {True}
-    assert any("none seen is no proof of equality" in caption.value for caption in app.caption)
+    assert any("none found is no proof of equality" in caption.value for caption in app.caption)
 
 
 def test_overview_shows_main_claims_as_a_table_below_the_answer(visit, findings):

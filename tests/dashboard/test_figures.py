@@ -2,11 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
-from core import results
+from core import metrics, results
 from core.config import CLASSES, RECIPES
 from dashboard import diagram, figures, theme
+from dashboard.figures.look import layout
 from tests.fake_run import make_run
 
 
@@ -155,3 +157,16 @@ def test_the_network_shows_branch_losses_only_where_it_was_trained_with_them(tmp
     drawn, hidden = diagram.architecture_html(run), run.recipe.hidden
     assert f"beside them the features: {hidden} + 1,792" in drawn and f"linear {hidden + 1792:,} → 10" in drawn
     assert drawn.count("in training: own loss, weight 0.5") == 2
+
+
+@pytest.mark.parametrize("n", [1, 7, 150, 10_000])
+def test_a_curve_of_risk_ends_with_the_error_rate(n):
+    correct = np.arange(n) % 3 > 0
+    coverage, risk = metrics.risk_coverage(np.linspace(1, 0.1, n), correct)
+    (curve,) = figures.risk_figure({"fusion": (coverage, risk)}, "?").data
+    assert curve.x[0] == 100 and curve.y[0] == pytest.approx(100 * (~correct).mean()) and len(curve.x) <= 200 + n // 200
+
+
+def test_a_runs_name_is_not_broken_at_its_hyphens():
+    title = "What did Fusion of imagenet-96-branch-seed0 change?"
+    assert layout(go.Figure(), title).layout.title.text.replace("<br>", " ") == title

@@ -52,7 +52,7 @@ def test_overview_draws_each_interval_where_it_lies(visit, fake_results):
         text = f"{100 * row['accuracy']:.2f} % [{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
         mark = re.search(rf'aria-label="{re.escape(text)}".*?<b style="left:([\d.]+)%">', html, re.S)
         assert low + (high - low) * float(mark[1]) / 100 == pytest.approx(100 * row["accuracy"], abs=0.01), model
-    assert html.count("<td>–</td>") == 6  # the oracle costs nothing and has no mean over seeds, the ensemble no training
+    assert html.count("<td>–</td>") == 5  # the oracle costs nothing and has no mean over seeds
     runs = [results.load_run(fake_results / f"imagenet-96-seed{seed}") for seed in (0, 1)]
     means = seed_accuracies(runs).mean()
     assert all(f"<td>{100 * mean:.2f}</td>" in html for mean in means) and "<small>2 seeds, %</small>" in html

@@ -196,13 +196,14 @@ def test_the_answer_is_one_big_number_the_one_that_decides_the_headline(visit, r
     decisive = write_headline(run, findings).decisive
     said = read_deck(visit("present"))["answer"]["said"]
     assert f'<p class="big">{100 * decisive.effect:+.2f}<span class="unit">points: fusion minus {label(decisive.against)}, seed 0<' in said
-    assert f"{100 * decisive.interval[0]:+.2f} to {100 * decisive.interval[1]:+.2f}, {decisive.n:,} test images" in said
+    interval = f"{100 * decisive.interval[0]:+.2f} to {100 * decisive.interval[1]:+.2f}"
+    assert f"{decisive.n:,} test images; 95 % interval of this comparison alone {interval}. " in said
     leads = {f"seed_{seed}": 0.005 * seed for seed in range(3)}
     tested = {"effect": 0.01, "interval": (0.0, 0.02), "p": 0.2, "n": 3, "verdict": OPEN, "numbers": leads}
     over_seeds = [replace(one, **tested) for one in findings if one.kind == "seeds"]
     slide = deck.answer(run, Headline("", decisive=over_seeds[0]), over_seeds, LIGHT)
     assert f"fusion minus {label(over_seeds[0].against)}</span>" in slide.said
-    assert "mean of 3 trainings; p = 0.200, corrected for three comparisons: not shown<" in slide.said
+    assert "mean of 3 seeds; 95 % interval of this comparison alone" in slide.said and "comparisons p = 0.200: not shown.<" in slide.said
     assert [list(trace.x) for trace in slide.chart.data if trace.marker.symbol == "circle-open"] == [[0.0, 0.5, 1.0]] * 3
     assert "big" not in deck.answer(run, Headline(""), findings, LIGHT).said
 

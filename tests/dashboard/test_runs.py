@@ -134,7 +134,7 @@ def test_pages_show_a_control_too(tmp_path, monkeypatch, models, shown):
     if models:  # not every script was run again since
         (run / "resnet34" / "robustness.csv").unlink()
         said = [caption.value for caption in open_page("robustness", run="run").caption]
-        assert any("Not measured of ResNet34. " in one for one in said)
+        assert any("Not measured for ResNet34. " in one for one in said)
     else:
         app = open_page("robustness", run="run")
         assert list(app.dataframe[0].value.columns) == ["model", "clean", "corrupted"]  # there is nothing to compare with

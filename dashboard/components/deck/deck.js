@@ -72,6 +72,7 @@ class Deck {
   }
 
   usual() {
+    if (this.data.offline) return this.data.chosen
     return this.order.filter((slide) => slide.main && this.slides.includes(slide)).map((slide) => slide.id)
   }
 
@@ -164,7 +165,9 @@ class Deck {
       'div',
       { className: 'bar' },
       button('start', 'Start', 'Start the show', () => this.show(0)),
-      button('save', 'Save as one file', 'Save the chosen slides as one HTML file that opens offline and prints to PDF', () => this.save()),
+      ...(this.data.offline
+        ? []
+        : [button('save', 'Save as one file', 'Save the chosen slides as one HTML file that opens offline and prints to PDF', () => this.save())]),
       button('reset', 'Reset', 'Back to the usual slides, in the usual order', () => this.reset()),
       make('span', { className: 'chosen' }),
     )

@@ -82,7 +82,11 @@ export default function({ data, parentElement, setTriggerValue }) {
     const told = {
       key: data.key, grid, items: data.items, sheet: grid.style.getPropertyValue('--sheet'), columns: data.columns, page: data.page,
       pages: data.pages, first: data.first, total: data.total, open, turn: (page) => setTriggerValue('turned', page),
-      focus: (index) => grid.querySelector(`[data-index="${index}"]`)?.focus(),
+      focus: (index) => {
+        const button = grid.querySelector(`[data-index="${index}"]`)
+        if (button) stopAt([...grid.querySelectorAll('button')], button)
+        button?.focus()
+      },
     }
     document.dispatchEvent(new CustomEvent('gallery', { detail: told }))
     kept.waiting = told.heard ? null : open  // clicked before the lightbox was there
@@ -107,7 +111,6 @@ export default function({ data, parentElement, setTriggerValue }) {
     stopAt([...grid.querySelectorAll('button')], button)
     send(Number(button.dataset.index))
   }
-  grid.onfocusin = (event) => stopAt([...grid.querySelectorAll('button')], event.target)
   grid.onkeydown = (event) => {
     const buttons = [...grid.querySelectorAll('button')]
     const next = nextPosition(event.key, buttons.indexOf(event.target), buttons)

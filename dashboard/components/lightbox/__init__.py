@@ -79,7 +79,7 @@ def describe_image(run: Run, predictions: pd.DataFrame, index: int, models: list
     return {
         "index": index,
         "uri": thumbnails.image_uri(index),
-        "alt": selection.describe_prediction(row, subject),
+        "alt": f"{selection.describe_prediction(row, subject)} ({theme.label(subject)})",
         "true": CLASSES[row["label"]],
         "marks": ["⚑ label doubted by people"] * bool(row["relabelled"]) + twins,
         "people": people,
@@ -93,7 +93,10 @@ def describe_image(run: Run, predictions: pd.DataFrame, index: int, models: list
         "nearest": {
             "title": near,
             "images": [
-                {"index": int(i), "uri": thumbnails.image_uri(i), "alt": selection.describe_prediction(predictions.iloc[i], subject)}
+                {
+                    **{"index": int(i), "uri": thumbnails.image_uri(i)},
+                    "alt": f"{selection.describe_prediction(predictions.iloc[i], subject)} ({theme.label(subject)})",
+                }
                 for i in nearest
             ],
         },

@@ -97,7 +97,7 @@ class Quiz {
     this.acts = [[' ', last ? 'Score' : 'Next image', () => (last ? this.score() : this.ask())]]
     this.acts.push(['Enter', '', this.acts[0][2]], ['ArrowRight', '', this.acts[0][2]], ['PageDown', '', this.acts[0][2]])
     this.show(
-      make('p', { className: 'verdict', textContent: `Answer: ${classes[item.label]}. The class said ${said}: ${mark(own)}` }),
+      make('p', { className: 'verdict', role: 'status', textContent: `Answer: ${classes[item.label]}. The class said ${said}: ${mark(own)}` }),
       make('table', {}, ...rows, ...people),
       this.button(this.acts[0], 'go'),
     )
