@@ -310,7 +310,7 @@ def risk_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str) ->
             line={"color": style.color, "dash": style.dash, "width": 2.5}, hovertemplate="%{y:.2f} % wrong",
         )  # fmt: skip
     layout(figure, title, 460, hovermode="x unified")
-    figure.update_xaxes(title="coverage: images, most confident first (%)")
+    figure.update_xaxes(title="coverage: images, most confident first (%)", range=[0, 101])
     figure.update_yaxes(title="wrong among them (%)", rangemode="tozero")
     return figure
 
