@@ -32,15 +32,15 @@ def normalise(images: np.ndarray) -> np.ndarray:
     return flat / np.linalg.norm(flat, axis=1, keepdims=True).clip(1e-3)
 
 
-def correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of pairs of images (P, 32, 32, 3) the largest correlation (P,) of the first's middle with a window of the second or its mirror
-    image, of all windows up to SHIFT pixels away."""
-    inner, best = first.shape[1] - 2 * SHIFT, []
+def correlate(first: np.ndarray, second: np.ndarray, shift: int = SHIFT) -> np.ndarray:
+    """Of pairs of images (P, S, S, 3) the largest correlation (P,) of the first's middle with a window of the second or its mirror
+    image, of all windows up to `shift` pixels away."""
+    inner, best = first.shape[1] - 2 * shift, []
     for start in range(0, len(first), 500):
         one, other = (images[start : start + 500].astype(np.float32) for images in (first, second))
-        middle, found = normalise(one[:, SHIFT : SHIFT + inner, SHIFT : SHIFT + inner]), np.zeros(len(one), np.float32)
+        middle, found = normalise(one[:, shift : shift + inner, shift : shift + inner]), np.zeros(len(one), np.float32)
         for image in (other, other[:, :, ::-1]):
-            for top, left in np.ndindex(2 * SHIFT + 1, 2 * SHIFT + 1):
+            for top, left in np.ndindex(2 * shift + 1, 2 * shift + 1):
                 window = normalise(image[:, top : top + inner, left : left + inner])
                 np.maximum(found, np.einsum("pd,pd->p", middle, window), out=found)
         best.append(found)
@@ -74,11 +74,10 @@ def find_duplicates(images: np.ndarray, features: np.ndarray, others: np.ndarray
     near = find_neighbours(features, other_features)
     index, train_index = np.repeat(np.arange(len(near)), near.shape[1]), near.ravel()
 
-    def coarsen(images: np.ndarray) -> np.ndarray:  # (P, 32, 32, 3) -> (P, 192)
-        return normalise(images.reshape(len(images), 8, 4, 8, 4, 3).mean(axis=(2, 4)))
+    def coarsen(images: np.ndarray) -> np.ndarray:  # (P, 32, 32, 3) -> (P, 8, 8, 3)
+        return images.reshape(len(images), 8, 4, 8, 4, 3).mean(axis=(2, 4))
 
-    first, mirrored, second = coarsen(images), coarsen(images[:, :, ::-1]), coarsen(others)
-    coarse = np.maximum(*(np.einsum("pd,pd->p", one[index], second[train_index]) for one in (first, mirrored)))
+    coarse = correlate(coarsen(images)[index], coarsen(others)[train_index], SHIFT // 4)
     index, train_index = index[coarse > COARSE], train_index[coarse > COARSE]
     similarity = compare_pixels(images[index], others[train_index])
     exact = (images[index] == others[train_index]).all(axis=(1, 2, 3))

@@ -73,8 +73,9 @@ def decode_picture(data: bytes, crop: Crop = MIDDLE) -> Picture:
         raise UserError(f"The image has more than {MAX_PIXELS // 10**6} megapixels: choose a smaller one.")
     try:
         size, animated = image.size, image.format != "MPO" and getattr(image, "is_animated", False)  # MPO: a JPEG with extras
-        turn = read_turn(image)
         image.draft(None, (SHOWN, SHOWN))  # lets the JPEG decoder leave out detail nobody will see
+        image.load()  # before the EXIF block is asked for: Pillow then reads a PNG whole, and forgets that it was damaged
+        turn = read_turn(image)
         image = to_rgb(image)
         if turn is not None:
             image = image.transpose(turn)

@@ -87,7 +87,9 @@ class Corruption(Generic[Strength]):
 
 CORRUPTIONS: dict[str, Corruption[Any]] = {
     "gaussian_noise": Corruption("Noise", add_noise, (0.04, 0.06, 0.08, 0.09, 0.10), "standard deviation, of 1", "gaussian_noise"),
-    "gaussian_blur": Corruption("Blur", blur, (0.4, 0.6, 0.7, 0.8, 1.0), "standard deviation in pixels", "gaussian_blur", "Pillow's blur"),
+    "gaussian_blur": Corruption(
+        "Blur", blur, (0.4, 0.6, 0.7, 0.8, 1.0), "standard deviation in pixels", "gaussian_blur", "Pillow's blur, stronger in severity 1"
+    ),
     "brightness": Corruption("Brightness", brighten, (0.05, 0.1, 0.15, 0.2, 0.3), "added to the HSV value, of 1", "brightness"),
     "contrast": Corruption(
         "Low contrast", flatten_contrast, (0.75, 0.5, 0.4, 0.3, 0.15), "factor", "contrast", "around the grey mean, not each channel's"

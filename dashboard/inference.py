@@ -82,7 +82,7 @@ class Queue:
                     return job.future.result(PATIENCE)
                 except TimeoutError:
                     if job.future.done():
-                        raise  # it is the work's own
+                        return job.future.result()  # or it raises what the work raised, perhaps a TimeoutError of its own
                     if draw:
                         draw(job.share)
         finally:

@@ -19,14 +19,14 @@ from tqdm import tqdm
 from core import results
 from core.config import MODELS, UserError, check_range, exit_on_user_error, run_folder
 from core.data import load_cifar10
-from core.evaluate import load_shipped_model
+from core.evaluate import extract_features, load_shipped_model
 from core.explain import METHODS
-from core.explain.branches import ablate_branches, branch_contributions, extract_features
+from core.explain.branches import ablate_branches, branch_contributions
 from core.explain.methods import attribute
 from core.explain.score import Question, pick_images
 from core.models import Classifier
 from core.robustness import pick_subset
-from core.runtime import open_world, synchronize
+from core.runtime import World, open_world, synchronize
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -91,15 +91,13 @@ def explain_images(
 
 
 def measure_branches(
-    model: Classifier, train: torch.Tensor, images: torch.Tensor, image_size: int, predicted: np.ndarray
+    model: Classifier, train: torch.Tensor, images: torch.Tensor, image_size: int, predicted: np.ndarray, world: World
 ) -> dict[str, dict[str, np.ndarray]]:
     """What each branch adds to the predicted class's logit, from the training images' mean features on, and the logits without it."""
 
-    def extract(images: torch.Tensor, title: str) -> torch.Tensor:
-        with tqdm(total=len(images), desc=title, unit="img", leave=False) as bar:
-            return extract_features(model, images, image_size, progress=lambda done: bar.update(round(done * len(images)) - bar.n))
-
-    mean, features = extract(train, "mean training features").mean(dim=0), extract(images, "branches")
+    titles = {"mean training features": train, "branches": images}
+    of_train, features = (extract_features(model, one, image_size, world, label=title).clone() for title, one in titles.items())
+    mean = of_train.mean(dim=0)
     contributions = branch_contributions(model, features, mean, predicted)
     return {
         "contribution": dict(zip(model.backbones, contributions.T.astype(np.float32), strict=True)),
@@ -139,7 +137,7 @@ def main() -> None:
         if args.branches:
             predicted = predictions.logits.argmax(axis=1)
             every = pick_images(test_images, range(len(predicted))).to(world.device)
-            branches = measure_branches(model, train.images, every, size, predicted)
+            branches = measure_branches(model, train.images, every, size, predicted, world)
     path = run.path / args.model / "attributions.npz"
     methods = {method: METHODS[method].parameters for method in maps}
     with results.still_of(run, weights):

@@ -24,7 +24,7 @@ class Method:
     misleads: str
     parameters: dict[str, float]  # defaults
     evaluations: Callable[..., float]  # images put through the model for one map, at most
-    signed: bool  # may a map be negative?
+    signed: bool  # does a value above 0 speak for the score, below 0 against it? Else maps tell strength alone
     by_branch: bool = False  # one map a backbone, which add up to the whole
 
     @property
@@ -57,7 +57,7 @@ METHODS = {
         "Coarse: it knows only the last block's places; evidence against the target is cut off, and an earlier layer may tell otherwise.",
         {},
         lambda: 2,
-        signed=False,
+        signed=True,
         by_branch=True,
     ),
     "grad_cam_signed": Method(
@@ -71,7 +71,7 @@ METHODS = {
     ),
     "smoothgrad": Method(
         "SmoothGrad",
-        "The gradient's strength averaged over noisy copies of the image: what of it is stable.",
+        "The strength of the gradient averaged over noisy copies of the image: what of it is stable.",
         "Shows the noisy images' gradients: much noise explains images the model was never trained on.",
         {"samples": 25, "noise": 0.1},  # noise: standard deviation, of the pixels' range
         lambda samples, noise: samples,
@@ -87,10 +87,10 @@ METHODS = {
     ),
     "guided_backprop": Method(
         "Guided Backprop",
-        "The gradient along paths on which every ReLU passes a positive one: sharp outlines of what excites the target.",
+        "The gradient along paths on which every ReLU passes a positive one: sharp outlines of what excites the target, light or dark.",
         "Close to an edge detector: it changes little when upper layers are randomised, so it says more of the image than of the model.",
         {},
         lambda: 1,
-        signed=True,
+        signed=False,
     ),
 }

@@ -5,22 +5,8 @@ import torch
 from captum.attr import IntegratedGradients
 
 from core.config import BACKBONES
-from core.data import to_input
-from core.explain.score import Classes, Progress, in_batches, share_weights, to_pixels, weigh_logits
+from core.explain.score import Classes, in_batches, share_weights, weigh_logits
 from core.models import Classifier
-
-
-@torch.no_grad()
-def extract_features(
-    model: Classifier, images: torch.Tensor, image_size: int, batch: int = 50, progress: Progress | None = None
-) -> torch.Tensor:
-    """All backbones' features side by side, (N, D), on the model's device. Raises UserError."""
-    shared, features, pixels = share_weights(model), [], to_pixels(model, images)
-    for (p,) in in_batches(batch, pixels):
-        features.append(shared.forward_features(to_input(p, image_size)))
-        if progress:
-            progress(min(1.0, len(features) * batch / len(pixels)))
-    return torch.cat(features)
 
 
 def branch_contributions(
@@ -28,8 +14,8 @@ def branch_contributions(
 ) -> np.ndarray:
     """What each backbone's features add to the score, (N, backbones) logits: Integrated Gradients of the head alone.
 
-    `features` are extract_features' (N, D); the path starts at `reference` (D,), say their mean over a whole split, so a
-    row adds up to F(features) - F(reference). Raises UserError.
+    `features` are a clone of evaluate.extract_features' (N, D), since no gradient takes its own; the path starts at `reference` (D,),
+    say their mean over a whole split, so a row adds up to F(features) - F(reference). Raises UserError.
     """
     weights = weigh_logits(target, contrast, len(features), features.device)
     head, widths = share_weights(model).head, [BACKBONES[name].width for name in model.backbones]

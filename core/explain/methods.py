@@ -13,12 +13,12 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from captum.attr import GuidedBackprop, IntegratedGradients, LayerAttribution, LayerGradCam, NoiseTunnel, Occlusion, Saliency
+from captum.attr import GuidedBackprop, IntegratedGradients, LayerAttribution, LayerGradCam, Occlusion, Saliency
 from torch import nn
 
 from core.config import BACKBONES, UserError
 from core.explain import METHODS, PIECE, WHOLE
-from core.explain.score import SIDE, Progress, Question, Score, baseline, global_seed
+from core.explain.score import SIDE, Progress, Question, Score, baseline
 
 TOLERANCE = 0.01  # share of what a branch adds by which its map of Integrated Gradients may miss it
 FLOOR = 0.02  # logits that it may miss in any case: 1 % of next to nothing would take steps without end
@@ -76,18 +76,22 @@ def smoothgrad(score: Score, question: Question, samples: int, noise: float) -> 
 
     Images go one by one, each with the same noise, so that a map does not depend on its neighbours in a batch.
     """
-    method, maps = NoiseTunnel(Saliency(score)), []
+    method, maps = Saliency(score), []
+    drawn = noise * torch.randn(samples, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(question.pixels)
     for p, w in question.rows(1):
-        with global_seed(0):
-            options = {"nt_samples": samples, "nt_samples_batch_size": min(question.batch, samples), "stdevs": float(noise), "abs": False}
-            maps.append(method.attribute(p, nt_type="smoothgrad", additional_forward_args=w, **options).abs().sum(1))
+        copies = ((p + one).requires_grad_() for one in drawn.split(question.batch))
+        parts = [method.attribute(one, additional_forward_args=w.expand(len(one), -1), abs=False) for one in copies]
+        maps.append(torch.cat(parts).mean(0, keepdim=True).abs().sum(1))
     return {WHOLE: torch.cat(maps)}
 
 
 def guided_backprop(score: Score, question: Question) -> Maps:
-    """Gradient whose negative values are dropped at every ReLU and ReLU6 (Springenberg et al. 2015), summed over the colours."""
+    """Size of the gradient whose negative values are dropped at every ReLU and ReLU6 (Springenberg et al. 2015), summed over the colours.
+
+    Its sign tells whether light or dark excites, not what speaks for the score.
+    """
     hook_relu6(score.model)
-    return {WHOLE: gradients(GuidedBackprop(score), question)}
+    return {WHOLE: gradients(GuidedBackprop(score), question).abs()}
 
 
 class HookedReLU6(nn.ReLU):

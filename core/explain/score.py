@@ -8,10 +8,8 @@ shared ones two threads would read each other's. The caller's model keeps its mo
 """
 
 import copy
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,15 +28,6 @@ BATCH = 5  # images a pass; bounds the memory that the backward pass needs
 
 Classes = int | Sequence[int]  # one class for all images, or one an image
 Progress = Callable[[float], None]  # told the share that is done; what it raises ends the computation
-_GLOBAL_RANDOMNESS = threading.RLock()
-
-
-@contextmanager
-def global_seed(seed: int) -> Iterator[None]:
-    """Seed torch's global generators for code that takes no generator of its own; one thread at a time, restored after."""
-    with _GLOBAL_RANDOMNESS, torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 def part_of(progress: Progress | None, start: float, share: float) -> Progress | None:

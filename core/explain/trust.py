@@ -1,17 +1,16 @@
 """How far to trust a map: does it follow the weights, the pixels, the score?"""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from captum.metrics import infidelity, sensitivity_max
+from captum.metrics import sensitivity_max
 from torch import nn
 
 from core.config import BACKBONES
 from core.explain.methods import compute_maps, whole
-from core.explain.score import SIDE, Progress, Question, Score, baseline, global_seed, in_batches, part_of, share_weights
+from core.explain.score import SIDE, Progress, Question, Score, baseline, in_batches, part_of, share_weights
 from core.models import Classifier
 
 STAGES = ("1/32", "1/16", "1/8", "1/4", "1/2")  # of a backbone, from the top down: the side of what it computes, of the input's
@@ -49,14 +48,17 @@ def randomize(question: Question, method: str, seed: int = 0, progress: Progress
 
 def draw_weights(model: Classifier, seed: int) -> Classifier:
     """A copy of a model with the weights and BatchNorm statistics that a training begins with."""
-    fresh = copy.deepcopy(model)
-    with global_seed(seed):
-        for module in fresh.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return fresh
+    fresh, generator = copy.deepcopy(model).cpu(), torch.Generator().manual_seed(seed)
+    for module in fresh.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.Linear):  # as torch does, but with a generator of its own
+            nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+            bound = module.in_features**-0.5
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        elif callable(reset := getattr(module, "reset_parameters", None)):  # normalisation, which draws nothing
+            reset()
+    return fresh.to(next(model.parameters()).device)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -67,33 +69,22 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.array([spearmanr(x, y).statistic if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0 for x, y in flat])
 
 
+@torch.no_grad()
 def measure_infidelity(
     question: Question, maps: np.ndarray, window: int = 8, samples: int = 50, seed: int = 0, progress: Progress | None = None
 ) -> np.ndarray:
     """Share (N,) of the score's changes that maps (N, 32, 32) fail to tell, from 0 (none) to 1 (no better than no map).
 
-    Captum's normalised infidelity (Yeh et al. 2019) under random squares of the baseline's colour, the same for all
-    images, over that of an empty map.
+    Infidelity (Yeh et al. 2019) under random squares of the baseline's colour, the same for all images, over that of an empty map.
+    Maps may be of any scale, but not of the opposite sign, which Captum's normalised infidelity does not tell apart.
     """
-    score, shares = Score(question.model, question.image_size, 4 * samples * len(maps), progress), []
-    for p, w, explanation in in_batches(1, question.pixels, question.weights, torch.from_numpy(maps).to(question.pixels)[:, None]):
-
-        def paint(kept: torch.Tensor, p: torch.Tensor = p, w: torch.Tensor = w) -> torch.Tensor:
-            return score(baseline(p) + kept * (p - baseline(p)), w.expand(len(kept), -1))
-
-        def measure(explanation: torch.Tensor, paint: Callable[[torch.Tensor], torch.Tensor] = paint) -> float:
-            """In squared logits; what is perturbed is the share of each pixel that is kept."""
-            generator = torch.Generator().manual_seed(seed)
-
-            def perturb(kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-                squares = draw_squares(len(kept), window, generator).to(kept)
-                return squares, kept - squares
-
-            options = {"n_perturb_samples": samples, "max_examples_per_batch": question.batch, "normalize": True}
-            return infidelity(paint, perturb, torch.ones_like(explanation), explanation, **options).item()
-
-        missed, everything = measure(explanation), measure(torch.zeros_like(explanation))
-        shares.append(missed / everything if everything > 0 else 0.0)
+    score, shares = Score(question.model, question.image_size, (samples + 1) * len(maps), progress), []
+    squares = draw_squares(samples, window, torch.Generator().manual_seed(seed)).to(question.pixels)
+    for p, w, one in in_batches(1, question.pixels, question.weights, torch.from_numpy(maps).to(question.pixels)[:, None]):
+        hidden = [score(p + square * (baseline(p) - p), w.expand(len(square), -1)) for square in squares.split(question.batch)]
+        change, told = (score(p, w) - torch.cat(hidden)).double(), (one * squares).sum((1, 2, 3)).double()
+        explained = (told @ change).clamp_min(0) ** 2 / (told @ told) if told.any() else 0.0
+        shares.append(1 - float(explained / (change @ change)) if change.any() else 0.0)
     if progress:
         progress(1.0)
     return np.array(shares)
@@ -162,7 +153,7 @@ def trace_curves(question: Question, maps: np.ndarray, steps: int = 32, progress
 
     With a contrast class, the probability is of the target against that class alone.
     """
-    score, curves = Score(question.model, question.image_size), []
+    score, curves = Score(question.model, question.image_size, 2 * (steps + 1) * len(maps), progress), []
     order = np.argsort(-maps.reshape(len(maps), -1), axis=1, kind="stable")
     rank = torch.from_numpy(np.argsort(order, axis=1)).reshape(-1, 1, 1, SIDE, SIDE).to(question.pixels.device)  # 0: most important
     fraction = np.linspace(0, 1, steps + 1)
@@ -170,9 +161,11 @@ def trace_curves(question: Question, maps: np.ndarray, steps: int = 32, progress
     for i, (p, w) in enumerate(question.rows(1)):
         ground, involved = baseline(p), (w != 0) | (w >= 0).all()  # without a contrast class, all classes
         painted = torch.cat([torch.where(first[i], ground, p), torch.where(first[i], p, ground)])  # (2S, 3, 32, 32)
-        logits = torch.cat([score.logits(one) for (one,) in in_batches(10 * question.batch, painted)])
+        parts = []
+        for one in painted.split(2 * question.batch):
+            parts.append(score.logits(one))
+            score.count(len(one))
+        logits = torch.cat(parts)
         curves.append(logits.masked_fill(~involved, -torch.inf).softmax(1)[:, w[0] > 0].reshape(2, -1))
-        if progress:
-            progress((i + 1) / len(maps))
     deletion, insertion = torch.stack(curves, dim=1).cpu().numpy()
     return Curves(fraction, deletion, insertion)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from core.config import CLASSES, UserError
+from core.config import BACKBONES, CLASSES, UserError
+from core.explain import METHODS, WHOLE
 from core.results.files import LARGEST, MissingFile, read_arrays, say_why, write_whole
 from core.results.run import Run, explain_command, rebuild_command, refuse_imported, refuse_without_weights, split_size
 
@@ -87,6 +88,11 @@ def load_attributions(run: Run, model: str) -> Attributions:
         raise MissingFile(f"{path} cannot be read ({say_why(error)}): run {repair}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({say_why(error)}): run {repair}") from None
+    parts_known = {WHOLE, *BACKBONES}
+    if strange := [
+        f"{name}/{part}" for name, parts in found["map"].items() for part in parts if name not in METHODS or part not in parts_known
+    ]:
+        raise UserError(f"{path} holds maps that this version does not know, {strange[0]}: run {repair}")
     total = split_size(run, "test")
     shapes = {"contribution": (total,), "ablated": (total, len(CLASSES))}
     expected = {name: (len(index), 32, 32) for name in found["map"]} | shapes

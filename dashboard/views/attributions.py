@@ -126,16 +126,19 @@ def show_branch_sums(question: inference.Question) -> None:
     components.show_figure(
         figures.branch_figure(sums, f"How much does each branch add for {name_score(question)}?"),
         "branches",
-        f"Integrated Gradients from a grey image on, a copy a branch: together {sum(sums.values()):+.2f}, of a change by {change:+.2f}.",
+        f"Integrated Gradients from the mean colour on, a copy a branch: together {sum(sums.values()):+.2f}, of a change by {change:+.2f}.",
         pd.DataFrame({"branch": list(sums), "logits": list(sums.values())}),
     )
 
 
 def show_checks(question: inference.Question, method: str) -> None:
     """The four measures of trust, each of which takes many maps."""
+    own = sum(question.ask("attribute", method=method).values())
+    if not own.any():
+        st.info("This map is blank: there is nothing to check. Choose another method, or another score.")
+        return
     stages = question.ask("randomize", "1 of 4: randomising the weights …", method=method)
     sensitivity = float(question.ask("measure_sensitivity", "2 of 4: nudging the pixels …", method=method, samples=5)[0])
-    own = sum(question.ask("attribute", method=method).values())
     infidelity = float(question.ask("measure_infidelity", "3 of 4: hiding squares …", maps=own)[0])
     curves = question.ask("trace_curves", "4 of 4: taking pixels away …", maps=own)
     style, (left, right) = theme.STYLES[question.model], st.columns(2)

@@ -83,6 +83,8 @@ def test_pairs_are_found_among_many(photographs):
         pairs["kind"].tolist() == ["exact" if i == 3 else "near" for i in range(20)]
         and pairs["similarity"].between(THRESHOLD, 1.0001).all()
     )
+    corner = cut(photographs, 6 - SHIFT, 6 + SHIFT)
+    assert np.array_equal(find_duplicates(images, features, corner, other_features)["index"], np.arange(20))
     far = np.roll(other_features, 20, axis=0)  # of the ten nearest by features none is the same photograph
     assert not set(find_duplicates(images, features, others, far)["index"]) & set(range(9))
 

@@ -254,6 +254,14 @@ def test_truncated_files_are_refused(file_format):
         decode_picture(data[: len(data) // 2])
 
 
+def test_a_png_whose_pixels_are_damaged_is_refused():
+    """Without an EXIF block too, for which Pillow searches all of the file."""
+    data = bytearray(save(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)), "PNG"))
+    data[len(data) // 2] ^= 255
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        decode_picture(bytes(data))
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
 def test_damaged_bytes_give_an_image_or_one_line(file_format):

@@ -120,6 +120,13 @@ def test_the_checks_report_their_measures(visit_tiny):
     assert {metric.label for metric in app.metric} == {"Infidelity", "Max-sensitivity"}
 
 
+def test_a_blank_map_is_not_checked(visit_tiny, monkeypatch):
+    """It would be the most stable of all, and notice random weights at once."""
+    monkeypatch.setattr(inference.Question, "ask", lambda self, task, *_, **__: {"whole": np.zeros((1, 32, 32), np.float32)})
+    app = visit_tiny("attributions", image="17", methods=["saliency"], models=["ResNet18"], check="true")
+    assert any("This map is blank: there is nothing to check." in info.value for info in app.info) and not app.metric and not app.exception
+
+
 def test_an_uploaded_image_is_explained(visit_tiny):
     app = visit_tiny("attributions", methods=["saliency"], models=["Fusion"])
     app.get("file_uploader")[0].upload("mine.png", png(np.full((40, 60, 3), 90, np.uint8)), "image/png").run()

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -126,6 +126,20 @@ def test_what_work_raises_reaches_who_waits_and_is_not_remembered():
     for _ in range(2):
         with pytest.raises(TimeoutError, match="its own"):
             queue.ask("key", fail, SHORT, None)
+    assert queue.ask("key", lambda tell: 5, SHORT, None) == 5
+
+
+def test_work_that_ends_as_the_waiting_does_is_an_answer(monkeypatch):
+    queue = Queue()
+
+    class Late(Future):
+        def result(self, timeout: float | None = None) -> int:
+            if not self.done():
+                self.set_result(5)
+                raise TimeoutError  # of the waiting
+            return super().result(timeout)
+
+    monkeypatch.setattr(SHORT, "submit", lambda *_: Late())
     assert queue.ask("key", lambda tell: 5, SHORT, None) == 5
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.data import to_input
-from core.explain.branches import ablate_branches, branch_contributions, extract_features
+from core.evaluate import extract_features
+from core.explain.branches import ablate_branches, branch_contributions
 from core.explain.methods import FLOOR, attribute
 from core.explain.score import Question
 from tests.core.explain.by_hand import changes_of
@@ -26,12 +26,10 @@ def test_a_branch_the_head_ignores_carries_nothing(models, images):
     np.testing.assert_allclose(parts["resnet18"].sum((1, 2)), change, rtol=0.0101, atol=FLOOR)
 
 
-def test_branch_contributions_of_a_linear_head_by_hand(models, images):
+def test_branch_contributions_of_a_linear_head_by_hand(models, images, world):
     model = copy.deepcopy(models["fusion"])
     model.head = nn.Sequential(nn.Linear(1792, 10))
-    features = extract_features(model, images, SIZE, batch=2)
-    with torch.no_grad():
-        torch.testing.assert_close(features, model.forward_features(to_input(images, SIZE)), atol=1e-4, rtol=1e-4)
+    features = extract_features(model, images, SIZE, world).clone()
     reference = features.mean(dim=0)
     rows = branch_contributions(model, features, reference, [0, 1, 2], contrast=9)
     weight = model.head[0].weight.detach()
@@ -40,9 +38,9 @@ def test_branch_contributions_of_a_linear_head_by_hand(models, images):
         np.testing.assert_allclose(rows[i], [terms[:512].sum(), terms[512:].sum()], atol=1e-4)
 
 
-def test_branch_contributions_add_up_and_ablation_replaces_one_branch(models, images):
+def test_branch_contributions_add_up_and_ablation_replaces_one_branch(models, images, world):
     model = models["fusion"]
-    features = extract_features(model, images, SIZE)
+    features = extract_features(model, images, SIZE, world).clone()
     reference = features.mean(dim=0)
     rows = branch_contributions(model, features, reference, 6)
     with torch.no_grad():

@@ -7,9 +7,8 @@ import torch
 import core.explain.methods
 from core import results
 from core.config import TRIO, UserError
-from core.evaluate import load_shipped_model
+from core.evaluate import extract_features, load_shipped_model
 from core.explain import WHOLE
-from core.explain.branches import extract_features
 from core.explain.methods import attribute
 from core.explain.score import Question, pick_images
 from core.models import build_model
@@ -30,7 +29,7 @@ def shipped(tmp_path_factory, models):
     return run
 
 
-def test_the_script_writes_what_attribute_gives(shipped, script, data, fake_cifar):
+def test_the_script_writes_what_attribute_gives(shipped, script, data, fake_cifar, world):
     chosen = ["--model", "fusion", "--errors", "--method", "saliency", "grad_cam", "--target", "difference"]
     finished = script("explain.py", shipped, *chosen, "--branches", "--data", fake_cifar)
     assert finished.code == 0, finished.error
@@ -52,8 +51,8 @@ def test_the_script_writes_what_attribute_gives(shipped, script, data, fake_cifa
     expected = attribute(about(model, images, found.target[:2], 96, found.contrast[:2]), "saliency")[WHOLE]
     np.testing.assert_allclose(found.maps["saliency"][WHOLE][:2], expected, rtol=0.01, atol=0.002 * expected.max())
 
-    features = extract_features(model, pick_images(test_images, range(200)), 96)
-    mean = extract_features(model, data.train.images[:200], 96).mean(0, keepdim=True)
+    features = extract_features(model, pick_images(test_images, range(200)), 96, world)
+    mean = extract_features(model, data.train.images[:200], 96, world).mean(0, keepdim=True)
     with torch.no_grad():
         change = model.head(features) - model.head(mean)
     contributions = sum(found.branches["contribution"].values())

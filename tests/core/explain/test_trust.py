@@ -62,6 +62,7 @@ def test_infidelity_is_0_for_the_truth_and_1_for_nothing(corner, images):
     assert measure_infidelity(question, true, **options) == pytest.approx([0, 0, 0], abs=1e-4)
     assert measure_infidelity(question, 7 * true, **options) == pytest.approx([0, 0, 0], abs=1e-4)  # its scale is free
     assert measure_infidelity(question, 0 * true, **options) == pytest.approx([1, 1, 1])
+    assert measure_infidelity(question, -true, **options) == pytest.approx([1, 1, 1])  # its sign is not
     elsewhere = measure_infidelity(question, true[:, ::-1, ::-1].copy(), **options)
     assert (elsewhere > 0.5).all() and (elsewhere <= 1).all()
     assert measure_infidelity(about(corner, images, 1, 32), true, samples=5) == pytest.approx([0, 0, 0])  # a logit that never changes
@@ -84,7 +85,9 @@ def test_sensitivity_is_0_where_the_gradient_is_constant_and_repeats_itself(corn
 def test_curves_by_hand(corner, images):
     images = images.clone()
     images[:, 0, :8, :8] = 255  # so that the corner speaks for class 0
-    curves = trace_curves(about(corner, images, 0, 32), corner_map(images), steps=16)
+    told = []
+    curves = trace_curves(about(corner, images, 0, 32), corner_map(images), steps=16, progress=told.append)
+    assert told == sorted(told) and told[-1] == 1 and len(told) > len(images)  # more often than once an image: whoever leaves stops it
     one = (1 - MEAN[0]) / STD[0]  # a pixel's logits
     assert curves.fraction == pytest.approx(np.linspace(0, 1, 17))
     for i, curve in enumerate(curves.deletion):
