@@ -84,7 +84,7 @@ def main() -> None:
         else:
             st.session_state["current"] = run, components.pick_models(run)
             show_links(name)
-            components.close_sidebar(name)
+            components.follow_browser(name)
             components.color_links()
             address.offer_return(titles)
             if name != "glossary":  # which explains them itself

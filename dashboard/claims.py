@@ -117,18 +117,19 @@ def draw_classes(asked: Asked) -> go.Figure:
 
 
 def draw_gap(asked: Asked) -> go.Figure:
-    splits = {"train": "training images", "val": "validation images"}
+    splits = {"train": "training images", "test": "test images"}
     rows = {
         f"{theme.label(model)}, {words}": asked.finding.numbers[f"{split}_{model}"]
         for model in (asked.finding.against, "fusion")
         for split, words in splits.items()
     }
-    return dots(rows, "What is lost from training to validation images?", "accuracy without augmentation (%)")
+    return dots(rows, "What is lost from training to test images?", "accuracy without augmentation (%)")
 
 
 def draw_probe(asked: Asked) -> go.Figure:
     fine_tuned = next(one for one in asked.findings if one.id == "accuracy-better")
-    rows = {"before fine-tuning": asked.finding, "after": fine_tuned}
+    single = next(model for model in BASELINES if model in asked.finding.numbers)
+    rows = {f"before fine-tuning, over {theme.label(single)}": asked.finding, f"after, over {theme.label(fine_tuned.against)}": fine_tuned}
     return forest(rows, "Does the gain of two networks last through training?", axis=DIFFERENCE)
 
 
@@ -223,7 +224,7 @@ THEMES = {  # claims that belong together -> their kinds; seeds go first, where 
     "Is it fusing, or something simpler?": ("controls", "disagreement", "headroom", "probe"),
     "Class by class": ("classes",),
     "What the branches are worth": ("branches",),
-    "From training to validation images: the generalisation gap": ("gap",),
+    "From training to test images: the generalisation gap": ("gap",),
     "Is it as often correct as confident?": ("calibration",),
     "Where images or labels are doubtful": ("people", "doubtful"),
     "On corrupted images": ("robustness",),

@@ -98,14 +98,14 @@ CLAIMS = (
     Claim("matched", "controls", "Fusion is more accurate than one network of its cost, {other}", controls.compare_matched, MATCHED),
     Claim("branch-losses", "controls", "Fusion with branch losses is more accurate than without", controls.compare_losses),
     Claim("head-mean", "controls", "Fusion is more accurate than the mean of its two heads' logits", controls.compare_with_head_mean),
-    Claim("headroom", "headroom", "Fusion takes part of what a perfect choice of network gains", headroom.measure_headroom, EITHER),
+    Claim("headroom", "headroom", "Fusion gains, as a perfect choice of network would", headroom.measure_headroom, EITHER),
     Claim("probe", "probe", "Two frozen backbones' features tell more than one's", training.compare_probes, None, (training.PROBES,)),
     Claim("classes", "classes", "Fusion is better than {other} on several classes", classes.compare_classes, EITHER),
     Claim("worst-class", "classes", "Fusion is better on its worst class than {other}", classes.compare_worst_class, EITHER),
     Claim("branches", "branches", "Fusion's predictions depend on both branches", branches.ablate_branches, None, (branches.ABLATED,)),
     Claim("branch-heads", "branches", "Fusion is more accurate than either of its branches' own heads", branches.compare_with_heads),
     Claim("branches-alone", "branches", "Within the fusion each network stays as good as trained alone", controls.compare_heads_alone),
-    Claim("gap", "gap", "Fusion loses less from training to validation images than {other}", training.compare_gaps, EITHER,
+    Claim("gap", "gap", "Fusion loses less from training to test images than {other}", training.compare_gaps, EITHER,
           (training.TRAIN_SAMPLES,)),
     Claim("calibration", "calibration", "Fusion is better calibrated than {other}", calibration.compare_calibration, EITHER),
     Claim("temperature", "calibration", "A temperature improves fusion's calibration", calibration.scale_confidence),
@@ -213,7 +213,8 @@ def say_mixing(run: Run, findings: list[Finding]) -> str:
         return ""
     return (
         "The fusion is the mean of two heads, one on each network's features, plus an MLP on both. This MLP, the only part that mixes "
-        f"features, changes {heads.numbers['changed']:,} of {heads.n:,} predictions: that mixing them gains anything is not shown."
+        f"features, changes {heads.numbers['changed']:,} of {heads.n:,} predictions with seed {run.record['seed']}: that mixing them gains "
+        "anything is not shown."
     )
 
 
@@ -295,7 +296,7 @@ def describe_scope(run: Run, findings: list[Finding]) -> str:
     seeds = max((finding.n for finding in findings if finding.kind == "seeds"), default=1)
     images = f"Where a claim names no seeds, its test is of the weights of seed {run.record['seed']}: another training gives others. "
     images += "A claim against either baseline is tested against both and the less favourable result counts; where that contradicts "
-    images += "the claim, it is not corrected for the two tests."
+    images += "the claim, it is not corrected for the two tests, except where Holm is named."
     if any(finding.kind == "seeds" and finding.verdict != UNTESTED for finding in findings):
         return f"{images} Only the tests over {seeds} seeds speak of training by this recipe, on these test images."
     trained = "one was" if seeds < 2 else f"{seeds} were"

@@ -76,7 +76,7 @@ def compare_with_heads(evidence: Evidence, _: str | None) -> Result:
             "One branch's own head is more accurate than the fused one",
         ),
         lambda branch: f"{name(branch)}'s own head",
-        "Each branch has a linear head of its own, trained beside the fused one.",
+        "Each branch has a linear head of its own, trained with a loss of its own.",
     )
 
 

@@ -52,13 +52,21 @@ def compare_calibration(evidence: Evidence, other: str) -> Result:
     mean, accuracy = fusion.as_trained[0].mean(), evidence.correct("fusion").mean()
     smoothing = 0 if evidence.run.imported else evidence.run.recipe.label_smoothing
     modest = smoothing and accuracy - mean > fusion.before / 2
+    baseline_mean, baseline_accuracy = baseline.as_trained[0].mean(), evidence.correct(other).mean()
+    scaled, scaled_interval = metrics.calibration_error_difference(fusion.scaled, baseline.scaled)
+    gaps = {accuracy - mean: fusion.before, baseline_accuracy - baseline_mean: baseline.before}
+    under = all(np.isclose(gap, error, atol=1e-4) for gap, error in gaps.items())  # in every bin
+    alike = (
+        " Both are underconfident at all confidences: of two that are equally confident, the more accurate has the larger error." * under
+    )
     why = f"Most of it fits the label smoothing of {smoothing:g}: mean" if modest else "Mean"
     return Result(
         statement=statement,
         details=f"Calibration error as trained: {100 * fusion.before:.2f} against {100 * baseline.before:.2f} points; "
         f"{name(other)}'s minus fusion's: {signed(-difference)} {bracket(better)}. {why} confidence is {100 * mean:.1f} %, accuracy "
-        f"{100 * accuracy:.1f} %. "
-        f"Negative log-likelihood {loss['fusion']:.4f} against {loss[other]:.4f} nats.",
+        f"{100 * accuracy:.1f} %; {name(other)}'s {100 * baseline_mean:.1f} % and {100 * baseline_accuracy:.1f} %.{alike} With a "
+        f"temperature each the difference is {signed(-scaled)} {bracket((-scaled_interval[1], -scaled_interval[0]))}. Negative "
+        f"log-likelihood {loss['fusion']:.4f} against {loss[other]:.4f} nats.",
         verdict=verdict,
         numbers={
             **{"fusion": fusion.before, other: baseline.before, "difference": difference, "mean_confidence": mean},

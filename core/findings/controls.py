@@ -37,6 +37,7 @@ def compare_pair(first: np.ndarray, second: np.ndarray, names: tuple[str, str], 
     difference, interval = metrics.accuracy_difference(first, second)
     p = metrics.mcnemar(first, second)
     verdict, (one, other) = judge(difference, p), names
+    smallest = metrics.smallest_difference(int((first != second).sum())) / len(first)
     statement = choose(
         verdict,
         f"{one} is more accurate than {other}",
@@ -46,7 +47,8 @@ def compare_pair(first: np.ndarray, second: np.ndarray, names: tuple[str, str], 
     return Result(
         statement=statement,
         details=f"Correct on {percent(first.mean())} of the test images against {percent(second.mean())}: {points(difference)} "
-        f"{bracket(interval)}, {show_p(p)}.{remark and f' {remark}'}",
+        f"{bracket(interval)}, {show_p(p)}; a difference below {100 * smallest:.2f} points could not have been shown."
+        f"{remark and f' {remark}'}",
         verdict=verdict,
         numbers={"first": first.mean(), "second": second.mean(), "difference": difference},
         test="exact McNemar; paired bootstrap",
@@ -269,6 +271,7 @@ def compare_with_late(evidence: Evidence, _: str | None) -> Result:
     ways = evidence.once(find_ways)
     best = ways[combine.choose_late(ways)]
     tried = sum(way.group == combine.LATE for way in ways.values())
-    remark = f"Of {tried} ways to combine the two networks after training, the best on validation."
+    fitted = best.fitted and f"; it is fitted {best.fitted}"
+    remark = f"Of {tried} ways to combine the two networks after training, the best on validation{fitted}."
     words = f"the two networks combined after training ({best.label[0].lower()}{best.label[1:]})"
     return compare_pair(evidence.correct("fusion"), best.correct, ("Fusion", words), remark).extend("", {"ways": tried})

@@ -1,4 +1,4 @@
-"""What training did: the gap between training and validation images, and what frozen features tell without any."""
+"""What training did: the gap between training and test images, and what frozen features tell without any."""
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -13,17 +13,20 @@ PROBES = Need(tuple(f"{model}/probe.parquet" for model in TRIO), "python scripts
 
 
 def compare_gaps(evidence: Evidence, other: str) -> Result:
-    """Final weights on training images without augmentation: the history's training accuracy is of moving weights on augmented ones."""
+    """Final weights on training images without augmentation: the history's training accuracy is of moving weights on augmented ones.
+
+    Against test images, since those of validation chose the recipe.
+    """
     samples = {model: evidence.predict(model, "train", "train_sample") for model in ("fusion", other)}
     if not np.array_equal(samples["fusion"].index, samples[other].index):
         raise UserError(f"The samples of training images differ: run {TRAIN_SAMPLES.command.format(run=results.quote(evidence.run.path))}")
     train = {model: (one.logits.argmax(axis=1) == one.labels).astype(float) for model, one in samples.items()}
-    val = {model: evidence.val_correct(model).astype(float) for model in samples}
-    gap = {model: train[model].mean() - val[model].mean() for model in samples}
+    test = {model: evidence.correct(model).astype(float) for model in samples}
+    gap = {model: train[model].mean() - test[model].mean() for model in samples}
     smaller = gap[other] - gap["fusion"]
-    pairs = [split["fusion"] - split[other] for split in (train, val)]  # both models saw the same images of each split
+    pairs = [split["fusion"] - split[other] for split in (train, test)]  # both models saw the same images of each split
     if min(map(len, pairs)) < 2:
-        raise UserError("It needs at least two training and two validation images")
+        raise UserError("It needs at least two training and two test images")
     error = np.sqrt(sum(pair.var(ddof=1) / len(pair) for pair in pairs))
     half = -ndtri(ALPHA / 2) * error
     interval = (float(smaller - half), float(smaller + half))
@@ -31,19 +34,19 @@ def compare_gaps(evidence: Evidence, other: str) -> Result:
     p = float(2 * ndtr(-abs(smaller) / error)) if error else float(smaller == 0)
     statement = choose(
         verdict,
-        f"Fusion loses less between training and validation images than {name(other)}",
-        f"Fusion and {name(other)} are not distinguishable in what they lose between training and validation images",
-        f"Fusion loses more between training and validation images than {name(other)}",
+        f"Fusion loses less between training and test images than {name(other)}",
+        f"Fusion and {name(other)} are not distinguishable in what they lose between training and test images",
+        f"Fusion loses more between training and test images than {name(other)}",
     )
     return Result(
         statement=statement,
         details=f"Correct on {percent(train['fusion'].mean())} of {len(pairs[0]):,} training images without augmentation and "
-        f"{percent(val['fusion'].mean())} of the validation images, a gap of {points(gap['fusion'])}; {name(other)}'s is "
+        f"{percent(test['fusion'].mean())} of the test images, a gap of {points(gap['fusion'])}; {name(other)}'s is "
         f"{points(gap[other])}. {name(other)}'s minus fusion's: {points(smaller)} {bracket(interval)}, {show_p(p)}.",
         verdict=verdict,
         numbers={
             **{"gap_fusion": gap["fusion"], f"gap_{other}": gap[other], "difference": gap["fusion"] - gap[other]},
-            **{f"{when}_{model}": of[model].mean() for model in samples for when, of in (("train", train), ("val", val))},
+            **{f"{when}_{model}": of[model].mean() for model in samples for when, of in (("train", train), ("test", test))},
         },
         test="normal interval, paired within both splits",
         p=p,

@@ -23,7 +23,7 @@ from dashboard.components.picture import pick_picture
 from dashboard.components.quiz import ROUNDS, draw_images, play_quiz
 from dashboard.components.section import section
 from dashboard.components.share import share_images
-from dashboard.components.sidebar import close_sidebar
+from dashboard.components.sidebar import follow_browser
 from dashboard.components.tags import tag_store, tagged_images
 from dashboard.components.weak_slices import show_weak_slices
 from dashboard.components.weights import can_compute, require_weights, say_blank_maps, say_places, show_branches, show_stored_maps

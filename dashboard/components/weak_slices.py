@@ -69,8 +69,8 @@ def show_weak_slices(run: Run, models: list[str], show: Callable[[Filter], None]
         show_table(table, column_config=percent, key=key, on_select=follow, selection_mode="single-cell")
         st.caption(f"The {len(top)} surest of {len(found):,} slices looked at, of 50 images or more each. Click one to see its errors.")
     st.caption(
-        "The bounds hold for all slices together with 95 % (Clopper and Pearson's exact interval, level divided by the number of "
-        "slices looked at), so one found by chance seldom stands here. The size of the object is not measured: the images carry "
+        "The bounds hold for all slices of a model together with 95 % (Clopper and Pearson's exact interval, level divided by the "
+        "number of slices looked at), so one found by chance seldom stands here. The size of the object is not measured: the images carry "
         "no outline of it."
         + f" Clusters: {theme.label(selection.pick_subject(run.models))}'s features in {slices.CLUSTERS} groups, by k-means."
         * ("cluster" in chosen)

@@ -36,7 +36,7 @@ def show_ways(ways: pd.DataFrame) -> None:
         f"Against {baseline} alone, the better network on validation. "
         + f"On these test images {theme.label(on_test)} is the better one: look at its row too. " * (on_test != on_validation)
         + f"Diamonds: seed {run.record['seed']}, with the paired bootstrap of the test images, each interval by itself; the verdict is "
-        "p (Holm). What is weighted or stacked is fitted on validation; all are reported on test. "
+        "p (Holm). All are reported on test. "
         + f"Circles: each seed against its own training of {baseline}; a way that takes two seeds, or that only one has, shows none."
         * bool(ways["seeds"].map(bool).any())
     )
@@ -46,13 +46,14 @@ def show_ways(ways: pd.DataFrame) -> None:
     shown = shown.assign(**ways[["parameters", "macs"]] / 1e6)
     components.show_table(
         style_p(shown),
-        column_order=["label", "accuracy", "difference", "p_holm", "val_accuracy", "networks", "parameters", "macs"],
+        column_order=["label", "accuracy", "difference", "p_holm", "val_accuracy", "fitted", "networks", "parameters", "macs"],
         column_config={
             "label": "prediction of",
             "accuracy": st.column_config.NumberColumn("test (%)", format="%.2f"),
             "difference": st.column_config.NumberColumn("difference", format="%+.2f", help=f"In points, to {baseline} alone"),
             "p_holm": st.column_config.NumberColumn("p (Holm)", help="Exact McNemar, corrected by Holm over the rows"),
             "val_accuracy": st.column_config.NumberColumn("validation (%)", format="%.2f"),
+            "fitted": st.column_config.TextColumn("fitted", help="What else is fitted once the networks are trained, and on which images"),
             "networks": st.column_config.NumberColumn("networks", help="Trained, and run for every image"),
             "parameters": st.column_config.NumberColumn("parameters (M)", format="%.1f"),
             "macs": st.column_config.NumberColumn("MACs (M)", format="%.0f", help="Multiply-accumulates of one image"),

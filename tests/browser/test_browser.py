@@ -193,6 +193,16 @@ def test_every_view_fits_its_window_and_can_be_read(page, width, scheme):
         assert serious_faults(page) == [], view
 
 
+def test_links_and_marks_follow_a_theme_that_is_switched_on_the_page(page):
+    open_view(page, "")
+    link = page.get_by_test_id("stMain").get_by_test_id("stPageLink-NavLink").first.locator("p")
+    light = link.evaluate("link => getComputedStyle(link).color")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("([link, light]) => getComputedStyle(link).color !== light", arg=[link.element_handle(), light])
+    settle(page)
+    assert serious_faults(page) == []
+
+
 def test_a_script_in_the_url_stays_text(page):
     page.once("dialog", lambda dialog: pytest.fail("a script from the URL ran"))
     open_view(

@@ -346,6 +346,13 @@ def test_tags_stay_in_the_browser_filter_and_travel_as_json_and_csv(page, tmp_pa
     expect(page.get_by_text("This file holds no tags")).to_be_visible()
 
 
+def test_a_tag_that_was_typed_is_kept_when_the_image_closes(page):
+    open_view(page, "errors?image=17")
+    lightbox(page).get_by_label("Your tags").fill("blurred")
+    page.keyboard.press("Escape")
+    page.wait_for_function('localStorage[\'image-tags\'] === \'{"17":{"tags":["blurred"],"note":""}}\'')
+
+
 def test_a_weak_slice_leads_to_its_errors(page):
     open_view(page, "errors?show=weak+slices&search_by=class&search_by=brightness")
     table = page.locator("[data-testid=stDataFrame] canvas").first

@@ -298,6 +298,44 @@ def test_the_deck_as_a_file_opens_offline_and_prints_a_page_a_slide(page, chromi
     assert asked == errors == []
 
 
+def test_a_theme_that_is_switched_in_the_show_leaves_the_slides_whole(page):
+    """The switch mounts the script anew with the same slides, whose boxes are then empty."""
+    page.goto("/present?step=3")
+    expect(page.locator(".deck .now .main-svg").first).to_be_visible()
+    title = page.locator(".deck .now h2")
+    before = title.evaluate("title => [title.textContent, getComputedStyle(title).fontSize]")
+    page.emulate_media(color_scheme="dark")
+    expect(page.locator(".deck")).to_have_css("background-color", "rgb(18, 23, 26)")
+    expect(page.locator(".deck .now .main-svg").first).to_be_visible()
+    settle(page)
+    expect(page.locator(".deck .now .main-svg").first).to_be_visible()
+    assert title.evaluate("title => [title.textContent, getComputedStyle(title).fontSize]") == before
+
+
+@pytest.mark.parametrize("foreign", ["{", "5", '{"added": 3, "chosen": "all"}'])
+def test_what_another_program_left_in_the_browser_is_no_deck(page, foreign):
+    page.goto("/present")
+    usual = all_ids(page)
+    page.evaluate("text => localStorage.setItem('deck', text)", foreign)
+    page.goto("/present")
+    assert all_ids(page) == usual
+    page.locator(".deck .slide .down").first.click()
+    assert page.evaluate("JSON.parse(localStorage.deck).chosen")[:2] == [usual[1], usual[0]]
+
+
+def test_a_slide_that_another_tab_deleted_stays_deleted(page):
+    page.goto("/calibration")
+    page.get_by_role("button", name="To deck").first.click()
+    expect(page.get_by_role("button", name="In the deck ✓")).to_be_visible()
+    page.goto("/present")
+    expect(page.locator(".deck .forget")).to_have_count(1)
+    with page.context.expect_page() as other:
+        page.evaluate("window.open('/present')")
+    other.value.locator(".deck .forget").click()
+    page.locator(".deck .slide .down").first.click()
+    assert page.evaluate("JSON.parse(localStorage.deck).added") == []
+
+
 def test_a_round_of_the_quiz_by_keyboard_scores_the_class_the_models_and_people(page, shown_results):
     predictions = summaries.per_image(results.load_run(shown_results / "imagenet-96-seed0"))
     page.goto("/quiz?difficulty=hard")

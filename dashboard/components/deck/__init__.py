@@ -5,8 +5,10 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import address, theme
+from dashboard.components.share import KEEP_JS
 
 ASSETS = {kind: (Path(__file__).parent / f"deck.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
+ASSETS["js"] = KEEP_JS + ASSETS["js"]
 FILE_COLORS = (  # the page's own come from Streamlit; the file keeps those of the page that it was saved from
     ":root {{ --st-background-color: {0.background}; --st-text-color: {0.text}; --st-secondary-background-color: {0.faint}; "
     "--st-primary-color: {1}; --st-font: system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif; }} "

@@ -10,7 +10,6 @@ export default function mount({ data, parentElement }) {
 const ENLARGED = 2 // charts are drawn at half their size and enlarged: letters, marks and lines grow alike
 const TEXT = { title: [68, 44], text: [38, 26], card: [300, 90], big: [180, 100] } // pixels on a slide 1920 wide: at most, at least
 const SAVED = 60_000 // milliseconds in which a browser has begun to save a file
-const STORE = 'deck' // in local storage: {chosen: ids or null, added: slides from other pages}
 const NEXT = ['ArrowRight', 'ArrowDown', 'PageDown', ' ', 'Enter']
 const BACK = ['ArrowLeft', 'ArrowUp', 'PageUp', 'Backspace']
 
@@ -25,7 +24,7 @@ class Deck {
     Object.assign(this, { root, data, at: 0, notes: false, forgotten: [], since: Date.now(), leaving: new AbortController() })
     const query = new URLSearchParams(data.offline ? '' : location.search)
     this.address = before?.address ?? { slides: query.get('slides'), step: query.get('step') } // what the browser keeps of it
-    this.kept = data.offline ? { chosen: data.chosen, added: [] } : this.stored()
+    this.kept = data.offline ? { chosen: data.chosen, added: [] } : readDeck()
     this.slides = [...data.slides, ...this.kept.added.map((slide) => ({ ...slide, added: true, main: true }))]
     this.order = this.slides // the usual one; this.slides follow the visitor's
     this.wanted = before ? before.wanted : (this.address.slides?.split(',') ?? this.kept.chosen) // ids, of other runs too; null: the usual
@@ -91,17 +90,13 @@ class Deck {
     this.arrange()
   }
 
-  stored() {
-    return { chosen: null, added: [], ...JSON.parse(localStorage[STORE] ?? '{}') }
-  }
-
   keep() {
     const known = new Set([...this.kept.added, ...this.forgotten].map((slide) => slide.id))
-    const { added, chosen } = this.stored()
+    const { added, chosen } = readDeck() // other tabs add and delete slides too
     const elsewhere = added.filter((slide) => !known.has(slide.id)) // added in another tab meanwhile
     const ticked = elsewhere.map((slide) => slide.id).filter((id) => chosen?.includes(id) ?? true)
-    const kept = { chosen: this.kept.chosen && [...this.kept.chosen, ...ticked], added: [...this.kept.added, ...elsewhere] }
-    localStorage[STORE] = JSON.stringify({ ...this.kept, ...kept })
+    const left = added.filter((slide) => !this.forgotten.some(({ id }) => id === slide.id))
+    this.full = writeDeck({ chosen: this.kept.chosen && [...this.kept.chosen, ...ticked], added: left })
   }
 
   readStep() {
@@ -156,7 +151,7 @@ class Deck {
     }
     this.list = make('ol', { className: 'slides' })
     for (const slide of this.slides) {
-      slide.node = this.buildSlide(slide, button)
+      Object.assign(slide, { node: this.buildSlide(slide, button), fitted: null, drawn: null }) // its node is new, though the slide may not be
       this.list.append(slide.node)
     }
     this.count = make('span', { className: 'count' })
@@ -180,7 +175,7 @@ class Deck {
       make('span', { className: 'space' }),
       button('speak', 'Notes', 'Speaker notes (N)', () => this.speak()),
       button('grid', 'Overview', 'All slides (O)', () => this.lookOver()),
-      button('full', 'Full screen', 'Full screen (F)', () => this.fill()),
+      ...(document.fullscreenEnabled ? [button('full', 'Full screen', 'Full screen (F)', () => this.fill())] : []),
       button('leave', 'Leave', 'Leave the show (Esc)', () => this.leave()),
     )
     this.remote.onclick = (event) => event.detail && this.root.focus() // the mouse leaves no button that Space would press
@@ -191,9 +186,10 @@ class Deck {
     this.root.tabIndex = -1
     let from = null
     this.list.ontouchstart = (event) => {
-      from = event.touches[0]
+      from = event.touches.length === 1 && (window.visualViewport?.scale ?? 1) < 1.05 ? event.touches[0] : null // two fingers zoom, one then pans
     }
     this.list.ontouchend = (event) => {
+      if (!from) return
       const { clientX, clientY } = event.changedTouches[0]
       const far = clientX - from.clientX
       if (this.showing && Math.abs(far) > Math.max(60, 2 * Math.abs(clientY - from.clientY))) this.go(this.at - Math.sign(far))
@@ -236,7 +232,7 @@ class Deck {
   arrange(printing = false) {
     const window_ = this.list.getBoundingClientRect()
     for (const [i, slide] of this.chosen.entries()) slide.node.querySelector('.number').textContent = `${i + 1} / ${this.chosen.length}`
-    this.bar.querySelector('.chosen').textContent = `${this.chosen.length} of ${this.slides.length} slides`
+    this.bar.querySelector('.chosen').textContent = `${this.chosen.length} of ${this.slides.length} slides${this.full ? `. ${this.full}` : ''}`
     for (const slide of this.slides) {
       const chosen = this.chosen.includes(slide)
       slide.node.classList.toggle('out', !chosen)
@@ -276,13 +272,13 @@ class Deck {
   }
 
   loadPlotly() {
-    this.root.plotly ??= this.data.offline
+    window.deckPlotly ??= this.data.offline // of all decks that this tab shows
       ? Promise.resolve(window.Plotly)
       : new Promise((done, fail) => {
           document.head.append(make('script', { src: this.data.plotly, onload: () => done(window.Plotly), onerror: () => fail(new Error(`no ${this.data.plotly}`)) }))
         })
-    this.root.plotly.catch(() => { this.root.plotly = null }) // the next chart tries again
-    return this.root.plotly
+    window.deckPlotly.catch(() => { window.deckPlotly = null }) // the next chart tries again
+    return window.deckPlotly
   }
 
   async draw(slide) {
@@ -384,7 +380,10 @@ class Deck {
   // The same notes on a second screen, where the keys step the show as well; N, or closing it, ends them.
   openDesk() {
     this.desk = window.open('', 'notes', 'popup,width=960,height=540')
-    if (!this.desk) return
+    if (!this.desk) {
+      this.words.append(make('p', { textContent: 'The browser blocked the window: allow pop-ups for this page.' }))
+      return
+    }
     const { body } = this.desk.document
     this.desk.document.title = 'Speaker notes'
     const { color, backgroundColor: background, fontFamily } = getComputedStyle(this.root)
@@ -409,7 +408,7 @@ class Deck {
 
   fill() {
     if (document.fullscreenElement) document.exitFullscreen()
-    else this.root.requestFullscreen()
+    else this.root.requestFullscreen?.().catch(() => {}) // refused: a key in the window of notes does not count
   }
 
   get showKeys() {

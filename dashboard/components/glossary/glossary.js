@@ -27,7 +27,9 @@ export default function ({ data, parentElement }) {
 
   const point = ({ clientX, clientY }) => {
     const caret = document.caretPositionFromPoint?.(clientX, clientY)
-    const at = caret && found.find(({ node, from, to }) => node === caret.offsetNode && caret.offset >= from && caret.offset <= to)
+    const older = caret ? null : document.caretRangeFromPoint?.(clientX, clientY) // Safari's, until 26.2
+    const [place, offset] = caret ? [caret.offsetNode, caret.offset] : [older?.startContainer, older?.startOffset]
+    const at = place && found.find(({ node, from, to }) => node === place && offset >= from && offset <= to)
     const range = at && document.createRange()
     range?.setStart(at.node, at.from)
     range?.setEnd(at.node, at.to)

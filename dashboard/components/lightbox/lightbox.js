@@ -190,6 +190,8 @@ class Lightbox {
   }
 
   closed() {
+    const form = this.root.querySelector('.tags')
+    if (!form.hidden) form.onchange() // what is typed belongs to the image that closes
     writeAddress(null)
     this.returning = this.entry && Boolean(history.state?.lightbox)  // the server may have put another entry on top of ours
     if (this.returning) history.back()
@@ -292,7 +294,7 @@ class Lightbox {
     why.href = detail.why
     why.onclick = (event) => {  // the page's own link, where there is one, opens without loading everything anew
       const own = [...document.querySelectorAll('[data-testid="stPageLink-NavLink"]')].find((link) => link.href === why.href)
-      if (!own || event.ctrlKey || event.metaKey) return
+      if (!own || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return
       event.preventDefault()
       own.click()
     }

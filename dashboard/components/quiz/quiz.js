@@ -132,12 +132,12 @@ class Quiz {
   press(event) {
     const { key, target } = event
     const typing = target.closest?.('input, textarea, select, [contenteditable]')
-    const elsewhere = !event.composedPath().includes(this.root) && target.closest?.('button, a, [role=radio]')
-    const theirs = elsewhere && elsewhere.matches('[role=radio]') ? [' ', 'Enter', 'ArrowRight'] : [' ', 'Enter']
+    const elsewhere = event.composedPath().includes(this.root) ? null : target.closest?.('button, a, [role=radio]')
+    const theirs = elsewhere?.matches('[role=radio]') ? [' ', 'Enter', 'ArrowRight'] : [' ', 'Enter']
     if (event.ctrlKey || event.metaKey || event.altKey || typing || (elsewhere && theirs.includes(key))) return
     if (key.toLowerCase() === 'f') {
       if (document.fullscreenElement) document.exitFullscreen()
-      else this.root.requestFullscreen()
+      else this.root.requestFullscreen?.().catch(() => {})
     } else {
       const act = this.acts.find(([wanted]) => wanted.toLowerCase() === key.toLowerCase())
       if (!act) return

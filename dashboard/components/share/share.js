@@ -6,7 +6,7 @@ export default function ({ data, parentElement }) {
   const button = (text, title, act) => {
     const node = Object.assign(document.createElement('button'), { type: 'button', textContent: text, title })
     node.onclick = async () => {
-      node.textContent = await act()
+      node.textContent = await act().catch((error) => error.message)
       setTimeout(() => {
         node.textContent = text
       }, 2500)
@@ -22,7 +22,10 @@ export default function ({ data, parentElement }) {
 async function findChart(key) {
   const marked = key.replaceAll(/[^a-zA-Z0-9_-]/g, '-') // as Streamlit writes a key into a class
   const drawn = () => document.querySelector(`.st-key-${marked} .js-plotly-plot:has(.main-svg)`)
-  while (!drawn()) await new Promise((later) => setTimeout(later, 50))
+  for (let tries = 0; !drawn(); tries++) {
+    if (tries > 600) throw new Error('The chart is not here yet: try again')
+    await new Promise((later) => setTimeout(later, 50))
+  }
   const { data, layout } = drawn()
   return { data, layout: { ...layout, updatemenus: undefined } } // a button to press is nothing to print
 }

@@ -1,4 +1,4 @@
-"""The sidebar on a telephone: it closes when another page opens, as Streamlit's own navigation does and its links do not."""
+"""What every page does in the browser: on a telephone the sidebar closes when another page opens; a switched theme is told the server."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ import streamlit as st
 JS = (Path(__file__).parent / "sidebar.js").read_text(encoding="utf-8")
 
 
-def close_sidebar(page: str) -> None:
-    """Close it in the browser where `page` is another than before and the window is narrow."""
+def follow_browser(page: str) -> None:
+    """Close the sidebar where `page` is another than before and the window is narrow; draw the page anew where the theme is another."""
     with st.sidebar:
-        st.components.v2.component("sidebar", js=JS)(key="sidebar", data={"page": page})
+        told = {"page": page, "scheme": st.context.theme.type}
+        st.components.v2.component("sidebar", js=JS)(key="sidebar", data=told, on_scheme_change=lambda: None)

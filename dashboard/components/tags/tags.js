@@ -43,8 +43,14 @@ export default function({ data, parentElement, setStateValue }) {
     document.dispatchEvent(new CustomEvent('tags', { detail: tagged }))
   }
   const write = (tagged) => {
-    localStorage.setItem(STORE, JSON.stringify(tagged))
+    try {
+      localStorage.setItem(STORE, JSON.stringify(tagged))
+    } catch {
+      say('This browser has no room for more tags: nothing was changed.')
+      return false
+    }
     tell(tagged)
+    return true
   }
   kept.told ??= JSON.stringify(data.known)
   kept.leaving?.abort()  // each answer of the server brings this script anew
@@ -66,7 +72,7 @@ export default function({ data, parentElement, setStateValue }) {
         const notes = own.note.includes(note) ? own.note : [own.note, note].filter(Boolean).join(' / ')
         all[index] = { tags: [...own.tags, ...tags], note: notes }
       }
-      if (n) write(clean(all))
+      if (n && !write(clean(all))) return
       say(n ? `Read the tags of ${n} image${n > 1 ? 's' : ''}.` : 'This file holds no tags: choose one that was exported here.')
     } catch {
       say('This file is no JSON: choose one that was exported here.')
