@@ -131,15 +131,16 @@ def count_verdicts(findings: list[Finding]) -> str:
 def write_claims(run: Run, findings: list[Finding]) -> str:
     """CLAIMS.md: every claim with its verdict, what came out, and its test."""
     tests = {one.id: f" *({one.test}; n = {one.n:,})*" if one.test else "" for one in findings}
-    lines = [f"- {one.claim}: **{one.verdict}**. {one.text}{tests[one.id]}" for one in findings]
-    told = write_headline(run, findings).sentence
+    told = {one.id: one.details if one.statement == one.claim else one.text for one in findings}  # supported, in the claim's own words
+    lines = [f"- {one.claim}: **{one.verdict}**. {told[one.id]}{tests[one.id]}" for one in findings]
+    head = write_headline(run, findings).sentence
     if findings:
-        told = f"{count_verdicts(findings)}. {SEPARATELY} {describe_scope(run, findings)}"
+        head = f"{count_verdicts(findings)}. {SEPARATELY} {describe_scope(run, findings)}"
     return "\n".join(
         [
             f"# What may be claimed of `{run.name}`",
             "",
-            told,
+            head,
             "",
             *lines,
             "",

@@ -82,5 +82,4 @@ with st.expander("How this run was made"):
         + "".join(f"- **{theme.label(name)} starts from** {text}\n" for name, text in run.starts.items())
         + f"- **Seed** {run.record['seed']}; **device** {run.device}; **code** {run.code}; "
         + ", ".join(f"{name} {version}" for name, version in run.record["libraries"].items() if name in ("torch", "torchvision"))
-        + (f"\n- **Note** {note}" if note else "")
     )
