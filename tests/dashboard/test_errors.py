@@ -394,7 +394,7 @@ def test_a_weak_slice_shows_exactly_the_errors_it_counts(visit, predictions):
         assert component(visit("errors", **chosen.query), "image_gallery")["total"] == row.errors, row.slice
     app = visit("errors", show="weak slices")
     assert len(app.dataframe) == len(predictions.filter(like="_correct").columns) and "at least" in app.dataframe[0].value
-    assert any("hold for all slices together" in block.value for block in app.caption)
+    assert any("hold for all slices of a model together" in block.value for block in app.caption)
 
 
 def test_slices_are_of_the_test_images_that_the_run_holds(own_results):
