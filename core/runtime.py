@@ -112,7 +112,7 @@ def autocast_dtype(device: torch.device, wanted: bool) -> torch.dtype:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = torch.cpu._is_avx512_bf16_supported()
+        native = torch.cpu.get_capabilities().get("avx512_bf16", False)  # other processors name it otherwise, or lack it
     return torch.bfloat16 if wanted and native else torch.float32
 
 

@@ -25,7 +25,7 @@ def test_alone_nothing_is_exchanged(monkeypatch):
 def test_bfloat16_only_where_wanted_and_native(monkeypatch):
     cpu = torch.device("cpu")
     for native in (True, False):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda native=native: {"avx512_bf16": native})
         assert autocast_dtype(cpu, True) == (torch.bfloat16 if native else torch.float32)
         assert autocast_dtype(cpu, False) == torch.float32
 
