@@ -138,7 +138,9 @@ def describe_commit(folder: Path) -> str:
 
     def git(*arguments: str) -> str:
         words = ["git", "-c", f"safe.directory={folder.as_posix()}", "-C", str(folder), *arguments]
-        return subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace", check=True).stdout.strip()
+        english = os.environ | {"LC_ALL": "C", "LANGUAGE": ""}  # whatever its user speaks
+        done = subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace", check=True, env=english)
+        return done.stdout.strip()
 
     try:
         commit, top = git("rev-parse", "HEAD", "--show-toplevel").split("\n")

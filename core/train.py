@@ -118,7 +118,7 @@ def train_epoch(
             due_rates = learning_rates(epoch * steps + step, steps, recipe)
             for group in optimizer.param_groups:
                 group["lr"] = due_rates[group["part"]]
-            rates += optimizer.param_groups[0]["lr"], due_rates["backbone"]  # the first group is the head's
+            rates += [optimizer.param_groups[i]["lr"] for i in (0, -1)]  # the first group is the head's, the last the backbones'
             loss, correct = train_step(model, optimizer, to_input(augmented, size), labels, recipe, dtype)
             totals += torch.stack([loss, correct / len(labels)])
             last, due = step + 1 == steps, time.perf_counter() - saved > SAVE_EVERY

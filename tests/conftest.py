@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from core.config import ROOT
 
+os.environ.pop("RESULTS_DIR", None)  # what a user has set is nothing to test on
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: who works beside another shall not take all cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -45,8 +45,7 @@ def test_split_is_stratified_disjoint_and_always_the_same():
     assert np.array_equal(np.sort(np.concatenate([train, val])), np.arange(50_000))
     assert (np.bincount(labels[val]) == 500).all()
     assert (train.diff() > 0).all() and (val.diff() > 0).all()
-    again = split_indices(labels)
-    assert torch.equal(train, again[0]) and torch.equal(val, again[1])
+    assert val[:5].tolist() == [14, 52, 55, 65, 83]  # as all shipped runs were validated
 
 
 def test_loaded_images_are_those_of_the_files(fake_cifar, data):

@@ -10,10 +10,9 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 from scipy.special import softmax as scipy_softmax
-from scipy.stats import ttest_rel
+from scipy.stats import norm, ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import ztest
 
 from core import combine, findings, metrics, results, summaries
 from core.config import BASELINES, RECIPES, TRIO, UserError, label
@@ -197,24 +196,32 @@ def test_worst_class():
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def with_files(evidence: Evidence, **files: dict[str, np.ndarray]) -> Evidence:
-    """Evidence whose other files hold these models' correctness (N,), the same on every split."""
-    evidence.predict = lambda model, split="test", file="predictions": Predictions(np.arange(N), LABELS, answer(files[file][model]))
+def with_files(evidence: Evidence, on_val: dict[str, np.ndarray] | None = None, **files: dict[str, np.ndarray]) -> Evidence:
+    """Evidence whose other files hold these models' correctness (N,), the same on every split unless told for validation."""
+
+    def predict(model: str, split: str = "test", file: str = "predictions") -> Predictions:
+        correct = on_val if on_val and split == "val" else files[file]
+        return Predictions(np.arange(N), LABELS, answer(correct[model]))
+
+    evidence.predict = predict
     return evidence
 
 
 @pytest.mark.parametrize(
-    ("fusion", "verdict"), [(range(55), SUPPORTED), (range(35), OPEN), (range(10), CONTRADICTED)], ids=["loses less", "alike", "loses more"]
+    ("fusion", "verdict"), [(range(95), SUPPORTED), (range(55), OPEN), (range(10), CONTRADICTED)], ids=["loses less", "alike", "loses more"]
 )
 def test_the_gap_is_that_of_final_weights_on_plain_training_images(fusion, verdict):
-    evidence = build(BETTER_ONE, BETTER_ONE, WORSE)
-    sample = {"fusion": wrong_on(fusion), "resnet18": wrong_on(range(1_000, 1_032))}
+    nobody = {model: answer(np.zeros(N, bool)) for model in ("fusion", "resnet18", "mobilenet_v2", "ensemble")}
+    test = {"fusion": wrong_on(range(60)), "resnet18": wrong_on(range(1_500, 1_560))}
+    evidence = build(test["fusion"], test["resnet18"], WORSE, val_logits=nobody)  # validation, which chose the recipe, has no say
+    sample = {"fusion": wrong_on(fusion), "resnet18": wrong_on(range(1_000, 1_050))}
     found = training.compare_gaps(with_files(evidence, train_sample=sample), "resnet18")
     assert found.verdict == verdict
     assert found.numbers["gap_fusion"] == pytest.approx(60 / N - len(fusion) / N)
-    difference = sample["resnet18"].astype(float) - sample["fusion"]  # validation predictions are the same and add nothing
-    assert found.effect == pytest.approx(difference.mean())
-    assert found.p == pytest.approx(ztest(difference)[1], rel=1e-6)
+    of_train, of_test = (one["resnet18"].astype(float) - one["fusion"] for one in (sample, test))
+    error = np.sqrt((of_train.var(ddof=1) + of_test.var(ddof=1)) / N)
+    assert found.effect == pytest.approx(of_train.mean() - of_test.mean())
+    assert found.p == pytest.approx(2 * norm.sf(abs(found.effect) / error), rel=1e-6)
 
 
 def test_samples_of_other_training_images_are_not_compared(tmp_path):
@@ -233,7 +240,9 @@ def test_samples_of_other_training_images_are_not_compared(tmp_path):
 @pytest.mark.parametrize(("fusion", "verdict"), [(range(260), SUPPORTED), (range(10, 330), OPEN), (range(420), CONTRADICTED)])
 def test_probes_of_frozen_features(fusion, verdict):
     correct = {"fusion": wrong_on(fusion), "resnet18": wrong_on(range(600)), "mobilenet_v2": wrong_on(range(320))}
-    found = training.compare_probes(with_files(build(BETTER_ONE, WORSE, WORSE), probe=correct), None)
+    on_val = dict(correct)
+    correct["resnet18"] = wrong_on(range(2))  # better on test, but validation chooses
+    found = training.compare_probes(with_files(build(BETTER_ONE, WORSE, WORSE), on_val, probe=correct), None)
     assert found.verdict == verdict and "MobileNetV2" in found.details and found.n == N
     only = [int((correct[a] & ~correct[b]).sum()) for a, b in (("fusion", "mobilenet_v2"), ("mobilenet_v2", "fusion"))]
     assert found.p == pytest.approx(mcnemar([[0, only[0]], [only[1], 0]], exact=True).pvalue, abs=1e-12)

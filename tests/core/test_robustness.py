@@ -98,6 +98,7 @@ def test_the_subset_is_even_and_nested():
     assert np.array_equal(np.bincount(labels[subset]), np.full(10, 20)) and (np.diff(subset) > 0).all()
     assert set(pick_subset(labels, 50)) < set(subset)
     assert np.array_equal(pick_subset(labels, 1_000), np.arange(1_000))
+    assert pick_subset(np.arange(1_000) % 10, 20)[:5].tolist() == [8, 36, 162, 206, 222]  # as all shipped runs were tried
 
 
 def test_corruption_error_by_hand():

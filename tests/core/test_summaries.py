@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
-from sklearn.metrics import log_loss
+from sklearn.metrics import f1_score, log_loss
 
 from core import results, summaries
 from core.config import BASELINES, TRIO
@@ -27,6 +27,19 @@ def probabilities(run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         found[model] = [(one.labels, softmax(one.logits.astype(float), axis=1)) for one in splits]
     found["ensemble"] = [(found[BASELINES[0]][i][0], np.mean([found[one][i][1] for one in BASELINES], axis=0)) for i in (0, 1)]
     return found
+
+
+def test_every_column_of_the_table_of_models(run, probabilities):
+    table = summaries.per_model(run).set_index("model")
+    for model in TRIO:
+        labels, shares = probabilities[model][1]
+        assert table.loc[model, "macro_f1"] == pytest.approx(f1_score(labels, shares.argmax(axis=1), average="macro"))
+        minutes = results.load_history(run, model)["time_seconds"].sum() / 60
+        assert table.loc[model, "training_minutes"] == pytest.approx(minutes) and minutes > 0
+        costs = {name: run.record["models"][model][name] for name in summaries.COSTS}
+        assert table.loc[model, list(costs)].tolist() == list(costs.values())
+    sums = table.loc[list(BASELINES), [*summaries.COSTS, "training_minutes"]].sum()
+    assert table.loc["ensemble", list(sums.index)].tolist() == pytest.approx(sums.tolist())
 
 
 def sharpen(probabilities: np.ndarray, temperature: float) -> np.ndarray:

@@ -57,6 +57,70 @@ def test_a_step_by_hand():
     assert model.weight.grad is None  # ready for the next step
 
 
+class Heads(nn.Module):
+    """A fused head and two branch heads, linear on one number, as a Classifier answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(3, 2, 1))
+
+    def forward(self, x: torch.Tensor, branches: bool = False) -> torch.Tensor:
+        logits = torch.einsum("hci,ni->hnc", self.weights, x)
+        return logits if branches else logits[0]
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_branch_losses_are_added_with_their_weight(weight):
+    recipe = replace(RECIPE, label_smoothing=0.1, clip_norm=100.0, branch_loss=weight)
+    model = Heads()
+    x, labels = torch.tensor([[3.0]]), torch.tensor([1])
+    loss, _ = train_step(model, torch.optim.SGD(model.parameters(), lr=1.0), x, labels, recipe, torch.float32)
+    assert loss.item() == pytest.approx(math.log(2))  # the fused head's alone
+    assert model.weights[:, 1, 0].tolist() == pytest.approx([1.35, 1.35 * weight, 1.35 * weight])
+    assert model.weights[:, 0, 0].tolist() == pytest.approx([-1.35, -1.35 * weight, -1.35 * weight])
+
+
+def test_a_step_in_bfloat16_computes_in_it(monkeypatch):
+    seen = []
+    model = nn.Linear(1, 2, bias=False)
+    model.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    recipe = replace(RECIPE, branch_loss=0.0, shortcut=False)
+    x, labels = torch.tensor([[3.0]]), torch.tensor([1])
+    for dtype in (torch.bfloat16, torch.float32):
+        loss, _ = train_step(model, torch.optim.SGD(model.parameters(), lr=1.0), x, labels, recipe, dtype)
+        assert loss.dtype == model.weight.dtype == torch.float32
+    assert seen == [torch.bfloat16, torch.float32]
+
+
+def test_training_follows_its_recipe(data, world, tmp_path, monkeypatch):
+    """Augmentation, draws, rates by part and what is frozen, at every step."""
+    recipe = replace(RECIPE, frozen_stages=2, crop_padding=3, jitter=0.3, lr_backbone=1e-4, lr_head=3e-3)
+    drawn, steps, batches, step_of = [], [], core_train.train_batches, core_train.train_step
+    monkeypatch.setattr(core_train, "train_batches", lambda split, *rest: drawn.append(rest) or batches(split, *rest))
+
+    def watch(model: nn.Module, optimizer: torch.optim.Optimizer, *rest):
+        rates = {group["part"]: group["lr"] for group in optimizer.param_groups}
+        steps.append((rates, {name for name, one in model.named_parameters() if one.requires_grad}))
+        return step_of(model, optimizer, *rest)
+
+    monkeypatch.setattr(core_train, "train_step", watch)
+    path = tmp_path / "resnet18.pt"
+    fit("resnet18", recipe, "none", data, describe_run(recipe, 5, "none", data, world, ["resnet18"]), world, path)
+    assert drawn == [(recipe.batch_size, 3, 0.3, core_train.draw_seed(5, epoch), 0, 1, 0) for epoch in range(3)]
+    a_epoch = 200 // recipe.batch_size
+    due = [learning_rates(step, a_epoch, recipe) for step in range(3 * a_epoch)]
+    assert [rates for rates, _ in steps] == [{part: one[part] for part in ("baseline_head", "backbone")} for one in due]
+    names = {name for name, _ in build_model("resnet18", **recipe.network).named_parameters()}
+    heads = {name for name in names if name.startswith("head.")}
+    first = tuple(f"backbones.resnet18.{part}." for part in ("conv1", "bn1", "layer1"))
+    tuned = {name for name in names if not name.startswith(first)}
+    assert [trained for _, trained in steps] == [heads] * a_epoch + [tuned] * 2 * a_epoch
+    history = load_checkpoint(path)["history"]
+    for epoch, row in enumerate(history):
+        mean = [sum(one[part] for one in due[epoch * a_epoch : (epoch + 1) * a_epoch]) / a_epoch for part in ("baseline_head", "backbone")]
+        assert [row["lr_head"], row["lr_backbone"]] == pytest.approx(mean)
+
+
 def test_each_epoch_trains_and_evaluates_at_its_size(data, world, tmp_path, monkeypatch):
     recipe = replace(RECIPE, image_size=48, image_sizes=(32, 40, 48))
     trained, evaluated, enlarge, evaluate = set(), [], core_train.to_input, core_train.predict
