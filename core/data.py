@@ -78,7 +78,8 @@ def open_cifar10(folder: Path | None = None, train: bool = True) -> CIFAR10:
         mirror = type("Mirror", (CIFAR10,), {"url": url})
         try:
             with redirect_stdout(StringIO()), one_at_a_time(ROOT / "data" / CIFAR10.base_folder):
-                return mirror(ROOT / "data", train=train, download=True)
+                mirror(ROOT / "data", train=train, download=True)
+            return CIFAR10(ROOT / "data", train=train)  # which a DataLoader's processes can pickle
         except (OSError, RuntimeError, UserError) as error:
             failures.append(f"{url.split('/')[2]}: {str(error) or type(error).__name__}")
     raise UserError(

@@ -1,8 +1,8 @@
 """Train models and write a whole run to results/.
 
-python scripts/train.py --recipe cpu-96                                        all three models, on what the machine has
-torchrun --nproc-per-node 4 scripts/train.py --recipe full-224                 the same, on four GPUs
-python scripts/train.py --recipe cpu-96 --resume                               go on after an interruption
+python scripts/train.py --recipe cpu-96 --seed 3                               all three models, on what the machine has
+torchrun --nproc-per-node 4 scripts/train.py --recipe full-224 --seed 3        the same, on four GPUs
+python scripts/train.py --recipe cpu-96 --seed 3 --resume                      go on after an interruption
 """
 
 import argparse
