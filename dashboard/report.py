@@ -120,11 +120,11 @@ def list_limits(run: Run, findings: list[Finding], tested: int) -> list[str]:
         limits.append("How the models were trained and joined is not known here.")
     else:
         limits.append(f"Training took {run.recipe.epochs} epochs: after longer training the leads may differ.")
-    if not run.imported and FUSION.name in run.models:
-        joined = "the two share a head on their concatenated features: sums, gates"
-        if run.recipe.shortcut:
-            joined = "the fusion is the mean of two linear heads plus an MLP on both features: gates"
-        limits.append(f"Trained together, {joined} and attention were not tried.")
+        if FUSION.name in run.models:
+            joined = "the two share a head on their concatenated features: sums, gates"
+            if run.recipe.shortcut:
+                joined = "the fusion is the mean of two linear heads plus an MLP on both features: gates"
+            limits.append(f"Trained together, {joined} and attention were not tried.")
     if ways := next((finding.numbers.get("ways") for finding in findings if finding.id == "late"), None):
         limits[-1] += f" Trained apart, they were combined in {ways} ways."
     if any(finding.id == "matched" and finding.verdict == UNTESTED for finding in findings):

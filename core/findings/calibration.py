@@ -54,8 +54,8 @@ def compare_calibration(evidence: Evidence, other: str) -> Result:
     modest = smoothing and accuracy - mean > fusion.before / 2
     baseline_mean, baseline_accuracy = baseline.as_trained[0].mean(), evidence.correct(other).mean()
     scaled, scaled_interval = metrics.calibration_error_difference(fusion.scaled, baseline.scaled)
-    gaps = {accuracy - mean: fusion.before, baseline_accuracy - baseline_mean: baseline.before}
-    under = all(np.isclose(gap, error, atol=1e-4) for gap, error in gaps.items())  # in every bin
+    gaps, errors = [accuracy - mean, baseline_accuracy - baseline_mean], [fusion.before, baseline.before]
+    under = np.allclose(gaps, errors, atol=1e-4)  # in every bin
     alike = (
         " Both are underconfident at all confidences: of two that are equally confident, the more accurate has the larger error." * under
     )

@@ -34,14 +34,14 @@ def measure_headroom(evidence: Evidence, one: str) -> Result:
     share, interval = taken / headroom, metrics.percentile_interval(gain[room > 0] / room[room > 0])
     p = evidence.once(compare_pairs)[one]["p"]  # a gain is a difference in accuracy, and is judged as that is
     verdict = judge(share, p)
+    told, low, high = (f"{100 * value:.0f}".replace("-", "−") for value in (share, *interval))
     statement = choose(
         verdict,
-        f"Fusion gains {round(100 * share)} % as much as a perfect choice between the two networks would",
+        f"Fusion gains {told} % as much as a perfect choice between the two networks would",
         "It is not shown that fusion gains, where a perfect choice between the two networks would",
         "Fusion loses, where a perfect choice between the two networks would gain",
     )
     why = explain_interval(verdict, interval)
-    told, low, high = (f"{100 * value:.0f}".replace("-", "−") for value in (share, *interval))
     return Result(
         statement=statement,
         details=f"{name(one)} alone is correct on {percent(outcomes[1].mean())}, either network on {percent(oracle)}; fusion's "
