@@ -62,7 +62,7 @@ class Backbone:
     width: int  # of the features it hands on
     classification_layer: str  # left out
     last_block: str  # its output is the last convolution's, as the pooling sees it
-    stages: tuple[tuple[str, ...], ...]  # modules from the output to the input, for tests that randomise them in this order
+    stages: tuple[tuple[str, ...], ...]  # modules from the output to the input, one for each halving of the image
 
     def count_places(self, image_size: int) -> int:
         """How many places a side the last block's output has: there are as many halvings as stages."""
@@ -131,7 +131,8 @@ class Recipe:
     frozen_stages: int = 0  # of each backbone, from the input on: they keep their start weights in phase 2 too
     shortcut: bool = False  # the fused logits are the mean of the branch heads' and what the MLP adds
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises UserError where settings cannot be, or do not fit one another."""
         if not 0 <= self.branch_loss < float("inf"):
             raise UserError(f"recipe {self.name}: branch_loss is {self.branch_loss}: a weight is 0 or more")
         if self.shortcut and not self.branch_loss:
@@ -198,7 +199,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> "Recipe":
-        """Rebuild a recipe from run.json; settings newer than it take their defaults. Raises UserError on unknown ones."""
+        """Rebuild a recipe from run.json; settings newer than it take their defaults. Raises UserError on unknown or wrong ones."""
         if not isinstance(settings, dict):
             raise UserError("the recipe is not an object")
         kinds = get_type_hints(cls)
@@ -211,9 +212,11 @@ class Recipe:
             if not isinstance(value, (*allowed, int) if float in allowed else allowed):
                 raise UserError(f"the recipe's {name} is {value!r}, which is not its type")
         try:
-            return cls(**settings)
+            recipe = cls(**settings)
         except TypeError as error:
             raise UserError(f"the recipe is incomplete: {error}") from None
+        recipe.check()
+        return recipe
 
 
 RECIPES = {

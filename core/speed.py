@@ -43,7 +43,7 @@ class Kind:
 
     step: Callable[[torch.Tensor, torch.Tensor], object]  # what it returns is not used
     batches: Batches
-    ready: int = 0  # batches that lie ready when a block begins, made while others were timed
+    workers: int = 0  # of its DataLoader, which work on while others are timed
 
 
 def real_batches(data: Cifar10, recipe: Recipe) -> Batches:
@@ -111,9 +111,12 @@ def reference_step(model: nn.Module, recipe: Recipe, dtype: torch.dtype) -> Call
 
 
 def time_steps(kind: Kind, steps: int, device: torch.device) -> float:
-    """Seconds of one step, input included, as the mean of `steps` of them."""
-    for _ in islice(kind.batches, kind.ready):
-        pass  # not timed: they were made while other kinds had their turn
+    """Seconds of one step, input included, as the mean of `steps` of them, or of one batch a worker where that is more."""
+    for _ in islice(kind.batches, kind.workers * PREFETCH):
+        pass  # made while other kinds had their turn
+    for _ in range(kind.workers):
+        kind.step(*next(kind.batches))  # until as many batches are on their way as in a long training
+    steps = max(steps, kind.workers)
     synchronize(device)
     start = time.perf_counter()
     for _ in range(steps):
@@ -173,7 +176,7 @@ def measure_training(name: str, recipe: Recipe, steps: int, start_weights: str, 
         )
         kinds = [
             *(real, ready),
-            *(Kind(one, loader_batches(dataset, recipe, device, layout), WORKERS * PREFETCH) for dataset, layout, one in loaders),
+            *(Kind(one, loader_batches(dataset, recipe, device, layout), WORKERS) for dataset, layout, one in loaders),
         ]
         for kind in kinds[2:]:
             time_steps(kind, WARM_UP, device)

@@ -101,7 +101,7 @@ def train_epoch(
 ) -> dict[str, float]:
     """Train epoch number `epoch` (from 0) on from `done`; return the epoch's train columns of history.csv.
 
-    `save` is called every SAVE_EVERY seconds. Raises UserError on NaN.
+    `save` is called every SAVE_EVERY seconds and after the last step. Raises UserError on NaN.
     """
     steps, size = len(split) // recipe.batch_size, recipe.training_sizes[epoch]
     dtype = autocast_dtype(world.device, recipe.bfloat16)
@@ -121,7 +121,7 @@ def train_epoch(
             rates += [optimizer.param_groups[i]["lr"] for i in (0, -1)]  # the first group is the head's, the last the backbones'
             loss, correct = train_step(model, optimizer, to_input(augmented, size), labels, recipe, dtype)
             totals += torch.stack([loss, correct / len(labels)])
-            last, due = step + 1 == steps, time.perf_counter() - saved > SAVE_EVERY
+            last = step + 1 == steps
             if (step + 1) % READ_LOSS_EVERY == 0 or last:
                 averaged = world.average(totals)
                 mean_loss, mean_accuracy = (averaged / (step + 1)).tolist()
@@ -129,12 +129,13 @@ def train_epoch(
                     lower = "lower the recipe's rates in core/config.py, delete its checkpoints and train anew"
                     raise UserError(f"{title}: the loss became {mean_loss}: {lower}")
                 bar.set_postfix(loss=f"{mean_loss:.3f}", accuracy=f"{mean_accuracy:.1%}", refresh=False)
-                if due and not last:
+                if last or time.perf_counter() - saved > SAVE_EVERY:  # the last: evaluation takes minutes, too
                     seconds = done.seconds + time.perf_counter() - start
                     save(Progress(step + 1, tuple(averaged.tolist()), tuple(rates.tolist()), seconds))
                     saved = time.perf_counter()
             bar.update(recipe.batch_size)
     synchronize(world.device)
+    mean_loss, mean_accuracy = (world.average(totals) / steps).tolist()  # where it resumed after the last step, too
     lr_head, lr_backbone = (rates / steps).tolist()
     return {
         **{"lr_head": lr_head, "lr_backbone": lr_backbone, "train_loss": mean_loss, "train_accuracy": mean_accuracy},
@@ -174,6 +175,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def load_checkpoint_of(model_name: str, run: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Read a checkpoint that this model of this run can go on from. Raises UserError if it is another's."""
+    checkpoint = load_checkpoint(path)
+    if checkpoint["model_name"] != model_name:
+        raise UserError(f"{path} is of {checkpoint['model_name']}, not of {model_name}: put that one's in its place, or delete it")
+    results.check_same_run(path, checkpoint["run"], run)
+    began, here = checkpoint["run"]["precision"], run["precision"]
+    if len(checkpoint["history"]) < Recipe.from_dict(run["recipe"]).epochs and began != here:
+        raise UserError(f"{path} was begun in {began}, and this device trains in {here}: finish it where it was begun, or delete it")
+    return checkpoint
+
+
 def fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run: dict[str, Any], world: World, path: Path) -> None:
     """Train one model to the end of its recipe, leaving its checkpoint at `path` and going on from one that is there.
 
@@ -192,13 +205,7 @@ def _fit(model_name: str, recipe: Recipe, start_weights: str, data: Cifar10, run
     optimizer = build_optimizer(model, recipe)
     history, epoch_correct, done = [], [], Progress()
     if path.exists():
-        checkpoint = load_checkpoint(path)
-        if checkpoint["model_name"] != model_name:
-            raise UserError(f"{path} is of {checkpoint['model_name']}, not of {model_name}: put that one's in its place, or delete it")
-        results.check_same_run(path, checkpoint["run"], run)
-        if len(checkpoint["history"]) < recipe.epochs and checkpoint["run"]["precision"] != run["precision"]:
-            began, here = checkpoint["run"]["precision"], run["precision"]
-            raise UserError(f"{path} was begun in {began}, and this device trains in {here}: finish it where it was begun, or delete it")
+        checkpoint = load_checkpoint_of(model_name, run, path)
         if len(checkpoint["history"]) < recipe.epochs:  # what goes on with it is told too
             for key in ("code_commit", "device"):
                 began = checkpoint["run"][key]

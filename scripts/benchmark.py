@@ -66,7 +66,9 @@ def benchmark_training(args: argparse.Namespace) -> None:
 
     check_range("--steps", args.steps, 1, 1_000_000)
     models = choose_models(args.model, TRIO)
-    measured = measure_all(RECIPES[args.recipe], models, args.steps, args.start_weights, args.data)
+    recipe = RECIPES[args.recipe]
+    recipe.check()
+    measured = measure_all(recipe, models, args.steps, args.start_weights, args.data)
     report(measured, f"measured {', '.join(measured)} with {args.recipe}: {-(-args.steps // BLOCK) * BLOCK} steps of each kind", args.out)
 
 

@@ -17,7 +17,7 @@ from core.config import MODELS, RECIPES, ROOT, TRIO, UserError, check_range, cho
 from core.data import load_cifar10
 from core.evaluate import write_results
 from core.runtime import open_world
-from core.train import describe_run, fit, load_checkpoint
+from core.train import describe_run, fit, load_checkpoint, load_checkpoint_of
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -51,6 +51,7 @@ def main() -> None:
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, stop)
     recipe = RECIPES[args.recipe]
+    recipe.check()
     out = args.out or results.RESULTS / results.name_run(recipe, args.seed, args.start_weights == "none")
     models = choose_models(args.model, TRIO)
     check_range("--seed", args.seed, 0, 2**32 - 1)
@@ -65,6 +66,9 @@ def main() -> None:
         run = describe_run(recipe, args.seed, args.start_weights, data, world, models)
         if out.exists():
             results.check_same_run(out / "run.json", results.load_run(out).record, run)
+        for model, path in zip(models, paths, strict=True):  # all of them before anything is trained
+            if path.exists():
+                load_checkpoint_of(model, run, path)
         for model, path in zip(models, paths, strict=True):
             fit(model, recipe, args.start_weights, data, run, world, path)
         write_results(out, [load_checkpoint(path) for path in paths], data, world)

@@ -1,4 +1,4 @@
-"""A training that is killed, however and wherever, loses at most an epoch: it goes on and ends in the same bits."""
+"""A training that is killed, however and wherever, goes on from its last checkpoint and ends in the same bits."""
 
 import multiprocessing
 import os
@@ -9,6 +9,8 @@ import socket
 import subprocess
 import time
 from contextlib import redirect_stderr
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,26 +19,39 @@ import torch
 from core import results
 from core.config import RECIPES, ROOT
 from core.train import load_checkpoint
+from tests.core.test_train import assert_same_training
 from tests.test_scripts import command, training
 
 KILLS = int(os.environ.get("KILLS", 2))
-MODEL = "resnet18"
+MODEL = "fusion"
+RECIPE = replace(RECIPES["smoke"], image_size=48, image_sizes=(32, 40, 48), frozen_stages=2)  # as cpu-224 is, in small
+STEPS = RECIPE.images_per_split // RECIPE.batch_size  # of an epoch
 
 
-def train(folder: Path, path: Path) -> None:
-    """Train the smoke recipe in this process, as scripts/train.py does."""
+def train(folder: Path, path: Path, last_step: int | None = None) -> None:
+    """Train in this process as scripts/train.py does, a checkpoint after every second step; kill it in step `last_step` of all."""
     from torchvision.datasets import CIFAR10
 
+    from core import train as core_train
     from core.data import load_cifar10
     from core.runtime import open_world
-    from core.train import describe_run, fit
+    from core.train import describe_run, fit, train_step
     from tests.fake_cifar import expected_files
 
     for attribute, value in expected_files(folder).items():
         setattr(CIFAR10, attribute, value)
+    core_train.SAVE_EVERY, core_train.READ_LOSS_EVERY = 0, 2
+    steps = count(1)
+
+    def step_or_die(*arguments):
+        if next(steps) == last_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train_step(*arguments)
+
+    core_train.train_step = step_or_die
     with Path(os.devnull).open("w", encoding="utf-8") as bars, redirect_stderr(bars), open_world("cpu") as world:
         data = load_cifar10(folder, world.device)
-        fit(MODEL, RECIPES["smoke"], "none", data, describe_run(RECIPES["smoke"], 0, "none", data, world), world, path)
+        fit(MODEL, RECIPE, "none", data, describe_run(RECIPE, 0, "none", data, world), world, path)
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +60,48 @@ def start(fake_cifar):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["core.train", "core.data", "torchvision.datasets", "tests.fake_cifar"])
 
-    def start(path: Path) -> multiprocessing.Process:
-        process = context.Process(target=train, args=(fake_cifar, path))
+    def start(path: Path, last_step: int | None = None) -> multiprocessing.Process:
+        process = context.Process(target=train, args=(fake_cifar, path, last_step))
         process.start()
         return process
 
     return start
 
 
-def test_killed_at_any_moment_it_ends_in_the_same_bits(start, trained, tmp_path):
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """The checkpoint of a training that nothing stopped, and the seconds it took."""
+    path, begun = tmp_path_factory.mktemp("whole") / f"{MODEL}.pt", time.perf_counter()
+    start(path).join()
+    return path, time.perf_counter() - begun
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_killed_within_an_epoch_it_goes_on_there_and_ends_in_the_same_bits(epoch, start, whole, tmp_path):
+    path = tmp_path / f"{MODEL}.pt"
+    process = start(path, (epoch - 1) * STEPS + 4)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    left = load_checkpoint(path)
+    assert len(left["history"]) == epoch - 1 and left["progress"]["step"] == 2
+    process = start(path)
+    process.join()
+    assert process.exitcode == 0
+    assert_same_training(path, whole[0])
+
+
+def test_killed_at_any_moment_it_ends_in_the_same_bits(start, whole, tmp_path):
     """Every other kill comes at a random moment, the rest while a checkpoint is being written."""
-    whole = load_checkpoint(trained.parent.parent / "checkpoints" / "run" / f"{MODEL}.pt")["model"]
-    begun = time.perf_counter()
-    start(tmp_path / "timed.pt").join()
-    seconds = time.perf_counter() - begun
-    moments, epochs, turn = random.Random(0), [], 0
-    while len(epochs) < KILLS:
+    reference, seconds = whole
+    checkpoints = STEPS // 2 * RECIPE.epochs + RECIPE.epochs  # and one more after each epoch's evaluation
+    moments, places, turn = random.Random(0), [], 0
+    while len(places) < KILLS:
         turn += 1
         path = tmp_path / str(turn) / f"{MODEL}.pt"
         aside = path.with_name(f".{path.name}.partial")
-        end, epoch, written = time.perf_counter() + seconds * moments.random(), moments.randrange(3), set()
+        end, saves, written = time.perf_counter() + seconds * moments.random(), moments.randrange(checkpoints), set()
         process = start(path)
-        while process.is_alive() and not (aside.exists() and len(written) >= epoch if turn % 2 else time.perf_counter() > end):
+        while process.is_alive() and not (aside.exists() and len(written) >= saves if turn % 2 else time.perf_counter() > end):
             written |= {path.stat().st_ino} if path.exists() else set()
             time.sleep(0.0005)
         process.kill()
@@ -74,15 +109,15 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(start, trained, tmp_path)
         if process.exitcode == 0:
             continue  # it was done before
         assert process.exitcode == -signal.SIGKILL
-        epochs.append(len(load_checkpoint(path)["history"]) if path.exists() else 0)  # what is there is whole
+        left = load_checkpoint(path) if path.exists() else {"history": [], "progress": {"step": 0}}  # what is there is whole
+        places.append((len(left["history"]), left["progress"]["step"]))
         process = start(path)
         process.join()
         assert process.exitcode == 0
-        resumed = load_checkpoint(path)["model"]
-        assert [key for key in whole if not torch.equal(resumed[key], whole[key])] == [], f"killed after epoch {epochs[-1]}"
+        assert_same_training(path, reference)
         assert [p.name for p in path.parent.iterdir()] == [path.name]
-    assert KILLS < 10 or len(set(epochs)) > 1
-    print(epochs)
+    assert KILLS < 10 or len(set(places)) > 1
+    print(places)
 
 
 def test_without_either_of_its_processes_it_ends_and_goes_on_with_any_number(fake_cifar, data, tmp_path):

@@ -7,8 +7,10 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -52,7 +54,7 @@ def test_a_training_leaves_a_whole_run(trained):
         assert sorted(p.name for p in (trained / model).iterdir()) == sorted(files)
 
 
-def test_stopped_in_mid_epoch_and_resumed_it_ends_in_the_same_bits(fake_cifar, trained, tmp_path):
+def test_stopped_and_resumed_it_ends_in_the_same_bits(fake_cifar, trained, tmp_path):
     arguments = training(fake_cifar, tmp_path, "resnet18")
     process = subprocess.Popen(command(fake_cifar, *arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     told = ""
@@ -170,6 +172,32 @@ def test_train_refuses_what_exists_and_what_differs(fake_cifar, script, trained)
     assert "resnet18.pt is of another seed" in refusal("--out", elsewhere, "--resume", "--seed", 1)
     assert "run.json is of another seed" in refusal("--resume", "--seed", 1)
     assert stamp() == before
+
+
+def test_train_looks_at_all_checkpoints_before_it_trains(fake_cifar, script, trained, tmp_path):
+    """One of another seed, of the model that would be trained last."""
+    path = checkpoint_of(tmp_path / "results" / "run", "fusion")
+    path.parent.mkdir(parents=True)
+    shutil.copy(checkpoint_of(trained, "fusion"), path)
+    _, *arguments = training(fake_cifar, tmp_path, "all", "--resume", "--seed", 1)
+    finished = script("train.py", *arguments)
+    assert finished.code == 2 and "fusion.pt is of another seed" in finished.error
+    assert files_below(tmp_path) == ["checkpoints", "checkpoints/run", "checkpoints/run/fusion.pt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_sizes": (32, 32)}, "image_sizes names 2 sizes for 3 epochs"),
+        ({"branch_loss": -1.0}, "branch_loss is -1.0: a weight is 0 or more"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_named_before_anything_is_done(change, message, fake_cifar, script, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "smoke", replace(RECIPES["smoke"], **change))
+    _, *arguments = training(fake_cifar, tmp_path, "all")
+    for finished in (script("train.py", *arguments), script("benchmark.py", "train", "--recipe", "smoke")):
+        assert finished.code == 2 and finished.error == f"error: recipe smoke: {message}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_train_names_a_disk_that_takes_nothing(fake_cifar, script, tmp_path):
@@ -321,11 +349,32 @@ def test_benchmark_lets_visitors_walk(tmp_path):
 
 
 def test_batches_made_during_another_turn_are_not_timed():
-    """Of 2 + 3 batches the 2 that lay ready are dropped, the 3 after them trained with."""
+    """Of 2 + 1 + 3 batches the 2 that lay ready are dropped, the next one and the 3 that are timed trained with."""
     seen = []
-    kind = speed.Kind(lambda x, labels: seen.append((x, labels)), iter([(i, -i) for i in range(9)]), ready=2)
+    kind = speed.Kind(lambda x, labels: seen.append((x, labels)), iter([(i, -i) for i in range(9)]), workers=1)
     assert speed.time_steps(kind, 3, torch.device("cpu")) > 0
-    assert seen == [(2, -2), (3, -3), (4, -4)] and next(kind.batches) == (5, -5)
+    assert seen == [(2, -2), (3, -3), (4, -4), (5, -5)] and next(kind.batches) == (6, -6)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker")  # they sleep
+def test_workers_that_keep_up_with_the_steps_cost_nothing(monkeypatch):
+    """8 workers of 0.2 seconds a batch give 40 a second: steps of 0.04 seconds need never wait, right after a pause neither."""
+
+    class Slow(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1_000
+
+        def __getitem__(self, index):
+            time.sleep(0.2)
+            return torch.zeros(1), 0
+
+    monkeypatch.setattr(speed, "WORKERS", 8)
+    recipe = replace(RECIPES["smoke"], batch_size=1)
+    batches = speed.loader_batches(Slow(), recipe, torch.device("cpu"), torch.contiguous_format)
+    kind = speed.Kind(lambda *_: time.sleep(0.04), batches, workers=8)
+    speed.time_steps(kind, 5, torch.device("cpu"))
+    time.sleep(1)
+    assert speed.time_steps(kind, 5, torch.device("cpu")) < 0.06
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -18,6 +19,7 @@ from core.data import Split, to_input
 from core.evaluate import (
     embed,
     fit_probe,
+    load_checkpoint_model,
     load_shipped_model,
     pick_splits,
     predict,
@@ -28,7 +30,7 @@ from core.evaluate import (
     write_results,
 )
 from core.models import build_model, count_costs
-from core.train import load_checkpoint
+from core.train import describe_run, fit, load_checkpoint
 
 
 def checkpoint_of(run: Path, model: str) -> dict:
@@ -99,6 +101,26 @@ def test_a_run_holds_what_its_checkpoint_predicts(name, trained, data):
     assert correct.mean(axis=1) == pytest.approx(history["val_accuracy"])
     costs = run.record["models"][name]
     assert costs.pop("latency_ms") > 0 and costs == count_costs(model, 32)
+
+
+def test_branch_heads_of_their_own_leave_their_logits_and_no_weights(data, world, tmp_path):
+    """Without a shortcut they are no part of the fused logits, so a run is shipped without them."""
+    recipe = replace(RECIPES["smoke"], shortcut=False, frozen_epochs=0, finetune_epochs=1)
+    path = tmp_path / "fusion.pt"
+    fit("fusion", recipe, "none", data, describe_run(recipe, 0, "none", data, world), world, path)
+    checkpoint = load_checkpoint(path)
+    assert any(key.startswith("branch_heads.") for key in checkpoint["model"])
+    write_results(tmp_path / "run", [checkpoint], data, world)
+    run = results.load_run(tmp_path / "run")
+    assert not any(key.startswith("branch_heads.") for key in load_file(results.find_weights(run, "fusion")))
+    assert shipped_agreement(run, "fusion", data, world) == 1
+    shipped, trained_model = load_shipped_model(run, "fusion"), load_checkpoint_model(checkpoint)
+    assert run.record["models"]["fusion"]["parameters"] == sum(p.numel() for p in shipped.parameters())
+    images = data.test.first(200).images
+    heads = trained_model.eval().forward_branch_heads(trained_model.forward_features(to_input(images, 32)))
+    for branch, own in heads.items():
+        kept = results.load_predictions(run, "fusion", "test", name=f"branch_{branch}")
+        np.testing.assert_allclose(kept.logits, own.detach(), atol=1e-4, rtol=1e-3)
 
 
 def test_a_checkpoint_that_kept_no_classes_of_an_epoch_gives_no_file_of_them(trained, data, world, tmp_path, monkeypatch):

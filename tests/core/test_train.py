@@ -16,6 +16,7 @@ from torch import nn
 from core import results
 from core import train as core_train
 from core.config import RECIPES, Recipe, UserError
+from core.evaluate import predict
 from core.models import build_model
 from core.runtime import World, open_world
 from core.train import describe_run, fit, learning_rates, load_checkpoint, train_step
@@ -180,6 +181,28 @@ def test_killed_within_an_epoch_it_resumes_there_and_ends_in_the_same_bits(train
     assert_same_training(path, checkpoint_of(trained, "mobilenet_v2"))
 
 
+def test_killed_while_an_epoch_is_evaluated_it_trains_none_of_it_again(trained, data, run, world, tmp_path, monkeypatch):
+    path, steps, predicted = tmp_path / "mobilenet_v2.pt", [], []
+
+    def predict_or_stop(*arguments):
+        predicted.append(1)
+        if len(predicted) == 4:  # the test images of the second epoch
+            raise KeyboardInterrupt
+        return predict(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(core_train, "predict", predict_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit("mobilenet_v2", RECIPE, "none", data, run, world, path)
+    left = load_checkpoint(path)
+    assert len(left["history"]) == 1 and left["progress"]["step"] == 6
+    with monkeypatch.context() as patch:
+        patch.setattr(core_train, "train_step", lambda *arguments: steps.append(1) or train_step(*arguments))
+        fit("mobilenet_v2", RECIPE, "none", data, run, world, path)
+    assert len(steps) == 6
+    assert_same_training(path, checkpoint_of(trained, "mobilenet_v2"))
+
+
 @pytest.mark.parametrize("epochs", [1, 2])  # at the end of the frozen phase, and within the fine-tuning
 def test_a_resumed_training_ends_in_the_same_bits(epochs, trained, data, run, world, tmp_path, monkeypatch):
     path = tmp_path / "mobilenet_v2.pt"
@@ -206,12 +229,14 @@ def test_a_training_that_another_commit_resumed_names_both(data, run, world, tmp
 
 
 def assert_same_training(path: Path, other: Path) -> None:
-    """Two checkpoints of the same weights, optimizer state and history but for times."""
+    """Two checkpoints of the same weights, optimizer state, correct images and history but for times."""
     resumed, whole = load_checkpoint(path), load_checkpoint(other)
     assert resumed["model"].keys() == whole["model"].keys()
     assert [key for key in whole["model"] if not torch.equal(resumed["model"][key], whole["model"][key])] == []
     for resumed_state, whole_state in zip(resumed["optimizer"]["state"].values(), whole["optimizer"]["state"].values(), strict=True):
         assert all(torch.equal(resumed_state[key], whole_state[key]) for key in whole_state)
+    for resumed_epoch, whole_epoch in zip(resumed["epoch_correct"], whole["epoch_correct"], strict=True):
+        assert all(torch.equal(resumed_epoch[key], whole_epoch[key]) for key in ("correct", "predicted"))
     for resumed_row, whole_row in zip(resumed["history"], whole["history"], strict=True):
         times = {key: whole_row[key] for key in ("images_per_second", "time_seconds")}
         assert resumed_row | times == whole_row
