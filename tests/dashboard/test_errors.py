@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from core import metrics, results
-from core.config import CLASSES, UserError
-from dashboard import data, filters, inference, traits
+from core.config import CLASSES, TRIO, UserError
+from dashboard import data, filters, inference, selection, traits
 from dashboard.components import weak_slices
 from dashboard.figures import thresholds
 from dashboard.filters import Filter
@@ -99,6 +99,48 @@ def test_conditions_on_seeds_learning_slices_and_tags(predictions):
     assert some(tags=("odd",)) == {4, 9} and some(tags=("dim", "none")) == {9}
     order = chosen_rows(predictions, Filter(outcome="everything", sort="most often forgotten first"), values.get)["index"].to_numpy()
     assert (np.diff(values["forgotten"][order]) <= 0).all()
+
+
+def test_every_outcome_and_order_is_what_its_words_say(fake_results, predictions):
+    """Counted and ranked from the logits that the run holds."""
+    run = results.load_run(fake_results / "imagenet-96-seed0")
+    right, probabilities, predictions = {}, {}, predictions.assign(people=np.arange(len(predictions)) % 7 / 7)
+    for model in TRIO:
+        found = results.load_predictions(run, model, "test")
+        probabilities[model] = np.exp(found.logits) / np.exp(found.logits).sum(1, keepdims=True)
+        right[model] = found.logits.argmax(1) == found.labels
+    alone, both = right["fusion"], right["resnet18"] & right["mobilenet_v2"]
+    either, of_label = right["resnet18"] | right["mobilenet_v2"], probabilities["resnet18"][np.arange(len(found.labels)), found.labels]
+    expected = {
+        "everything": alone | True,
+        "model wrong": ~right["resnet18"],
+        "model correct": right["resnet18"],
+        "any wrong": ~(both & alone),
+        "all wrong": ~(either | alone),
+        "all correct": both & alone,
+        "only fusion wrong": both & ~alone,
+        "only baselines wrong": alone & ~either,
+    }
+    assert expected.keys() == selection.OUTCOMES.keys()
+    for outcome, kept in expected.items():
+        rows = chosen_rows(predictions, Filter(model="resnet18", outcome=outcome, sort="index"))
+        assert rows["index"].tolist() == found.index[kept].tolist(), outcome
+
+    second, first = np.sort(probabilities["resnet18"])[:, -2:].T
+    predicted = np.stack([one.argmax(1) for one in probabilities.values()])
+    ascending = {
+        "most confident first": -first,
+        "least confident first": first,
+        "highest loss first": np.log(of_label),
+        "smallest margin first": first - second,
+        "most disagreement first": -(np.sort(predicted, axis=0)[1:] != np.sort(predicted, axis=0)[:-1]).sum(0),  # names beyond the first
+        "people least sure first": predictions["people"].to_numpy(),
+        "index": found.index,
+    }
+    assert ascending.keys() == selection.SORTS.keys()
+    for sort, values in ascending.items():
+        order = chosen_rows(predictions, Filter(model="resnet18", outcome="everything", sort=sort))["index"].to_numpy()
+        assert len(order) == len(values) and (np.diff(values[order]) >= -1e-6).all(), sort
 
 
 def test_near_duplicates_are_marked_and_filtered(fake_results, tmp_path, monkeypatch):
