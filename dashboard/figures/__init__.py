@@ -98,14 +98,15 @@ def training_figure(
                 marker={"symbol": style.marker, "size": 8 if solid else 5},
                 hovertemplate="%{y:.4~g}",
             )
-    marks = {frozen_epochs: "head ◂ ▸ backbones too"} if frozen_epochs else {}  # after an epoch -> what changes
+    marks = [(frozen_epochs, "head ◂ ▸ backbones too")] if frozen_epochs else []  # after which epoch what changes
     for epoch, (before, after) in enumerate(pairwise(next(iter(histories.values()))[0].get("image_size", [])), 1):
         if before != after:
-            marks[epoch] = ", ".join([*filter(None, [marks.get(epoch)]), f"{before} ◂ ▸ {after} px"])
+            marks.append((epoch, f"{before} ◂ ▸ {after} px"))
     layout(figure, title, 460, above=16 * len(marks), hovermode="x unified")
-    figure.update_xaxes(title="epoch", dtick=1 if values.index.max() <= 20 else None)
+    last = values.index.max()
+    figure.update_xaxes(title="epoch", dtick=1 if last <= 20 else None, range=[0.5, last + 0.5])  # of its own it would make room for marks
     figure.update_yaxes(title=axis + f" (smoothed, {smoothing:g})" * bool(smoothing), type="log" if log else "linear")
-    for row, (epoch, text) in enumerate(reversed(marks.items())):  # a line each: on a telephone they have no room side by side
+    for row, (epoch, text) in enumerate(reversed(marks)):  # a line each: on a telephone they have no room side by side
         figure.add_vline(epoch + 0.5, line={"color": NEUTRAL, "dash": "dash", "width": 1})
         place = {"x": epoch + 0.5, "y": 1, "yref": "paper", "yshift": 16 * row, "yanchor": "bottom"}
         figure.add_annotation(text=text, showarrow=False, font={"size": 12}, **place)

@@ -7,8 +7,9 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from core import results, summaries
-from core.config import CLASSES
+from core.config import CLASSES, ROOT
 from dashboard.glossary import explain
+from tests.browser.conftest import open_tab, open_window, serve
 from tests.browser.test_browser import settle
 
 expect.set_options(timeout=60_000)  # a loaded machine is slow, not wrong
@@ -57,6 +58,17 @@ def all_ids(page: Page) -> list[str]:
 
 @pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1280, 720), (1024, 768)])
 def test_every_slide_fits_and_can_be_read(page, width, height):
+    read_every_slide(page, width, height)
+
+
+def test_every_slide_of_the_shipped_results_fits_and_can_be_read(chromium, tmp_path):
+    """Their claims and limits have more to say than made-up ones."""
+    with serve(ROOT / "results", tmp_path / "log") as address, open_window(chromium, address) as window, open_tab(window, address) as page:
+        for size in ((1920, 1080), (1024, 768)):
+            read_every_slide(page, *size)
+
+
+def read_every_slide(page: Page, width: int, height: int) -> None:
     page.set_viewport_size({"width": width, "height": height})
     ids = all_ids(page)
     open_show(page, f"present?step=1&slides={','.join(ids)}")

@@ -88,18 +88,19 @@ def test_training_figure_averages_seeds_and_draws_their_range():
 @pytest.mark.parametrize(
     ("frozen", "sizes", "marks"),
     [
-        (1, [96, 96, 96], {1.5: "head ◂ ▸ backbones too"}),
-        (1, [128, 128, 224], {1.5: "head ◂ ▸ backbones too", 2.5: "128 ◂ ▸ 224 px"}),
-        (1, [128, 224, 224], {1.5: "head ◂ ▸ backbones too, 128 ◂ ▸ 224 px"}),
-        (0, [64, 64, 64], {}),
+        (1, [96, 96, 96], {(1.5, "head ◂ ▸ backbones too")}),
+        (1, [128, 128, 224], {(1.5, "head ◂ ▸ backbones too"), (2.5, "128 ◂ ▸ 224 px")}),
+        (1, [128, 224, 224], {(1.5, "head ◂ ▸ backbones too"), (1.5, "128 ◂ ▸ 224 px")}),
+        (0, [64, 64, 64], set()),
     ],
 )
 def test_training_figure_marks_what_changes_between_epochs(frozen, sizes, marks):
     history = pd.DataFrame({"epoch": [1, 2, 3], "train_accuracy": 0.4, "val_accuracy": 0.5, "image_size": sizes})
     figure = figures.training_figure({"fusion": [history]}, "accuracy", frozen_epochs=frozen)
-    assert {note.x: note.text for note in figure.layout.annotations} == marks
-    assert {line.x0 for line in figure.layout.shapes} == marks.keys()
+    assert {(note.x, note.text) for note in figure.layout.annotations} == marks
+    assert {line.x0 for line in figure.layout.shapes} == {x for x, _ in marks}
     assert len({note.yshift for note in figure.layout.annotations}) == len(marks)  # no mark lies over another
+    assert figure.layout.xaxis.range == (0.5, 3.5)  # nor does a long one make room on the axis for epochs that are none
 
 
 def test_training_captions_say_that_small_images_are_validated_small():
