@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 NEIGHBOURS = 10  # training images that are compared with a test image
 SHIFT = 4  # pixels to every side
-THRESHOLD = 0.89  # of similarity. Looked at by eye: all 20 pairs next above it show one photograph, of 20 next below it 15 do
+THRESHOLD = 0.89  # of similarity. By eye, of 60 test images next above it 54 show what a training image shows, 6 have its shape alone
 COARSE = 0.6  # correlation of 8x8 cells below which no finer comparison is worth its time
 
 
